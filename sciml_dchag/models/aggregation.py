@@ -1,0 +1,322 @@
+"""D-CHAG: from C channels to one token a location, in two exact implementations.
+
+**What is computed.** At each location every channel is a patch of pixels x_c and, by its own
+affine map, a token t_c = x_c W_c + beta_c (`tokenizer.py`). Channels are split into G partitions:
+
+    partial aggregation   the channels of a partition -> one token     G tokens a location
+    final aggregation     G tokens -> one token                        1 token a location
+
+`dchag-c` aggregates partially by cross-attention with one learnt query, `dchag-l` by a learnt
+weighted sum; `single` has one cross-attention over all channels and nothing after it (ClimaX).
+A tree of N groups aggregates within each group first and the N results after that. Only the G
+tokens ever need to leave the rank that owns a partition (Tsaris et al., arXiv 2506.21411).
+
+**How.** `materialised` is the formula as it stands: tokens (B, L, C, D), their keys and values.
+`absorbed` never forms them. The tokens are linear in the pixels (a constant pixel of value one
+carries beta) and the query does not depend on the input, so for head i
+
+    score of channel c   q_i . k_{c,i} / sqrt(d)  =  x_c A_{c,i},    A_{c,i} = W_c K_i q_i / sqrt(d)
+    output of head i     sum_c a_{c,i} t_c V_i    =  sum_c (a_{c,i} x_c) Z_{c,i},  Z_{c,i} = W_c V_i
+
+and the attention weights a scale P + 1 pixels instead of D features. A and Z are formed once for
+the whole batch. Both implementations have the same parameters and agree to rounding.
+
+Shapes: B batch, L locations, C channels, P pixels of a patch, D embedding, h heads, d = D / h,
+G partitions, S groups of a tree, K channel slots of a group, N = B * L, M tokens or channels that
+one attention runs over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
+
+AggregationKind = Literal["single", "dchag-c", "dchag-l"]
+Implementation = Literal["absorbed", "materialised"]
+
+
+class ChannelAggregation(nn.Module):
+    """The channel stage: pixels of all channels in, one token a location out.
+
+    Args:
+        channels: C.
+        patch_pixels: P.
+        embed_dim: D.
+        heads: h, divides D.
+        kind: `single`, `dchag-c` or `dchag-l`.
+        partitions: G; 1 for `single`.
+        tree: groups that each partition is split into; 0 for one layer.
+        implementation: `absorbed` or `materialised`; the parameters are the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        patch_pixels: int,
+        embed_dim: int,
+        heads: int,
+        kind: AggregationKind,
+        partitions: int = 1,
+        tree: int = 0,
+        implementation: Implementation = "absorbed",
+    ) -> None:
+        super().__init__()
+        self.implementation = implementation
+        self.layout = ChannelLayout(channels, partitions, max(tree, 1))
+        self.tokenizer = ChannelTokenizer(self.layout, patch_pixels, embed_dim)
+        self.partial: PartialCrossAttention | PartialLinear
+        if kind == "dchag-l":
+            self.partial = PartialLinear(self.layout, tree)
+        else:
+            self.partial = PartialCrossAttention(partitions, embed_dim, heads)
+        self.final = None if kind == "single" else PartialCrossAttention(1, embed_dim, heads)
+
+    def forward(self, x_BLCP: Tensor, available_BLC: Tensor | None = None) -> Tensor:
+        """Aggregate: (B, L, C, P) -> (B, L, D).
+
+        Args:
+            x_BLCP: pixels, from `patchify`.
+            available_BLC: False where a channel is missing at a location; its pixels then have no
+                effect. A location without any channel gives the output bias alone.
+        """
+        mask = self.layout.mask(available_BLC)
+        tokens_BLGD = self.partial_tokens(x_BLCP, mask)
+        if self.final is None:
+            return tokens_BLGD.squeeze(2)
+        present_BL1G = None if mask is None else mask.flatten(3).any(3)[:, :, None]
+        return self.final(tokens_BLGD[:, :, None], present_BL1G).squeeze(2)
+
+    def partial_tokens(self, x_BLCP: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
+        """Turn each partition's channels into one token: (B, L, C, P) -> (B, L, G, D)."""
+        x_BLGSKP = self.layout.to_slots(append_one(x_BLCP))
+        maps_GSKPD = self.tokenizer.affine()
+        if self.implementation == "absorbed":
+            tokens_BLGSD = self.partial.absorbed(x_BLGSKP, maps_GSKPD, mask_BLGSK)
+        else:
+            tokens_BLGSKD = torch.einsum("blgskp,gskpd->blgskd", x_BLGSKP, maps_GSKPD)
+            tokens_BLGSD = self.partial(tokens_BLGSKD, mask_BLGSK)
+        if self.layout.groups == 1:
+            return tokens_BLGSD.squeeze(3)
+        present_BLGS = None if mask_BLGSK is None else mask_BLGSK.any(-1)
+        return self.partial.join_groups(tokens_BLGSD, present_BLGS)
+
+
+class PartialCrossAttention(nn.Module):
+    """G cross-attentions side by side, each with its own weights and one learnt query.
+
+    ClimaX's variable aggregation: no norm, no residual; q, k, v without bias, output projection
+    with one. Every parameter is stacked along the partitions, (G, ...), so that a rank's share is
+    a slice of dim 0. In a tree all groups of a partition and both levels use the same weights.
+    """
+
+    def __init__(self, partitions: int, embed_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        G, D = partitions, embed_dim
+        self.query = nn.Parameter(torch.empty(G, D))
+        self.query_weight = nn.Parameter(torch.empty(G, D, D))
+        self.key_weight = nn.Parameter(torch.empty(G, D, D))
+        self.value_weight = nn.Parameter(torch.empty(G, D, D))
+        self.output_weight = nn.Parameter(torch.empty(G, D, D))
+        self.output_bias = nn.Parameter(torch.empty(G, D))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw start values: Xavier for the projections, a small normal query, no bias."""
+        bound = (6 / (2 * self.query.shape[-1])) ** 0.5
+        for weight in (self.query_weight, self.key_weight, self.value_weight, self.output_weight):
+            weight.uniform_(-bound, bound)
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.output_bias.zero_()
+
+    def forward(self, tokens_BLGxMD: Tensor, mask_BLGxM: Tensor | None = None) -> Tensor:
+        """Attend over materialised tokens: (B, L, G, [S,] M, D) -> (B, L, G, [S,] D)."""
+        grouped = tokens_BLGxMD.dim() == 6
+        tokens = tokens_BLGxMD if grouped else tokens_BLGxMD.unsqueeze(3)
+        mask = mask_BLGxM if grouped or mask_BLGxM is None else mask_BLGxM.unsqueeze(3)
+        keys = torch.einsum("blgsmd,gde->blgsme", tokens, self.key_weight)
+        values = torch.einsum("blgsmd,gde->blgsme", tokens, self.value_weight)
+        keys, values = (kv.unflatten(-1, (self.heads, -1)) for kv in (keys, values))
+        scores = torch.einsum("blgsmhd,ghd->blgsmh", keys, self._scaled_query())
+        attention = masked_softmax(scores, None if mask is None else mask[..., None], dim=-2)
+        mixed = torch.einsum("blgsmh,blgsmhd->blgshd", attention, values.to(attention.dtype))
+        output = self._project(mixed.flatten(-2))
+        return output if grouped else output.squeeze(3)
+
+    def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
+        """Attend over channels straight from their pixels: -> (B, L, G, S, D)."""
+        B, L, G, S = x_BLGSKP.shape[:4]
+        key_heads_GDhd = self.key_weight.unflatten(-1, (self.heads, -1))
+        kappa_GDh = torch.einsum("gDhd,ghd->gDh", key_heads_GDhd, self._scaled_query())
+        score_maps = torch.einsum("gskpD,gDh->gskph", maps_GSKPD, kappa_GDh)
+        value_maps = torch.einsum("gskpD,gDe->gskpe", maps_GSKPD, self.value_weight)
+        x_NGSKP = x_BLGSKP.flatten(0, 1)
+        mixed = [
+            _absorbed_attention(
+                x_NGSKP[:, g, s],
+                score_maps[g, s],
+                value_maps[g, s],
+                None if mask_BLGSK is None else mask_BLGSK[:, :, g, s],
+            )
+            for g in range(G)
+            for s in range(S)
+        ]
+        return self._project(torch.stack(mixed, dim=1).view(B, L, G, S, -1))
+
+    def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
+        """Aggregate the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
+        return self(tokens_BLGSD, present_BLGS)
+
+    def _scaled_query(self) -> Tensor:
+        """q_i / sqrt(d): (G, h, d)."""
+        query = torch.einsum("gd,gde->ge", self.query, self.query_weight)
+        return query.unflatten(-1, (self.heads, -1)) / (query.shape[-1] // self.heads) ** 0.5
+
+    def _project(self, x_BLGSD: Tensor) -> Tensor:
+        out = torch.einsum("blgsd,gde->blgse", x_BLGSD, self.output_weight)
+        return out + self.output_bias[:, None]
+
+
+class PartialLinear(nn.Module):
+    """G weighted sums of tokens, the same for all locations and features.
+
+    A partition's token is sum_c w_c t_c + bias; C weights and one bias a partition in all. In a
+    tree the S groups of a partition share their K weights, and S further weights join them. The
+    sum of a missing channel lacks its term.
+    """
+
+    def __init__(self, layout: ChannelLayout, tree: int) -> None:
+        super().__init__()
+        G, K = layout.partitions, layout.slots_per_group
+        self.layout = layout
+        self.weight = nn.Parameter(torch.empty(G, K))
+        self.bias = nn.Parameter(torch.zeros(G))
+        self.group_weight = nn.Parameter(torch.empty(G, tree)) if tree else None
+        self.group_bias = nn.Parameter(torch.zeros(G)) if tree else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw start values as torch.nn.Linear does: uniform within 1 / sqrt(inputs)."""
+        for weight in (self.weight, self.group_weight):
+            if weight is not None:
+                bound = weight.shape[1] ** -0.5
+                weight.uniform_(-bound, bound)
+        # Slots that no group fills have no effect: zero, so that two runs compare equal.
+        self.weight.mul_(self.layout.filled_GSK.any(1).to(self.weight.device))
+        self.bias.zero_()
+        if self.group_bias is not None:
+            self.group_bias.zero_()
+
+    def forward(self, tokens_BLGSKD: Tensor, mask_BLGSK: Tensor | None = None) -> Tensor:
+        """Sum materialised tokens: (B, L, G, S, K, D) -> (B, L, G, S, D)."""
+        if mask_BLGSK is not None:
+            tokens_BLGSKD = tokens_BLGSKD * mask_BLGSK[..., None]
+        summed = torch.einsum("blgskd,gk->blgsd", tokens_BLGSKD, self.weight)
+        return summed + self.bias[:, None, None]
+
+    def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
+        """Sum straight from the pixels, one product a group: -> (B, L, G, S, D)."""
+        if mask_BLGSK is not None:
+            x_BLGSKP = x_BLGSKP * mask_BLGSK[..., None]
+        weighted_GSKPD = maps_GSKPD * self.weight[:, None, :, None, None]
+        summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, weighted_GSKPD)
+        return summed + self.bias[:, None, None]
+
+    def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
+        """Sum the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
+        assert self.group_weight is not None and self.group_bias is not None
+        if present_BLGS is not None:
+            tokens_BLGSD = tokens_BLGSD * present_BLGS[..., None]
+        summed = torch.einsum("blgsd,gs->blgd", tokens_BLGSD, self.group_weight)
+        return summed + self.group_bias[:, None]
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    """Softmax over the True entries of a mask; all zero where there is none.
+
+    At least float32, whatever the scores' precision.
+    """
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if mask is None:
+        return scores.softmax(dim)
+    # The finite minimum, not -inf: a row without any channel must not become NaN.
+    attention = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim)
+    return attention.masked_fill(~mask, 0.0)
+
+
+def _absorbed_attention(
+    x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_BLK: Tensor | None
+) -> Tensor:
+    """Attend over K channels from their pixels: (N, K, P) -> (N, D), in autocast's precision."""
+    device = x_NKP.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
+    mask_NK = None
+    if mask_BLK is not None:
+        mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
+    return _AbsorbedAttention.apply(
+        x_NKP.to(dtype), score_maps_KPh.to(dtype), value_maps_KPD.to(dtype), mask_NK
+    )
+
+
+class _AbsorbedAttention(torch.autograd.Function):
+    """out_i = sum_c (a_{c,i} x_c) Z_{c,i} for every head i, with a = softmax_c(x_c A_c).
+
+    The product of attention and pixels, (N, K P) for one head, is formed head by head into one
+    buffer, and formed again in the backward pass; kept between are x, a, A and Z.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_NK: Tensor
+    ) -> Tensor:
+        N, K, P = x_NKP.shape
+        h = score_maps_KPh.shape[-1]
+        scores_KNh = torch.bmm(x_NKP.transpose(0, 1), score_maps_KPh)
+        mask = None if mask_NK is None else mask_NK.t()[..., None]
+        attention = masked_softmax(scores_KNh, mask, dim=0)
+        attention_hNK = attention.permute(2, 1, 0).to(x_NKP.dtype).contiguous()
+        value_maps = value_maps_KPD.reshape(K * P, h, -1).transpose(0, 1).contiguous()
+        mixed_Nhd = x_NKP.new_empty(N, h, value_maps.shape[-1])
+        scaled_NKP = torch.empty_like(x_NKP, memory_format=torch.contiguous_format)
+        for i in range(h):
+            torch.mul(attention_hNK[i, ..., None], x_NKP, out=scaled_NKP)
+            mixed_Nhd[:, i] = scaled_NKP.view(N, K * P) @ value_maps[i]
+        ctx.save_for_backward(x_NKP, score_maps_KPh, value_maps, attention_hNK)
+        return mixed_Nhd.flatten(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
+        N, K, P = x_NKP.shape
+        h = attention_hNK.shape[0]
+        grad_hNd = grad_ND.view(N, h, -1).transpose(0, 1).contiguous()
+        grad_x = torch.zeros_like(x_NKP) if ctx.needs_input_grad[0] else None
+        grad_value_maps = torch.empty_like(value_maps)
+        grad_scores_hNK = torch.empty_like(attention_hNK)
+        scaled_NKP = torch.empty_like(x_NKP, memory_format=torch.contiguous_format)
+        for i in range(h):
+            attention_NK = attention_hNK[i]
+            torch.mul(attention_NK[..., None], x_NKP, out=scaled_NKP)
+            torch.mm(scaled_NKP.view(N, K * P).t(), grad_hNd[i], out=grad_value_maps[i])
+            # What the pixels, once scaled, receive; the buffer has served and is used again.
+            torch.mm(grad_hNd[i], value_maps[i].t(), out=scaled_NKP.view(N, K * P))
+            if grad_x is not None:
+                grad_x.addcmul_(scaled_NKP, attention_NK[..., None])
+            grad_attention_NK = scaled_NKP.mul_(x_NKP).sum(-1)
+            inner = (attention_NK * grad_attention_NK).sum(-1, keepdim=True)
+            grad_scores_hNK[i] = attention_NK * (grad_attention_NK - inner)
+        grad_scores_KNh = grad_scores_hNK.permute(2, 1, 0)
+        if grad_x is not None:
+            grad_x += torch.bmm(grad_scores_KNh, score_maps_KPh.transpose(1, 2)).transpose(0, 1)
+        grad_score_maps = torch.bmm(x_NKP.permute(1, 2, 0), grad_scores_KNh)
+        grad_value_maps_KPD = grad_value_maps.transpose(0, 1).reshape(K, P, -1)
+        return grad_x, grad_score_maps, grad_value_maps_KPD, None

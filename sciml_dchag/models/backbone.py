@@ -1,0 +1,40 @@
+"""The vision transformer after the channel stage: where, when, blocks, norm.
+
+Shapes: B batch, L locations, D embedding.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sciml_dchag.models.layers import TransformerBlock, init_linear, sine_cosine_2d
+
+
+class Backbone(nn.Module):
+    """Position and lead-time embeddings, transformer blocks and a final norm.
+
+    Both embeddings are added after the channels have been aggregated (ClimaX, arXiv 2301.10343,
+    section 3.2). Positions start as sine-cosine codes and are learnt; the lead time enters as
+    Linear(1 -> D) of hours / 100.
+    """
+
+    def __init__(
+        self, *, rows: int, columns: int, embed_dim: int, depth: int, heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.position_embedding = nn.Parameter(sine_cosine_2d(rows, columns, embed_dim))
+        self.lead_time_embedding = nn.Linear(1, embed_dim)
+        init_linear(self.lead_time_embedding)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(embed_dim, heads, dropout) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, tokens_BLD: Tensor, lead_hours_B: Tensor) -> Tensor:
+        """Transform: (B, L, D) and hours (B,) -> (B, L, D)."""
+        lead = self.lead_time_embedding(lead_hours_B[:, None].to(self.norm.weight.dtype) / 100)
+        x = self.dropout(tokens_BLD + self.position_embedding + lead[:, None])
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)

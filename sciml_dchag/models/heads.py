@@ -1,0 +1,46 @@
+"""From features to the pixels of every output channel.
+
+Shapes: B batch, L locations, D embedding, C output channels, P pixels of a patch, G partitions,
+K channel slots of a partition.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sciml_dchag.models.layers import init_linear
+from sciml_dchag.models.tokenizer import ChannelLayout
+
+
+class ForecastHead(nn.Module):
+    """Two layers of (Linear, GELU), then one linear map to the pixels of every output channel.
+
+    The last map is stacked along the channels' layout, (G, K, D, P), so that it splits by channel
+    over ranks as the tokenizer does.
+    """
+
+    def __init__(
+        self, *, channels: int, partitions: int, patch_pixels: int, embed_dim: int
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(
+            nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.Linear(embed_dim, embed_dim), nn.GELU()
+        )
+        for layer in (self.hidden[0], self.hidden[2]):
+            assert isinstance(layer, nn.Linear)
+            init_linear(layer)
+        self.layout = ChannelLayout(channels, min(partitions, channels))
+        stacked = (self.layout.partitions, self.layout.slots)
+        self.weight = nn.Parameter(torch.empty(*stacked, embed_dim, patch_pixels))
+        self.bias = nn.Parameter(torch.zeros(*stacked, patch_pixels))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        with torch.no_grad():
+            filled = self.layout.filled_GSK.flatten(1)[..., None, None]
+            self.weight.mul_(filled.to(self.weight.device))
+
+    def forward(self, features_BLD: Tensor) -> Tensor:
+        """Predict pixels: (B, L, D) -> (B, L, C, P)."""
+        hidden = self.hidden(features_BLD)
+        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", hidden, self.weight) + self.bias
+        return self.layout.to_channels(pixels_BLGKP)

@@ -1,0 +1,74 @@
+"""The transformer block: attention on `scaled_dot_product_attention`, a two-layer MLP, pre-norm.
+
+Shapes: B batch, L locations, D embedding, h heads, d = D / h.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sciml_dchag.models.tokenizer import sine_cosine
+
+
+def init_linear(linear: nn.Linear) -> None:
+    """Start a linear layer as vision transformers do: truncated normal of 0.02, bias zero."""
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over locations, with biases.
+
+    q, k and v are three layers, not one, so that each can be split by heads over ranks.
+    """
+
+    def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.head_dim = embed_dim // heads
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self.dropout = dropout
+        for linear in (self.query, self.key, self.value, self.output):
+            init_linear(linear)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Attend: (B, L, D) -> (B, L, D)."""
+        q, k, v = (
+            layer(x_BLD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        mixed_BhLd = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return self.output(mixed_BhLd.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), with an MLP of four times the width."""
+
+    def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention = SelfAttention(embed_dim, heads, dropout)
+        self.mlp_norm = nn.LayerNorm(embed_dim)
+        self.mlp_in = nn.Linear(embed_dim, 4 * embed_dim)
+        self.mlp_out = nn.Linear(4 * embed_dim, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        init_linear(self.mlp_in)
+        init_linear(self.mlp_out)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Mix locations, then features: (B, L, D) -> (B, L, D)."""
+        x = x_BLD + self.dropout(self.attention(self.attention_norm(x_BLD)))
+        hidden = F.gelu(self.mlp_in(self.mlp_norm(x)))
+        return x + self.dropout(self.mlp_out(hidden))
+
+
+def sine_cosine_2d(rows: int, columns: int, dim: int) -> Tensor:
+    """Two-dimensional sine-cosine code, half of it for the row: (rows * columns, dim)."""
+    row = sine_cosine(torch.arange(rows), dim // 2)[:, None].expand(-1, columns, -1)
+    column = sine_cosine(torch.arange(columns), dim // 2)[None].expand(rows, -1, -1)
+    return torch.cat([row, column], dim=-1).flatten(0, 1)

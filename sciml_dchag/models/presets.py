@@ -1,0 +1,196 @@
+"""What a model is made of, the named sizes, and `build_model`.
+
+Shapes: B batch, C channels, H x W image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sciml_dchag.models.aggregation import (
+    AggregationKind,
+    ChannelAggregation,
+    Implementation,
+    PartialLinear,
+)
+from sciml_dchag.models.backbone import Backbone
+from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.tokenizer import patchify, unpatchify
+
+SIZES: dict[str, tuple[int, int, int]] = {
+    # name: (embed_dim, depth, heads); 1p7b and up are the paper's performance runs.
+    "tiny": (128, 4, 4),
+    "small": (256, 6, 8),
+    "base": (512, 16, 16),
+    "1p7b": (2048, 32, 32),
+    "7b": (4096, 32, 32),
+    "15b": (6144, 32, 32),
+    "26b": (8192, 32, 32),
+}
+"""Named sizes; `base` is the paper's weather model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture: everything that a checkpoint's shapes depend on.
+
+    Raises:
+        ValueError: numbers that do not fit together; the message says which and the cure.
+    """
+
+    size: str = "small"
+    """One of `SIZES`; gives embed_dim, depth and heads where they are not set."""
+    embed_dim: int = 0
+    """D; 0 takes the size's."""
+    depth: int = 0
+    """Transformer blocks; 0 takes the size's."""
+    heads: int = 0
+    """Attention heads, of the blocks and of the aggregation; 0 takes the size's."""
+    patch: int = 4
+    """Side of a square patch, pixels."""
+    aggregation: AggregationKind = "dchag-c"
+    """`single` (ClimaX), `dchag-c` (cross-attention) or `dchag-l` (linear partial aggregation)."""
+    partitions: int = 4
+    """G: parts that the channels are split into; ignored by `single`."""
+    tree: int = 0
+    """Groups that each partition is split into; 0 is one layer."""
+    implementation: Implementation = "absorbed"
+    """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
+    dropout: float = 0.0
+    """After the embeddings, in attention and after both halves of a block."""
+    input_channels: tuple[str, ...] = ()
+    """Names of the input channels, in order; filled in from the data."""
+    output_channels: tuple[str, ...] = ()
+    """Names of the predicted channels, in order; filled in from the data."""
+    image_size: tuple[int, int] = (0, 0)
+    """Height and width in pixels; filled in from the data."""
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"model.size {self.size!r} is none of {', '.join(SIZES)}.")
+        for field, value in zip(("embed_dim", "depth", "heads"), SIZES[self.size], strict=True):
+            if not getattr(self, field):
+                object.__setattr__(self, field, value)
+        for field in ("input_channels", "output_channels", "image_size"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if self.aggregation == "single":
+            object.__setattr__(self, "partitions", 1)
+            if self.tree:
+                raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
+        if self.embed_dim % self.heads or self.embed_dim % 4:
+            step = math.lcm(self.heads, 4)
+            raise ValueError(
+                f"model.embed_dim {self.embed_dim} must be a multiple of model.heads "
+                f"{self.heads} and of 4: choose {step * max(1, self.embed_dim // step)}."
+            )
+        if self.partitions < 1 or self.tree < 0 or self.patch < 1:
+            raise ValueError(
+                f"model.partitions {self.partitions} and model.patch {self.patch} must be at "
+                f"least 1 and model.tree {self.tree} at least 0."
+            )
+        if any(side % self.patch for side in self.image_size):
+            raise ValueError(
+                f"model.patch {self.patch} does not divide the image of "
+                f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
+            )
+
+
+class ChannelTransformer(nn.Module):
+    """The shared model: channel stage, backbone, forecast head. Tensors in, tensors out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        height, width = config.image_size
+        patch, dim = config.patch, config.embed_dim
+        self.aggregation = ChannelAggregation(
+            channels=len(config.input_channels),
+            patch_pixels=patch**2,
+            embed_dim=dim,
+            heads=config.heads,
+            kind=config.aggregation,
+            partitions=config.partitions,
+            tree=config.tree,
+            implementation=config.implementation,
+        )
+        self.backbone = Backbone(
+            rows=height // patch,
+            columns=width // patch,
+            embed_dim=dim,
+            depth=config.depth,
+            heads=config.heads,
+            dropout=config.dropout,
+        )
+        self.head = ForecastHead(
+            channels=len(config.output_channels),
+            partitions=config.partitions,
+            patch_pixels=patch**2,
+            embed_dim=dim,
+        )
+
+    def forward(
+        self, x_BCHW: Tensor, lead_hours_B: Tensor, available_BCHW: Tensor | None = None
+    ) -> Tensor:
+        """Map normalised input channels to normalised output channels.
+
+        Args:
+            x_BCHW: (B, C_in, H, W); anything finite where a value is missing.
+            lead_hours_B: lead time in hours.
+            available_BCHW: False where a value is missing; a patch with a missing value counts
+                as missing for that channel. None: nothing is missing.
+
+        Returns:
+            (B, C_out, H, W).
+        """
+        patch = self.config.patch
+        available_BLC = None
+        if available_BCHW is not None:
+            available_BLC = patchify(available_BCHW, patch).all(-1)
+        tokens_BLD = self.aggregation(patchify(x_BCHW, patch), available_BLC)
+        features_BLD = self.backbone(tokens_BLD, lead_hours_B)
+        return unpatchify(self.head(features_BLD), patch, x_BCHW.shape[-2])
+
+
+def build_model(config: ModelConfig) -> ChannelTransformer:
+    """Build a model with random start values, drawn from torch's global generator.
+
+    Raises:
+        ValueError: the config lacks channels or image size, which come from the data.
+    """
+    if not (config.input_channels and config.output_channels and all(config.image_size)):
+        raise ValueError(
+            "The model's input_channels, output_channels and image_size are not all set: take "
+            "them from a store, or set them with dataclasses.replace(config, ...)."
+        )
+    return ChannelTransformer(config)
+
+
+def count_parameters(model: ChannelTransformer) -> int:
+    """Count what is learnt: all parameters, less the padding of uneven partitions."""
+    tokenizer, partial, head = model.aggregation.tokenizer, model.aggregation.partial, model.head
+    padding = tokenizer.layout.padding * sum(
+        parameter[0, 0].numel() for parameter in tokenizer.parameters()
+    )
+    padding += head.layout.padding * sum(p[0, 0].numel() for p in (head.weight, head.bias))
+    if isinstance(partial, PartialLinear):
+        padding += int((~partial.layout.filled_GSK.any(1)).sum())
+    return sum(p.numel() for p in model.parameters()) - padding
+
+
+def expected_parameters(config: ModelConfig) -> int:
+    """Count the parameters of a config without building it (Tsaris et al., as in our method note).
+
+    For one layer (tree 0) of any kind.
+    """
+    C, O = len(config.input_channels), len(config.output_channels)  # noqa: E741
+    D, P, G = config.embed_dim, config.patch**2, config.partitions
+    L = config.image_size[0] * config.image_size[1] // P
+    attention = 4 * D**2 + 2 * D
+    channels = C * (P * D + D) + C * D + attention
+    partial = {"single": 0, "dchag-c": G * attention, "dchag-l": C + G}[config.aggregation]
+    backbone = L * D + 2 * D + config.depth * (12 * D**2 + 13 * D) + 2 * D
+    head = 2 * (D**2 + D) + O * (D * P + P)
+    return channels + partial + backbone + head

@@ -130,6 +130,14 @@ VARIABLES: dict[str, Variable] = {
 }  # fmt: skip
 """Every known variable by its short name."""
 
+
+def canonical_units(units: str) -> str:
+    """Units in one spelling, `m2 s-2` for `m**2 s**-2`, `m^2/s^2` and `m2 s-2` alike."""
+    plain = units.strip().replace("**", "").replace("^", "").replace("*", " ")
+    plain = re.sub(r"/\s*([A-Za-z]+)(\d*)", lambda m: f" {m[1]}-{m[2] or 1}", plain)
+    return " ".join(plain.split())
+
+
 LEVELS_13 = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 """WeatherBench's 13 pressure levels, hPa."""
 

@@ -261,7 +261,7 @@ def _absorbed_attention(
     mask_NK = None
     if mask_BLK is not None:
         mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
-    return _AbsorbedAttention.apply(
+    return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
         x_NKP.to(dtype), score_maps_KPh.to(dtype), value_maps_KPD.to(dtype), mask_NK
     )
 

@@ -108,10 +108,14 @@ class ChannelTokenizer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw start values: Xavier for each patch embedding, padding slots zero."""
+        """Draw start values: tokens of unit variance for normalised pixels, padding slots zero.
+
+        Xavier's bound over (P, D), the usual start, gives a patch of few pixels tokens an order
+        of magnitude below the position embedding, and training a slow start.
+        """
         _, _, P, D = self.weight.shape
         filled = self.layout.filled_GSK.flatten(1)[..., None].to(self.weight.device)
-        bound = (6 / (P + D)) ** 0.5
+        bound = (3 / P) ** 0.5
         self.weight.uniform_(-bound, bound).mul_(filled[..., None])
         self.bias.zero_()
         index = self.layout.channel_of_slot.view(filled.shape[:2])

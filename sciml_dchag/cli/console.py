@@ -1,0 +1,127 @@
+"""What a user sees: progress bars on a terminal, errors of one sentence, warnings of one line."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+out = Console()
+err = Console(stderr=True)
+
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
+"""What a user can mend; anything else is a defect of ours and shows its traceback."""
+
+
+class Command(click.Command):
+    """A command with `--debug`, whose errors of use are one sentence and status 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        option = click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            callback=lambda context, _, value: context.meta.update(debug=value),
+            help="Show the full traceback of an error.",
+        )
+        self.params.append(option)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _short_warnings():
+            try:
+                return super().invoke(ctx)
+            except USER_ERRORS as error:
+                if ctx.meta.get("debug"):
+                    traceback.print_exc()
+                raise _UserError(describe(error)) from error
+
+
+class _UserError(click.ClickException):
+    exit_code = 2
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def describe(error: BaseException) -> str:
+    """Say an error in one line."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk is full ({error.filename or error}): free some space and repeat the command."
+        )
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Show a warning to the user as one line, without the source line that raised it."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, UserWarning):
+            err.print("Warning:", " ".join(str(message).split()), style="yellow", markup=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show
+        yield
+
+
+class ProgressBar:
+    """A bar for every kind of work it is told of, on a terminal; nothing elsewhere.
+
+    A bar appears once its work has taken two seconds.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` is done."""
+        if not err.is_terminal:
+            return
+        started = self._started.setdefault(what, time.monotonic())
+        if what not in self._tasks:
+            if time.monotonic() - started < 2:
+                return
+            if self._bars is None:
+                self._bars = Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeRemainingColumn(),
+                    console=err,
+                )
+                self._bars.start()
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        assert self._bars is not None
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()

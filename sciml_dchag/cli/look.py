@@ -1,0 +1,54 @@
+"""`inspect` and `check`: look before work starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sciml_dchag.cli.console import Command, out
+from sciml_dchag.cli.options import recipe_options
+
+
+@click.command(cls=Command)
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(path: str, as_json: bool) -> None:
+    """Tell what PATH holds: raw files, a store, a forecast store, a run or a checkpoint.
+
+    \b
+    Example:
+      sciml-dchag inspect stores/demo_weather.zarr
+    """
+    from sciml_dchag.inspection import describe
+
+    facts = describe(path)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        out.print(f"{name:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@click.command(cls=Command)
+@recipe_options
+@click.pass_context
+def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
+    """Say what of RECIPE would fail, and the mend, reading only metadata.
+
+    \b
+    Example:
+      sciml-dchag check pipelines/era5_forecast.yaml
+    """
+    from sciml_dchag.config import load_recipe
+    from sciml_dchag.inspection import check_recipe
+
+    findings = check_recipe(load_recipe(recipe, overrides), runs)
+    for finding in findings:
+        style = {"ok": "green", "note": "yellow", "fails": "red"}[finding.verdict]
+        out.print(f"[{style}]{finding.verdict:<6}[/] {finding.what}", highlight=False)
+    if any(finding.verdict == "fails" for finding in findings):
+        context.exit(2)

@@ -1,0 +1,31 @@
+"""The top of the command line: which commands there are."""
+
+from __future__ import annotations
+
+import click
+
+from sciml_dchag._version import __version__
+from sciml_dchag.cli import learn, look, prepare, run
+from sciml_dchag.cli.console import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sciml-dchag")
+def main() -> None:
+    """Channel-heavy vision transformers for weather: prepare, train, evaluate, predict.
+
+    \b
+    Example: the whole weather job on the embedded ERA5 sample
+      sciml-dchag demo weather
+    """
+
+
+main.add_command(prepare.prepare)
+main.add_command(prepare.simulate)
+main.add_command(look.inspect)
+main.add_command(look.check)
+main.add_command(learn.train)
+main.add_command(learn.evaluate)
+main.add_command(learn.predict)
+main.add_command(run.run)
+main.add_command(run.demo)

@@ -1,0 +1,1 @@
+"""Stores and what is read from them: states, statistics, climatology, forcings, batches."""

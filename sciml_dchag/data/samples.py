@@ -1,0 +1,39 @@
+"""The real data that the package carries, so that a first run needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+SAMPLES = {"era5_msl": "era5_msl_2025-12_2p5deg_6h.nc"}
+"""File of each sample in `sciml_dchag.samples`; its licence lies beside it.
+
+`era5_msl`: ERA5 mean sea level pressure, December 2025, 6-hourly, 2.5 degrees. Contains modified
+Copernicus Climate Change Service information (CC-BY 4.0).
+"""
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a demonstration's recipe."""
+    return Path(str(resources.files("sciml_dchag") / "samples" / f"{name}.yaml"))
+
+
+def resolve_samples(sources: Sequence[str]) -> list[str]:
+    """Replace each `sample:NAME` by the path of that embedded sample."""
+    prefix = "sample:"
+    return [
+        str(sample_path(source.removeprefix(prefix))) if source.startswith(prefix) else source
+        for source in sources
+    ]
+
+
+def sample_path(name: str) -> Path:
+    """Return the file of an embedded sample.
+
+    Raises:
+        ValueError: there is no such sample.
+    """
+    if name not in SAMPLES:
+        raise ValueError(f"There is no sample {name!r}: choose from {', '.join(SAMPLES)}.")
+    return Path(str(resources.files("sciml_dchag") / "samples" / SAMPLES[name]))

@@ -1,0 +1,1 @@
+"""Use of trained models: forecasts in physical units, and stores of them."""

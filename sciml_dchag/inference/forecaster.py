@@ -1,0 +1,183 @@
+"""A trained forecaster on a store: initial times in, forecasts in physical units out.
+
+Writing forecasts is `predict`'s work, scoring them `evaluation.evaluate`'s.
+
+Shapes: B initial times, T times of the input, C state channels, O target channels, H x W grid.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.config import Recipe, from_mapping
+from sciml_dchag.data.forecast_windows import ForecastWindows
+from sciml_dchag.data.store import Period, Store
+from sciml_dchag.models import ModelConfig, build_model
+from sciml_dchag.tasks.forecast import ForecastTask, can_roll_out
+from sciml_dchag.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from sciml_dchag.training.trainer import autocast, choose_device
+
+
+class Forecaster:
+    """A checkpoint opened on a store.
+
+    Args:
+        checkpoint: a checkpoint file or a run folder.
+        store: where the initial states come from; it must hold the checkpoint's channels on the
+            checkpoint's grid.
+        device: None takes an accelerator where there is one.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        ValueError: a damaged checkpoint, or a store of other channels, grid or time step.
+    """
+
+    def __init__(
+        self, checkpoint: str | os.PathLike[str], store: Store, device: torch.device | None = None
+    ) -> None:
+        self.path = find_checkpoint(Path(checkpoint))
+        saved = load_checkpoint(self.path)
+        _require_same_data(saved, store, self.path)
+        self.step = saved.step
+        self.recipe = from_mapping(Recipe, saved.recipe)
+        self.store = store
+        self.device = device or choose_device()
+        self._mean = np.asarray(saved.mean)
+        self._std = np.asarray(saved.std)
+        config = from_mapping(ModelConfig, saved.model_config)
+        self.target_channels = ChannelSet(config.output_channels)
+        self.target_indices = store.channels.indices(self.target_channels.names)
+        self.model = build_model(config).to(self.device).eval()
+        self.model.load_state_dict(saved.weights)
+        self.task = ForecastTask(
+            target_indices=self.target_indices,
+            change_std=None if saved.change_std is None else np.asarray(saved.change_std),
+            latitude=store.latitude,
+            state_channels=len(store.channels),
+        ).to(self.device)
+
+    def windows(self, period: Period) -> ForecastWindows:
+        """Input states of a period, normalised as in training; read as they are needed."""
+        task, data = self.recipe.task, self.recipe.data
+        return ForecastWindows(
+            self.store,
+            period,
+            mean=self._mean,
+            std=self._std,
+            targets=self.target_channels.names,
+            lead_hours=task.lead_hours,
+            history_hours=data.history_hours,
+            static=data.static,
+            forcings=data.forcings,
+        )
+
+    def check_leads(self, lead_hours: Sequence[int]) -> None:
+        """Refuse lead times that this forecaster does not reach.
+
+        Raises:
+            ValueError: the first lead time that cannot be had, and why.
+        """
+        task, step = self.recipe.task, self.recipe.task.lead_hours[0]
+        if not task.fixed_step:
+            return  # a model of random lead times is asked for each one directly
+        for lead in lead_hours:
+            if lead % step:
+                raise ValueError(
+                    f"Lead time {lead} h is no multiple of this forecaster's step of {step} h: "
+                    f"ask for multiples of {step}."
+                )
+        why_not = can_roll_out(
+            self.target_channels.names, self.store.channels.names, step,
+            self.recipe.data.history_hours,
+        )  # fmt: skip
+        if max(lead_hours) > step and why_not:
+            raise ValueError(
+                f"This forecaster cannot go beyond its step of {step} h because {why_not}: "
+                f"ask for {step} h only, or train again."
+            )
+
+    @torch.no_grad()
+    def forecast(
+        self, windows: ForecastWindows, initial_indices: Sequence[int], lead_hours: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Forecast from several initial times at once.
+
+        A forecaster of a fixed step is rolled out; one of random lead times is asked directly.
+
+        Args:
+            windows: from `windows`.
+            initial_indices: positions of the initial times in the store.
+            lead_hours: lead times, ascending, as `check_leads` allows.
+
+        Yields:
+            Each lead time in hours and its forecast (B, O, H, W) in physical units.
+        """
+        states = torch.from_numpy(np.stack([windows.states(int(i)) for i in initial_indices]))
+        states = states.to(self.device)
+        times = self.store.times[np.asarray(initial_indices)]
+        if not self.recipe.task.fixed_step:
+            for lead in lead_hours:
+                yield lead, self._physical(self._step(windows, states, times, lead))
+            return
+        step = self.recipe.task.lead_hours[0]
+        for lead in range(step, max(lead_hours) + 1, step):
+            start = times + np.timedelta64(lead - step, "h")
+            forecast = self._step(windows, states, start, step)
+            if lead in lead_hours:
+                yield lead, self._physical(forecast)
+            if lead < max(lead_hours):
+                states = self.task.advance(states, forecast)
+
+    def _step(
+        self,
+        windows: ForecastWindows,
+        states: torch.Tensor,
+        times: NDArray[np.datetime64],
+        hours: int,
+    ) -> torch.Tensor:
+        constants = torch.from_numpy(windows.constants(times)).to(self.device)
+        lead = torch.full((len(times),), float(hours), device=self.device)
+        with autocast(self.recipe.training.precision, self.device):
+            return self.task.step(self.model, states, constants, lead).float()
+
+    def _physical(self, forecast: torch.Tensor) -> NDArray[np.float32]:
+        mean = self._mean[self.target_indices][:, None, None]
+        std = self._std[self.target_indices][:, None, None]
+        # In float64: pressure and geopotential are large beside what changes in them.
+        return (forecast.cpu().double().numpy() * std + mean).astype(np.float32)
+
+
+def _require_same_data(saved: Checkpoint, store: Store, path: Path) -> None:
+    if saved.channels != store.channels.names:
+        missing = [name for name in saved.channels if name not in store.channels.names]
+        extra = [name for name in store.channels.names if name not in saved.channels]
+        what = (
+            f"lacks {missing[0]!r}"
+            if missing
+            else f"has {extra[0]!r} too"
+            if extra
+            else "has them in another order"
+        )
+        raise ValueError(
+            f"{path} was trained on {len(saved.channels)} channels and {store.path} {what}: use a "
+            f"store prepared with the channels of the run's recipe.yaml."
+        )
+    if saved.grid_sha256 != store.grid_sha256:
+        raise ValueError(
+            f"{path} was trained on another grid than {store.path} has "
+            f"({len(store.latitude)} x {len(store.longitude)}): prepare the store on the grid of "
+            f"the run's recipe.yaml."
+        )
+    if saved.step_hours != store.step_hours:
+        raise ValueError(
+            f"{path} was trained on steps of {saved.step_hours} h and {store.path} has "
+            f"{store.step_hours or 'uneven'} h: prepare the store with "
+            f"prepare.step_hours={saved.step_hours}."
+        )

@@ -1,0 +1,297 @@
+"""Batch inference: forecasts from many initial times into a Zarr store, resumable, or NetCDF.
+
+The store has WeatherBench 2's layout, which its tools read as it is: variables by their long
+names on `time` (the initial time), `prediction_timedelta`, `level` (hPa), `latitude` and
+`longitude`. Running the model is `forecaster`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from sciml_dchag._version import __version__
+from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
+from sciml_dchag.config import Recipe, from_mapping
+from sciml_dchag.data.layout import partial_path, write_zarr
+from sciml_dchag.data.store import Period, Store, iso
+from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.training.checkpoint import load_checkpoint
+
+Progress = Callable[[int, int, str], None]
+PROGRESS_FILE = "progress.json"
+
+
+def predict(
+    forecaster: Forecaster,
+    out: Path,
+    *,
+    initial_indices: NDArray[np.int64],
+    lead_hours: Sequence[int],
+    batch: int = 16,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Forecast from initial times and write a store, going on where an interrupted call stopped.
+
+    Args:
+        forecaster: the checkpoint on its store.
+        out: where to; `.zarr`. While it grows it lies beside its place as `OUT.partial`.
+        initial_indices: positions of the initial times in the forecaster's store.
+        lead_hours: lead times.
+        batch: initial times that are forecast at once.
+        overwrite: replace a finished store.
+        progress: told of every batch.
+
+    Raises:
+        FileExistsError: `out` exists, or the partial one has other settings.
+        ValueError: lead times out of the forecaster's reach.
+    """
+    leads = sorted(set(lead_hours))
+    forecaster.check_leads(leads)
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
+    partial = partial_path(out)
+    times = forecaster.store.times[initial_indices]
+    settings = {
+        "checkpoint": str(forecaster.path),
+        "step": forecaster.step,
+        "initial_times": [iso(time) for time in times],
+        "lead_hours": leads,
+        "batch": batch,
+    }
+    done = _resume(partial, settings)
+    if done is None:
+        done = 0
+        template = _template(forecaster, times, leads, batch)
+        write_zarr(template, partial, encoding=_encoding(template), compute=False)
+        _note_progress(partial, settings, 0)
+    windows = forecaster.windows((None, None))
+    group = zarr.open_group(partial, mode="r+")
+    for start in range(done, len(times), batch):
+        indices = initial_indices[start : start + batch]
+        for lead, forecast in forecaster.forecast(windows, list(indices), leads):
+            _write_fields(group, forecaster.target_channels, forecast, start, leads.index(lead))
+        _note_progress(partial, settings, start + len(indices))
+        if progress is not None:
+            progress(start + len(indices), len(times), "forecasting")
+    (partial / PROGRESS_FILE).unlink()
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
+    return out
+
+
+def predict_period(
+    checkpoint: Path,
+    out: Path,
+    *,
+    recipe: Recipe | None = None,
+    store: Path | None = None,
+    period: Period = (None, None),
+    every_hours: int | None = None,
+    lead_hours: Sequence[int] | None = None,
+    batch: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Forecast from every initial time of a period into Zarr or, by the name's suffix, NetCDF.
+
+    Args:
+        checkpoint: a checkpoint file or a run folder.
+        out: `.zarr` or `.nc`.
+        recipe: what the defaults come from; None is the one that was trained.
+        store: None is the recipe's.
+        period: initial times; (None, None) is the test period, or all where there is none.
+        every_hours: between initial times; None is the recipe's.
+        lead_hours: None is the recipe's.
+        batch: initial times at once; None is the recipe's.
+        overwrite: replace what is there.
+        progress: told of every batch.
+
+    Raises:
+        FileExistsError: `out` exists.
+        ValueError: another suffix, or settings that the checkpoint cannot meet.
+    """
+    if out.suffix not in (".zarr", ".nc"):
+        raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
+    recipe = recipe or from_mapping(Recipe, load_checkpoint(checkpoint).recipe)
+    opened = Store.open(store or recipe.data.store)
+    if period == (None, None) and recipe.data.test is not None and store is None:
+        period = recipe.data.test
+    every = every_hours or recipe.evaluation.initial_every_hours
+    zarr_store = predict(
+        Forecaster(checkpoint, opened),
+        out.with_suffix(".zarr"),
+        initial_indices=_initial_indices(opened, period, every, recipe.data.history_hours),
+        lead_hours=lead_hours or recipe.evaluation.lead_hours,
+        batch=batch or recipe.evaluation.batch,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if out.suffix == ".zarr":
+        return zarr_store
+    write_netcdf(zarr_store, out, overwrite=overwrite)
+    shutil.rmtree(zarr_store)
+    return out
+
+
+def _initial_indices(
+    store: Store, period: Period, every_hours: int, history_hours: Sequence[int]
+) -> NDArray[np.int64]:
+    inside = store.time_indices(period)
+    history = np.timedelta64(min(history_hours, default=0), "h")
+    inside = inside[store.times[inside] + history >= store.times[0]]
+    if not len(inside):
+        raise ValueError(
+            f"No time of the period {period[0]} to {period[1]} has the history that the model "
+            f"needs ({min(history_hours)} h) in {store.path}: start later."
+        )
+    if every_hours:
+        since = (store.times[inside] - store.times[inside[0]]) / np.timedelta64(1, "h")
+        inside = inside[since % every_hours == 0]
+    return inside
+
+
+def write_netcdf(store: Path, out: Path, *, overwrite: bool = False) -> Path:
+    """Copy a forecast store into one NetCDF file, all of it or nothing.
+
+    Raises:
+        FileExistsError: `out` exists.
+    """
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
+    partial = partial_path(out)
+    try:
+        with xr.open_zarr(store) as dataset:
+            packed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
+            plain = dataset.drop_encoding()
+            plain.to_netcdf(partial, engine="h5netcdf", encoding=packed)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def _resume(partial: Path, settings: dict[str, Any]) -> int | None:
+    """Return how many initial times are done, or None where nothing was begun."""
+    file = partial / PROGRESS_FILE
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    if found["settings"] != settings:
+        raise FileExistsError(
+            f"{partial} was begun with other settings: repeat that command, or remove the folder."
+        )
+    return int(found["done"])
+
+
+def _note_progress(partial: Path, settings: dict[str, Any], done: int) -> None:
+    beside = partial / f"{PROGRESS_FILE}.new"
+    beside.write_text(json.dumps({"settings": settings, "done": done}))
+    beside.replace(partial / PROGRESS_FILE)
+
+
+def _by_variable(channels: ChannelSet) -> dict[str, list[Channel]]:
+    """Group channels by variable, levels ascending."""
+    groups: dict[str, list[Channel]] = {}
+    for channel in channels:
+        groups.setdefault(channel.long_name, []).append(channel)
+    return {name: sorted(group, key=lambda c: c.level_hpa or 0) for name, group in groups.items()}
+
+
+def _levels(channels: ChannelSet) -> list[int]:
+    return sorted({c.level_hpa for c in channels if c.level_hpa is not None})
+
+
+def _template(
+    forecaster: Forecaster, times: NDArray[np.datetime64], leads: list[int], batch: int
+) -> xr.Dataset:
+    """Build the Dataset that is to be written, its fields only announced.
+
+    All level variables share one `level` axis, as in WeatherBench 2; a variable that lacks a
+    level is NaN there.
+    """
+    store, channels = forecaster.store, forecaster.target_channels
+    grid = (len(store.latitude), len(store.longitude))
+    levels = _levels(channels)
+    dataset = xr.Dataset(
+        coords={
+            "time": times,
+            "prediction_timedelta": np.array(leads, dtype="timedelta64[h]").astype(
+                "timedelta64[ns]"
+            ),
+            "latitude": store.latitude,
+            "longitude": store.longitude,
+        }
+    )
+    if levels:
+        dataset = dataset.assign_coords(level=np.array(levels, dtype=np.int32))
+        dataset["level"].attrs = {"standard_name": "air_pressure", "units": "hPa"}
+    for name, group in _by_variable(channels).items():
+        on_levels = group[0].level_hpa is not None
+        dims = ("time", "prediction_timedelta", *(["level"] if on_levels else []))
+        shape = (len(times), len(leads), *([len(levels)] if on_levels else []), *grid)
+        chunks = (min(batch, len(times)), 1, *shape[2:])
+        empty = dask.array.empty(shape, dtype=np.float32, chunks=chunks)
+        dataset[name] = ((*dims, "latitude", "longitude"), empty)
+        standard = VARIABLES[group[0].variable].standard_name
+        dataset[name].attrs = {
+            "units": group[0].units,
+            **({"standard_name": standard} if standard else {}),
+        }
+    dataset["time"].attrs = {"standard_name": "forecast_reference_time"}
+    dataset["prediction_timedelta"].attrs = {"standard_name": "forecast_period"}
+    dataset["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
+    dataset["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
+    dataset.attrs = {
+        "Conventions": "CF-1.11",
+        "title": f"Forecasts of {forecaster.recipe.name}",
+        "attribution": store.attribution,
+        "simulated": int(store.simulated),
+        "source": f"sciml_dchag {__version__}, {forecaster.path.name}, step {forecaster.step}",
+    }
+    return dataset
+
+
+def _encoding(template: xr.Dataset) -> dict[str, dict[str, Any]]:
+    encoding: dict[str, dict[str, Any]] = {
+        "time": {
+            "units": "hours since 1900-01-01",
+            "calendar": "proleptic_gregorian",
+            "dtype": "int64",
+        },
+        "prediction_timedelta": {"units": "hours", "dtype": "int64"},
+    }
+    for name, variable in template.data_vars.items():
+        encoding[str(name)] = {"chunks": tuple(c[0] for c in variable.chunks or ())}
+    return encoding
+
+
+def _write_fields(
+    group: zarr.Group, channels: ChannelSet, forecast: NDArray[np.float32], start: int, lead: int
+) -> None:
+    """Write the forecasts (B, O, H, W) of one lead time from initial time `start` on."""
+    rows = slice(start, start + len(forecast))
+    levels = _levels(channels)
+    for name, members in _by_variable(channels).items():
+        array = group[name]
+        assert isinstance(array, zarr.Array)
+        fields = forecast[:, channels.indices(c.name for c in members)]
+        if members[0].level_hpa is None:
+            array[rows, lead] = fields[:, 0]
+            continue
+        on_levels = np.full((len(forecast), len(levels), *fields.shape[2:]), np.nan, np.float32)
+        on_levels[:, [levels.index(c.level_hpa or 0) for c in members]] = fields
+        array[rows, lead] = on_levels

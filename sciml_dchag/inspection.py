@@ -1,0 +1,249 @@
+"""Looking before work starts: what a path holds, and what of a recipe would fail.
+
+Reads metadata alone, so that both are safe on a login node and done in seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.config import Recipe
+from sciml_dchag.data.forecast_windows import require_even_steps
+from sciml_dchag.data.samples import resolve_samples
+from sciml_dchag.data.store import FORMAT, Store, iso, read_attrs
+from sciml_dchag.evaluation.metrics import check_metrics
+from sciml_dchag.models import ModelConfig, build_model, count_parameters
+from sciml_dchag.prepare.grids import Grid
+from sciml_dchag.prepare.sources import list_contents
+from sciml_dchag.tasks.forecast import can_roll_out
+from sciml_dchag.training.checkpoint import last_checkpoint, load_checkpoint
+from sciml_dchag.training.trainer import (
+    check_periods,
+    complete_model_config,
+    training_statistics,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has found."""
+
+    verdict: Literal["ok", "note", "fails"]
+    """Whether it is fine, worth knowing, or would fail."""
+    what: str
+    """A sentence; for a failure, with the mend."""
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Describe raw files, a store, a forecast store, a run folder or a checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: there is nothing, or nothing known.
+    """
+    place = Path(path)
+    if place.suffix == ".pt" or (place / "checkpoints").is_dir():
+        return _describe_checkpoint(place)
+    if place.is_dir() and (place / "zarr.json").is_file():
+        attrs = read_attrs(place)
+        if attrs.get("format") == FORMAT:
+            return _describe_store(Store.open(place))
+        if "prediction_timedelta" in (dataset := xr.open_zarr(place)).coords:
+            return _describe_forecasts(dataset)
+    return {"kind": "raw files", **list_contents(resolve_samples([path]))}
+
+
+def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
+    """Say of each part of a recipe whether it would work.
+
+    Args:
+        recipe: the recipe, whose own consistency is checked when it is made.
+        runs: folder of the run folders.
+    """
+    findings: list[Finding] = []
+    store_path = Path(recipe.data.store)
+
+    def attempt(check: Callable[[], str]) -> bool:
+        try:
+            findings.append(Finding("ok", check()))
+        except (ValueError, OSError, ImportError) as error:
+            findings.append(Finding("fails", " ".join(str(error).split())))
+        return findings[-1].verdict == "ok"
+
+    if not recipe.data.store:
+        findings.append(Finding("fails", "data.store is empty: say where the store is to be."))
+        return findings
+    if store_path.exists():
+        if attempt(lambda: f"store {store_path}: {_in_short(Store.open(store_path))}"):
+            _check_with_store(recipe, Store.open(store_path), attempt)
+    else:
+        findings.append(Finding("note", f"store {store_path} is not there yet: `run` prepares it"))
+        _check_before_store(recipe, attempt)
+    attempt(lambda: _metrics(recipe))
+    if (last := last_checkpoint(runs / recipe.name / "checkpoints")) is not None:
+        findings.append(Finding("note", f"{last} is there: `train` goes on from it"))
+    return findings
+
+
+def _check_with_store(
+    recipe: Recipe, store: Store, attempt: Callable[[Callable[[], str]], bool]
+) -> None:
+    def statistics() -> str:
+        check_periods(store, recipe)
+        training_statistics(store, recipe)
+        return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
+
+    def model() -> str:
+        store.channels.indices(recipe.task.targets)
+        store.static(recipe.data.static)
+        return _model_in_words(complete_model_config(recipe, store))
+
+    attempt(lambda: f"time step {require_even_steps(store)} h")
+    attempt(statistics)
+    attempt(model)
+    attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
+
+
+def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], bool]) -> None:
+    prepare = recipe.prepare
+    channels: list[ChannelSet] = []
+
+    def sources() -> str:
+        if not prepare.sources:
+            raise ValueError("prepare.sources is empty: name the raw files.")
+        if any("://" in source for source in prepare.sources):
+            return f"sources {', '.join(prepare.sources)} (remote: not opened)"
+        contents = list_contents(resolve_samples(prepare.sources))
+        return (
+            f"sources: {contents['files']} file(s), {contents['times']} times, {contents['period']}"
+        )
+
+    def engine() -> str:
+        if prepare.engine == "xesmf" and importlib.util.find_spec("esmpy") is None:
+            raise ImportError(
+                "prepare.engine is xesmf, which needs ESMF: create the environment of "
+                "environment.yml, or set prepare.engine=native."
+            )
+        return f"regridding to {prepare.grid}, {prepare.method}, engine {prepare.engine}"
+
+    def chosen() -> str:
+        channels.append(ChannelSet.of(prepare.channels))
+        return f"{len(channels[0])} channels: {channels[0]!r}"
+
+    def model() -> str:
+        if prepare.grid == "native":
+            return "model: its size is known once the store is there"
+        rows, columns = Grid.named(prepare.grid).shape
+        names = channels[0].names
+        # Static fields, forcings and history count as inputs; which names they have is no matter.
+        data = recipe.data
+        extra = len(names) * len(data.history_hours) + len(data.static) + len(data.forcings)
+        inputs = (*names, *(f"input {i}" for i in range(extra)))
+        config = ModelConfig(
+            **{
+                **recipe.model.__dict__,
+                "input_channels": inputs,
+                "output_channels": recipe.task.targets or tuple(names),
+                "image_size": (rows, columns),
+            }
+        )
+        return _model_in_words(config)
+
+    attempt(sources)
+    attempt(engine)
+    if attempt(chosen):
+        attempt(model)
+        step = prepare.step_hours
+        attempt(lambda: _leads(recipe, channels[0], step or 1))
+
+
+def _leads(recipe: Recipe, channels: ChannelSet, step_hours: int) -> str:
+    channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
+    task = recipe.task
+    for hours in (*task.lead_hours, *recipe.data.history_hours):
+        if hours % step_hours and not (not task.fixed_step and hours in task.lead_hours):
+            raise ValueError(
+                f"{hours} h is no multiple of the time step of {step_hours} h: change "
+                f"task.lead_hours or data.history_hours."
+            )
+    longest = max(recipe.evaluation.lead_hours)
+    if task.fixed_step and longest > task.lead_hours[0]:
+        targets = task.targets or channels.names
+        if why := can_roll_out(
+            targets, channels.names, task.lead_hours[0], recipe.data.history_hours
+        ):
+            raise ValueError(f"evaluation.lead_hours goes to {longest} h, but {why}.")
+    how = "rolled out" if task.fixed_step else "asked directly"
+    return f"lead times {list(recipe.evaluation.lead_hours)} h, {how}"
+
+
+def _metrics(recipe: Recipe) -> str:
+    return f"metrics {', '.join(check_metrics(recipe.evaluation.metrics, with_climatology=True))}"
+
+
+def _model_in_words(config: ModelConfig) -> str:
+    with torch.device("meta"):
+        parameters = count_parameters(build_model(config))
+    # Weights, gradients and AdamW's two moments, float32.
+    gibibytes = 16 * parameters / 2**30
+    locations = math.prod(config.image_size) // config.patch**2
+    return (
+        f"model: {parameters:,} parameters, {gibibytes:.2f} GiB with gradients and optimizer, "
+        f"{len(config.input_channels)} channels in, {len(config.output_channels)} out, "
+        f"{locations} locations"
+    )
+
+
+def _in_short(store: Store) -> str:
+    times, channels, rows, columns = store.shape
+    return f"{times} times, {channels} channels, {rows} x {columns}"
+
+
+def _describe_store(store: Store) -> dict[str, Any]:
+    step = store.step_hours
+    return {
+        "kind": "weather store" + (" (simulated, not observations)" if store.simulated else ""),
+        "title": store.attrs.get("title", ""),
+        "shape": _in_short(store),
+        "period": f"{iso(store.times[0])} to {iso(store.times[-1])}",
+        "step": "uneven" if step is None else f"{step} h",
+        "grid": f"{store.attrs['grid']} ({store.attrs['grid_kind']})",
+        "channels": store.channels.names,
+        "attribution": store.attribution,
+    }
+
+
+def _describe_forecasts(dataset: xr.Dataset) -> dict[str, Any]:
+    times = dataset["time"].values
+    hours = dataset["prediction_timedelta"].values.astype("timedelta64[h]").astype(int)
+    return {
+        "kind": "forecasts, WeatherBench 2 layout",
+        "title": dataset.attrs.get("title", ""),
+        "initial times": f"{len(times)}, {iso(times[0])} to {iso(times[-1])}",
+        "lead hours": hours.tolist(),
+        "variables": [str(name) for name in dataset.data_vars],
+        "attribution": dataset.attrs.get("attribution", ""),
+    }
+
+
+def _describe_checkpoint(place: Path) -> dict[str, Any]:
+    checkpoint = load_checkpoint(place)
+    model = checkpoint.model_config
+    return {
+        "kind": "checkpoint",
+        "run": checkpoint.recipe["name"],
+        "step": checkpoint.step,
+        "training": "ended" if checkpoint.complete else "not ended",
+        "model": f"{model['aggregation']}, {model['depth']} blocks of {model['embed_dim']}",
+        "lead hours": checkpoint.recipe["task"]["lead_hours"],
+        "channels": checkpoint.channels,
+        "statistics": " to ".join(checkpoint.statistics_period),
+    }

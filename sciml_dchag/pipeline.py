@@ -1,0 +1,140 @@
+"""All steps of a recipe in order: prepare, train, predict, evaluate; finished ones are skipped.
+
+Each step is done by its own package; here is only what follows what, and when a step is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sciml_dchag.config import Recipe, load_recipe, save_recipe, to_mapping
+from sciml_dchag.data.samples import resolve_samples
+from sciml_dchag.data.store import Store
+from sciml_dchag.evaluation.evaluate import evaluate, shown_rows
+from sciml_dchag.evaluation.presentation import ScoreRow
+from sciml_dchag.evaluation.report import read_scores_csv
+from sciml_dchag.inference.predict import predict_period
+from sciml_dchag.prepare.era5 import prepare_era5
+from sciml_dchag.training.checkpoint import find_checkpoint, last_checkpoint, load_checkpoint
+from sciml_dchag.training.trainer import train, training_statistics
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What a pipeline has left, and the scores to show first."""
+
+    run: Path
+    """The run folder."""
+    forecasts: Path
+    """The forecast store."""
+    shown: list[ScoreRow]
+    """RMSE and ACC of the first channels."""
+    units: dict[str, str]
+    """Units by channel."""
+    attribution: str
+    """Whose the data are."""
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """What to look at, by name."""
+        evaluation = self.run / "evaluation"
+        return {
+            "Forecasts": self.forecasts,
+            "Scores": evaluation / "scores.csv",
+            "Plots": evaluation / "figures",
+            "Report": evaluation / "report.html",
+        }
+
+
+def run_recipe(
+    recipe: Recipe,
+    run: Path,
+    *,
+    progress: Progress | None = None,
+    console: Callable[[str], None] = lambda line: None,
+) -> PipelineResult:
+    """Do what a recipe asks for, step by step.
+
+    A step is skipped when what it makes is there and was made from the same settings and the
+    same checkpoint.
+
+    Raises:
+        ValueError, OSError: as the steps do; finished steps stay finished.
+    """
+    _prepare(recipe, progress, console)
+    _train(recipe, run, progress, console)
+    newest = find_checkpoint(run).stat().st_mtime
+    forecasts = run / "forecasts" / "test.zarr"
+    scores = run / "evaluation" / "scores.csv"
+    same = _same_evaluation(recipe, run)
+
+    def finished(path: Path) -> bool:
+        return same and path.exists() and path.stat().st_mtime >= newest
+
+    if finished(forecasts):
+        console(f"predict: {forecasts} is there")
+    else:
+        console("predict: forecasts from every initial time of the test period")
+        predict_period(run, forecasts, recipe=recipe, overwrite=True, progress=progress)
+    if finished(scores):
+        console(f"evaluate: {scores} is there")
+    else:
+        console("evaluate: scores beside persistence and climatology")
+        evaluate(run, recipe, progress=progress)
+    save_recipe(recipe, run / "recipe.yaml")
+    rows = read_scores_csv(scores)
+    store = Store.open(recipe.data.store)
+    units = {row.channel: store.channels[row.channel].units for row in rows}
+    return PipelineResult(run, forecasts, shown_rows(rows), units, store.attribution)
+
+
+def _prepare(recipe: Recipe, progress: Progress | None, console: Callable[[str], None]) -> None:
+    store, prepare = Path(recipe.data.store), recipe.prepare
+    if store.exists():
+        console(f"prepare: {store} is there")
+        training_statistics(Store.open(store), recipe)  # of this training period, or an error
+        return
+    console(f"prepare: {prepare.grid} degrees, {prepare.method}, into {store}")
+    prepare_era5(
+        resolve_samples(prepare.sources),
+        store,
+        channels=prepare.channels,
+        grid=prepare.grid,
+        method=prepare.method,
+        engine=prepare.engine,
+        static_sources=prepare.static_sources,
+        static=prepare.static,
+        period=prepare.period,
+        step_hours=prepare.step_hours,
+        statistics_period=recipe.data.train,
+        climatology=prepare.climatology,
+        climatology_window_days=prepare.climatology_window_days,
+        allow_missing=prepare.allow_missing,
+        progress=progress,
+    )
+
+
+def _train(
+    recipe: Recipe, run: Path, progress: Progress | None, console: Callable[[str], None]
+) -> None:
+    last = last_checkpoint(run / "checkpoints")
+    if last is not None:
+        checkpoint = load_checkpoint(last)
+        sections = ("seed", "data", "model", "task", "training")
+        wanted = to_mapping(recipe)
+        if checkpoint.complete and all(checkpoint.recipe[s] == wanted[s] for s in sections):
+            console(f"train: {last} is there")
+            return
+    console(f"train: {recipe.training.steps} steps of {recipe.training.batch} samples")
+    result = train(recipe, run, progress=progress, console=console)
+    console(f"train: {result.steps} steps done, {result.seconds:.0f} s")
+
+
+def _same_evaluation(recipe: Recipe, run: Path) -> bool:
+    """Say whether the run's recipe, as last completed, asked for the same forecasts and scores."""
+    saved = run / "recipe.yaml"
+    return saved.is_file() and load_recipe(saved).evaluation == recipe.evaluation

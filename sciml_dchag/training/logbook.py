@@ -1,0 +1,70 @@
+"""The log of a run: `log.jsonl`, TensorBoard events and lines on the console.
+
+Training hands over records; what is shown where is decided here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Logbook:
+    """Writes each record as one line of `log.jsonl` and to TensorBoard, and tells the console.
+
+    Args:
+        folder: the run folder.
+        first_step: records of this step and later ones, left by an interrupted run, are dropped,
+            so that a resumed run's log has each step once.
+        console: called with a line of text for each record; None is silent.
+    """
+
+    def __init__(
+        self, folder: Path, *, first_step: int = 0, console: Callable[[str], None] | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log.jsonl"
+        kept = [r for r in read_log(self.path) if r["step"] <= first_step] if first_step else []
+        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step or None)
+        self._console = console
+
+    def record(self, step: int, **values: float) -> None:
+        """Record scalars after an optimizer step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._console is not None:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self._console(f"step {step:>6}  {shown}")
+
+    def __enter__(self) -> Logbook:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a log; a last line cut short by a crash is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

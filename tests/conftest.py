@@ -1,0 +1,91 @@
+"""Stores that several tests read: 80 simulated channels, and the embedded ERA5 sample."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sciml_dchag.data.samples import sample_path
+from sciml_dchag.data.statistics import compute_statistics
+from sciml_dchag.data.store import write_store
+from sciml_dchag.prepare.grids import Grid
+
+DATA = Path(__file__).parent / "data"
+
+
+def unpacked_simulation() -> xr.DataArray:
+    """The 3-day simulated file of all 80 channels, float32, with its coordinates alone."""
+    with xr.open_dataset(DATA / "weather" / "simulated_era5_80_3days.nc") as packed:
+        state = (packed["state_packed"] * packed["scale"] + packed["offset"]).astype(np.float32)
+        state = state.transpose("time", "channel", "latitude", "longitude")
+        return state.drop_vars(set(state.coords) - set(state.dims)).load()
+
+
+def store_attrs(state: xr.DataArray, **changes: object) -> dict[str, object]:
+    """Root attributes that a store of this state needs."""
+    grid = Grid.of(state)
+    return {
+        "title": "Simulated weather for tests",
+        "attribution": "Simulated with JCM, not observations.",
+        "simulated": 1,
+        "grid": grid.name,
+        "grid_kind": grid.kind,
+        "grid_sha256": grid.content_hash,
+        **changes,
+    }
+
+
+@pytest.fixture(scope="session")
+def simulated_state() -> xr.DataArray:
+    return unpacked_simulation()
+
+
+@pytest.fixture(scope="session")
+def simulated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 12 six-hourly steps of 80 simulated channels on 32 x 64, with statistics."""
+    path = tmp_path_factory.mktemp("stores") / "simulated.zarr"
+    state = unpacked_simulation()
+    return write_store(
+        state, path, attrs=store_attrs(state), finish=lambda p: compute_statistics(p)
+    )
+
+
+@pytest.fixture(scope="session")
+def msl_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded ERA5 sample at 5.625 degrees; its first 96 steps are the training period."""
+    from sciml_dchag.prepare.era5 import prepare_era5
+
+    return prepare_era5(
+        [str(sample_path("era5_msl"))],
+        tmp_path_factory.mktemp("stores") / "msl.zarr",
+        channels="msl",
+        statistics_period=("2025-12-01", "2025-12-24"),
+    )
+
+
+@pytest.fixture
+def series() -> Callable[..., xr.DataArray]:
+    """Make a random state of given times and channels on a small regular grid."""
+
+    def make(
+        times: int = 10, channels: str = "t2m,msl", rows: int = 4, start: str = "2001-01-01",
+        step_hours: int = 6, seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        names = channels.split(",")
+        grid = Grid.named(f"{rows}x{2 * rows}")
+        values = np.random.default_rng(seed).normal(280, 10, (times, len(names), *grid.shape))
+        return xr.DataArray(
+            values.astype(np.float32),
+            dims=("time", "channel", "latitude", "longitude"),
+            coords={
+                "time": np.datetime64(start, "ns")
+                + np.arange(times) * np.timedelta64(step_hours, "h"),
+                "channel": names,
+                "latitude": grid.latitude,
+                "longitude": grid.longitude,
+            },
+        )
+
+    return make

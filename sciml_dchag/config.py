@@ -72,6 +72,9 @@ class DataConfig:
     """Static fields of the store as further inputs."""
     forcings: tuple[str, ...] = ()
     """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
+    rotate: bool = False
+    """Turn each training sample about the Earth's axis by a random angle, all fields alike: a
+    global grid's cheapest augmentation. Where the land lies is then known from static fields."""
     memory_mebibytes: int = 4096
     """A period of the store that fits in this much is kept in memory."""
     workers: int = 0

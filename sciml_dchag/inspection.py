@@ -122,9 +122,7 @@ def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], b
         if any("://" in source for source in prepare.sources):
             return f"sources {', '.join(prepare.sources)} (remote: not opened)"
         contents = list_contents(resolve_samples(prepare.sources))
-        return (
-            f"sources: {contents['files']} file(s), {contents['times']} times, {contents['period']}"
-        )
+        return "sources: {files} file(s), {times} times, {period}".format(**contents)
 
     def engine() -> str:
         if prepare.engine == "xesmf" and importlib.util.find_spec("esmpy") is None:

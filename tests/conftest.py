@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def msl_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         channels="msl",
         statistics_period=("2025-12-01", "2025-12-24"),
     )
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[..., Path]:
+    """Write a state as a store with the attributes it needs; `title` and so on may be changed."""
+
+    def write_with_attrs(
+        state: xr.DataArray, path: Path, *, attrs: dict[str, object] | None = None, **options: Any
+    ) -> Path:
+        return write_store(state, path, attrs=store_attrs(state, **(attrs or {})), **options)
+
+    return write_with_attrs
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ def _short_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning):
-            err.print("Warning:", " ".join(str(message).split()), style="yellow", markup=False)
+            text = f"Warning: {' '.join(str(message).split())}"
+            err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")

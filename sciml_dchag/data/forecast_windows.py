@@ -47,6 +47,11 @@ class ForecastBatch:
         moved = (getattr(self, f.name).to(device, non_blocking=True) for f in fields(self))
         return ForecastBatch(*moved)
 
+    def rotated(self, columns: int) -> ForecastBatch:
+        """Turn all fields eastward by a number of columns of a global grid."""
+        fields_ = (self.states, self.constants, self.targets)
+        return ForecastBatch(*(f.roll(columns, dims=-1) for f in fields_), self.lead_hours)
+
     @staticmethod
     def stack(samples: Sequence[ForecastBatch]) -> ForecastBatch:
         """Join samples to a batch."""
@@ -67,7 +72,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
         static: static fields of the store.
         forcings: computed fields, see `data.forcing`.
         rollout_steps: R.
-        seed: what the order and the lead times are drawn from.
+        rotate: turn each sample about the Earth's axis by a random number of columns.
+        seed: what order, lead times and rotations are drawn from.
         memory_mebibytes: the period is kept in memory if it is no larger than this.
 
     Raises:
@@ -87,10 +93,11 @@ class ForecastWindows(Dataset[ForecastBatch]):
         static: Sequence[str] = (),
         forcings: Sequence[str] = (),
         rollout_steps: int = 1,
+        rotate: bool = False,
         seed: int = 0,
         memory_mebibytes: int = 0,
     ) -> None:
-        self.store, self.seed = store, seed
+        self.store, self.seed, self.rotate = store, seed, rotate
         self.step_hours = require_even_steps(store)
         for hours in (*lead_hours, *history_hours):
             if hours % self.step_hours:
@@ -134,8 +141,13 @@ class ForecastWindows(Dataset[ForecastBatch]):
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
         index = int(self.initial_indices[order[position]])
         low, high = self.lead_steps
-        lead = int(np.random.default_rng([self.seed, epoch, index]).integers(low, high + 1))
-        return self.sample(index, lead)
+        draws = np.random.default_rng([self.seed, epoch, index])
+        sample = self.sample(index, int(draws.integers(low, high + 1)))
+        return (
+            sample.rotated(int(draws.integers(len(self.store.longitude))))
+            if self.rotate
+            else sample
+        )
 
     def sample(self, index: int, lead_steps: int) -> ForecastBatch:
         """Return the sample that starts at a time of the store, as a batch of one."""

@@ -151,6 +151,7 @@ def training_windows(
         static=data.static,
         forcings=data.forcings,
         rollout_steps=task.rollout_steps,
+        rotate=data.rotate and period == data.train,
         seed=recipe.seed,
         memory_mebibytes=data.memory_mebibytes,
     )

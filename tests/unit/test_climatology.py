@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import store_attrs
 
 from sciml_dchag.data import climatology
 from sciml_dchag.data.climatology import compute_climatology, day_of_year, window_weights
-from sciml_dchag.data.store import Store, write_store
+from sciml_dchag.data.store import Store
 
 Series = Callable[..., xr.DataArray]
+Write = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def three_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three_years(tmp_path_factory: pytest.TempPathFactory, write: Write) -> Path:
     """Twelve-hourly, two channels on 2 x 4, with an annual cycle and some missing values."""
     times = np.arange("1999-01-01", "2002-01-01", np.timedelta64(12, "h"), "datetime64[h]")
     rng = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def three_years(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )  # fmt: skip
     path = tmp_path_factory.mktemp("climatology") / "a.zarr"
-    return write_store(state, path, attrs=store_attrs(state))
+    return write(state, path)
 
 
 def by_definition(store: Store, hour: int, day: int, window: int) -> np.ndarray:
@@ -94,10 +94,10 @@ def test_bounded_slices_give_the_same(three_years: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(sliced.mean, whole.mean)
 
 
-def test_mean_is_the_mean(tmp_path: Path, series: Series) -> None:
+def test_mean_is_the_mean(tmp_path: Path, series: Series, write: Write) -> None:
     state = series(times=20)
     state[4:9, 1, 2] = np.nan
-    path = write_store(state, tmp_path / "a.zarr", attrs=store_attrs(state))
+    path = write(state, tmp_path / "a.zarr")
     made = compute_climatology(path, (None, "2001-01-04"))
     values = state.values[:16].astype(np.float64)
     # Rounded to float32 at the end alone.
@@ -110,9 +110,9 @@ def test_mean_is_the_mean(tmp_path: Path, series: Series) -> None:
         np.testing.assert_array_equal(dataset["mean"].sel(channel="msl"), made.mean[1])
 
 
-def test_refusals(tmp_path: Path, series: Series, three_years: Path) -> None:
+def test_refusals(tmp_path: Path, series: Series, three_years: Path, write: Write) -> None:
     state = series()
-    path = write_store(state, tmp_path / "a.zarr", attrs=store_attrs(state))
+    path = write(state, tmp_path / "a.zarr")
     with pytest.raises(FileNotFoundError, match="has no climatology"):
         Store.open(path).climatology()
     with pytest.raises(ValueError, match="needs a year, but the period has 2 days"):

@@ -6,19 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import store_attrs
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data import layout
 from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store, write_store
+from sciml_dchag.data.store import Store
 from sciml_dchag.evaluation.weights import latitude_weights
 
 Series = Callable[..., xr.DataArray]
-
-
-def write(state: xr.DataArray, path: Path) -> Path:
-    return write_store(state, path, attrs=store_attrs(state))
+Write = Callable[..., Path]
 
 
 def two_pass(values: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +29,11 @@ def two_pass(values: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.n
 
 @pytest.mark.parametrize("times_a_block", [3, 50])
 def test_agrees_with_two_passes_over_everything(
-    tmp_path: Path, series: Series, monkeypatch: pytest.MonkeyPatch, times_a_block: int
+    tmp_path: Path,
+    series: Series,
+    monkeypatch: pytest.MonkeyPatch,
+    times_a_block: int,
+    write: Write,
 ) -> None:
     monkeypatch.setattr(layout, "BLOCK_BYTES", times_a_block * 2 * 4 * 8 * 4)
     state = series(times=20)
@@ -56,7 +56,7 @@ def test_agrees_with_two_passes_over_everything(
     assert got.period == ("2001-01-01T06:00", "2001-01-05T06:00")
 
 
-def test_is_kept_in_the_store(tmp_path: Path, series: Series) -> None:
+def test_is_kept_in_the_store(tmp_path: Path, series: Series, write: Write) -> None:
     path = write(series(), tmp_path / "a.zarr")
     with pytest.raises(FileNotFoundError, match="has no statistics"):
         Store.open(path).statistics()
@@ -71,7 +71,9 @@ def test_is_kept_in_the_store(tmp_path: Path, series: Series) -> None:
         assert dataset.attrs["period_end"] == second.period[1]
 
 
-def test_refuses_another_period_grid_or_channels(tmp_path: Path, series: Series) -> None:
+def test_refuses_another_period_grid_or_channels(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     path = write(series(times=12), tmp_path / "a.zarr")
     store = Store.open(path)
     statistics = compute_statistics(path, ("2001-01-01", "2001-01-02"))
@@ -93,7 +95,9 @@ def test_refuses_another_period_grid_or_channels(tmp_path: Path, series: Series)
     assert chosen.mean.tolist() == [statistics.mean[1]]
 
 
-def test_channels_that_cannot_be_normalised_are_refused(tmp_path: Path, series: Series) -> None:
+def test_channels_that_cannot_be_normalised_are_refused(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     empty, constant = series(), series()
     empty[:, 1] = np.nan
     constant[:, 0] = 273.15
@@ -104,7 +108,7 @@ def test_channels_that_cannot_be_normalised_are_refused(tmp_path: Path, series: 
     assert not (tmp_path / "constant.zarr" / "statistics").exists()
 
 
-def test_uneven_steps_have_no_step_difference(tmp_path: Path, series: Series) -> None:
+def test_uneven_steps_have_no_step_difference(tmp_path: Path, series: Series, write: Write) -> None:
     path = write(series().isel(time=[0, 1, 3]), tmp_path / "a.zarr")
     assert np.isnan(compute_statistics(path).step_difference_std).all()
 

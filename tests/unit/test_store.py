@@ -17,24 +17,20 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from conftest import store_attrs
 
 from sciml_dchag.data import layout
 from sciml_dchag.data.shards import ShardReader
-from sciml_dchag.data.store import Store, write_store
+from sciml_dchag.data.store import Store
 from sciml_dchag.data.writing import partial_path
 
 Series = Callable[..., xr.DataArray]
+Write = Callable[..., Path]
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three times for the states of `series` (2 channels on 4 x 8)."""
     monkeypatch.setattr(layout, "BLOCK_BYTES", 3 * 2 * 4 * 8 * 4)
-
-
-def write(state: xr.DataArray, path: Path, **options: object) -> Path:
-    return write_store(state, path, attrs=store_attrs(state), **options)  # type: ignore[arg-type]
 
 
 def test_reads_back_what_was_written(simulated_store: Path, simulated_state: xr.DataArray) -> None:
@@ -114,7 +110,9 @@ def test_xarray_opens_it_with_units_and_cf_attributes(simulated_store: Path) -> 
     assert not (simulated_store / "progress.json").exists()
 
 
-def test_missing_values_and_static_fields_survive(tmp_path: Path, series: Series) -> None:
+def test_missing_values_and_static_fields_survive(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     state = series(times=4)
     state[1:3, 0] = np.nan  # whole chunks of NaN are not written at all
     state[0, 1, 2, 3] = np.nan
@@ -133,7 +131,7 @@ def test_missing_values_and_static_fields_survive(tmp_path: Path, series: Series
 
 @pytest.mark.usefixtures("small_blocks")
 def test_resumes_after_an_error_and_equals_an_uninterrupted_run(
-    tmp_path: Path, series: Series
+    tmp_path: Path, series: Series, write: Write
 ) -> None:
     state, path = series(times=10), tmp_path / "a.zarr"
     seen: list[int] = []
@@ -150,7 +148,7 @@ def test_resumes_after_an_error_and_equals_an_uninterrupted_run(
     with pytest.raises(ValueError, match=r"half written \(6 of 10 times\)"):
         Store.open(partial_path(path))
     with pytest.raises(ValueError, match="other settings"):
-        write_store(state, path, attrs=store_attrs(state, title="another"))
+        write(state, path, attrs={"title": "another"})
 
     write(state, path, check=lambda block, times, channels: seen.append(len(times)))
     assert seen == [3, 1]  # the first six times were not computed again
@@ -158,7 +156,7 @@ def test_resumes_after_an_error_and_equals_an_uninterrupted_run(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
 
 
-def test_resumes_after_a_kill(tmp_path: Path) -> None:
+def test_resumes_after_a_kill(tmp_path: Path, simulated_state: xr.DataArray) -> None:
     """A real process, killed in the middle without a chance to clean up."""
     script = textwrap.dedent(f"""
         import sys, time
@@ -187,14 +185,14 @@ def test_resumes_after_a_kill(tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert again.stdout.split()[0] in ("4", "6")  # it went on, whichever block was under way
-    from conftest import unpacked_simulation
-
     store = Store.open(tmp_path / "a.zarr")
-    np.testing.assert_array_equal(store.read(slice(None)), unpacked_simulation().values)
+    np.testing.assert_array_equal(store.read(slice(None)), simulated_state.values)
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_cluster_of_two_processes_writes_the_same(tmp_path: Path, series: Series) -> None:
+def test_a_cluster_of_two_processes_writes_the_same(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     from distributed import LocalCluster
 
     state = series(times=8)
@@ -207,7 +205,9 @@ def test_a_cluster_of_two_processes_writes_the_same(tmp_path: Path, series: Seri
     np.testing.assert_array_equal(store.read(slice(None)), state.values * 2)
 
 
-def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, series: Series) -> None:
+def test_a_scheduler_that_does_not_answer_is_named(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     import dask
 
     with (
@@ -218,7 +218,9 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, series: Serie
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_place_is_kept_unless_told_otherwise(tmp_path: Path, series: Series) -> None:
+def test_an_existing_place_is_kept_unless_told_otherwise(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     path = write(series(seed=1), tmp_path / "a.zarr")
     other = series(seed=2)
     with pytest.raises(FileExistsError, match="--overwrite"):
@@ -260,7 +262,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, which root may"
 )
 @pytest.mark.usefixtures("small_blocks")
-def test_a_disk_that_fills_up_keeps_what_is_finished(tmp_path: Path, series: Series) -> None:
+def test_a_disk_that_fills_up_keeps_what_is_finished(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -280,7 +284,9 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(tmp_path: Path, series: Ser
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_damaged_and_foreign_stores_are_refused(tmp_path: Path, series: Series) -> None:
+def test_damaged_and_foreign_stores_are_refused(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
     path = write(series(), tmp_path / "a.zarr")
     shard = next(p for p in (path / "state" / "c").rglob("*") if p.is_file())
     whole = shard.read_bytes()
@@ -309,15 +315,18 @@ def test_damaged_and_foreign_stores_are_refused(tmp_path: Path, series: Series) 
     ],
 )
 def test_a_state_that_is_no_state_is_refused_before_work_starts(
-    tmp_path: Path, series: Series, change: Callable[[xr.DataArray], xr.DataArray], message: str
+    tmp_path: Path,
+    series: Series,
+    write: Write,
+    change: Callable[[xr.DataArray], xr.DataArray],
+    message: str,
 ) -> None:
-    state = series()
     with pytest.raises(ValueError, match=message):
-        write_store(change(state), tmp_path / "a.zarr", attrs=store_attrs(state))
+        write(change(series()), tmp_path / "a.zarr")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_periods_include_both_ends(tmp_path: Path, series: Series) -> None:
+def test_periods_include_both_ends(tmp_path: Path, series: Series, write: Write) -> None:
     store = Store.open(write(series(times=12, start="2000-12-30"), tmp_path / "a.zarr"))
     assert store.time_indices((None, None)).tolist() == list(range(12))
     assert store.time_indices(("2000-12-31", "2000-12-31")).tolist() == [4, 5, 6, 7]
@@ -330,7 +339,7 @@ def test_periods_include_both_ends(tmp_path: Path, series: Series) -> None:
         store.time_indices(("yesterday", None))
 
 
-def test_uneven_steps_are_said(tmp_path: Path, series: Series) -> None:
+def test_uneven_steps_are_said(tmp_path: Path, series: Series, write: Write) -> None:
     store = Store.open(write(series(times=4).isel(time=[0, 1, 3]), tmp_path / "a.zarr"))
     assert store.step_hours is None and "step_hours" not in store.attrs
 
@@ -390,8 +399,7 @@ def test_memory_stays_bounded_while_a_quarter_degree_is_regridded(tmp_path: Path
     assert Store.open(tmp_path / "a.zarr").shape == (200, 5, 32, 64)
 
 
-def test_provenance_is_kept_as_json(tmp_path: Path, series: Series) -> None:
-    state = series()
-    attrs = store_attrs(state, provenance={"sources": [{"path": "a.nc", "bytes": 3}]})
-    store = Store.open(write_store(state, tmp_path / "a.zarr", attrs=attrs))
+def test_provenance_is_kept_as_json(tmp_path: Path, series: Series, write: Write) -> None:
+    attrs = {"provenance": {"sources": [{"path": "a.nc", "bytes": 3}]}}
+    store = Store.open(write(series(), tmp_path / "a.zarr", attrs=attrs))
     assert json.loads(store.attrs["provenance"])["sources"][0]["path"] == "a.nc"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 import torch
 import xarray as xr
 
@@ -86,6 +87,8 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
             _check_with_store(recipe, Store.open(store_path), attempt)
     else:
         findings.append(Finding("note", f"store {store_path} is not there yet: `run` prepares it"))
+        if missing := _missing_filesystem(recipe.prepare.sources):
+            findings.append(Finding("note", missing))
         _check_before_store(recipe, attempt)
     attempt(lambda: _metrics(recipe))
     if (last := last_checkpoint(runs / recipe.name / "checkpoints")) is not None:
@@ -163,14 +166,34 @@ def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], b
         attempt(lambda: _leads(recipe, channels[0], step or 1))
 
 
+def _missing_filesystem(sources: Sequence[str]) -> str | None:
+    """Say which remote source no installed package can open, asking no network."""
+    for source in sources:
+        scheme, separator, _ = source.partition("://")
+        if not separator:
+            continue
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except (ImportError, ValueError):
+            return (
+                f"{scheme}:// needs a package that is not installed here: before preparing, "
+                f"pip install 'sciml-dchag[cloud]'"
+            )
+    return None
+
+
 def _leads(recipe: Recipe, channels: ChannelSet, step_hours: int) -> str:
     channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
     task = recipe.task
-    for hours in (*task.lead_hours, *recipe.data.history_hours):
-        if hours % step_hours and not (not task.fixed_step and hours in task.lead_hours):
+    for key, hours in (
+        ("task.lead_hours", task.lead_hours),
+        ("data.history_hours", recipe.data.history_hours),
+        ("evaluation.lead_hours", recipe.evaluation.lead_hours),
+    ):
+        if odd := [h for h in hours if h % step_hours]:
             raise ValueError(
-                f"{hours} h is no multiple of the time step of {step_hours} h: change "
-                f"task.lead_hours or data.history_hours."
+                f"{key} has {odd[0]} h, no multiple of the time step of {step_hours} h: change "
+                f"it, or prepare a store of a finer step."
             )
     longest = max(recipe.evaluation.lead_hours)
     if task.fixed_step and longest > task.lead_hours[0]:

@@ -40,8 +40,6 @@ class Checkpoint:
     """AdamW's state."""
     complete: bool
     """Whether training had ended, at its last step or early."""
-    random_state: Tensor
-    """Torch's generator."""
     best_validation: float
     """Smallest validation loss so far; infinite before the first."""
     validations_since_best: int

@@ -43,6 +43,9 @@ from sciml_dchag.training.checkpoint import (
 from sciml_dchag.training.logbook import Logbook
 from sciml_dchag.training.optim import build_optimizer, build_schedule
 
+SEED_STRIDE = 1_000_003
+"""Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
+
 Progress = Callable[[int, int, str], None]
 """Called with what is done, what there is to do, and what it is."""
 
@@ -252,7 +255,6 @@ class _Trainer:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step = checkpoint.step
         self.schedule.last_epoch = checkpoint.step
-        torch.set_rng_state(checkpoint.random_state)
         self.best_validation = checkpoint.best_validation
         self.validations_since_best = checkpoint.validations_since_best
 
@@ -270,6 +272,8 @@ class _Trainer:
         for batch in loader:
             batch = batch.to(self.device)
             self.model.train()
+            # Dropout depends on seed and step alone, so that a resumed run draws the same.
+            torch.manual_seed(self.recipe.seed + SEED_STRIDE * (self.step + 1))
             with autocast(config.precision, self.device):
                 loss = self.task.loss(
                     self.model, batch.states, batch.constants, batch.targets, batch.lead_hours
@@ -351,7 +355,6 @@ class _Trainer:
             model=self.model.state_dict(),
             ema=None if self.ema is None else self.ema.module.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            random_state=torch.get_rng_state(),
             best_validation=self.best_validation,
             validations_since_best=self.validations_since_best,
             channels=self.store.channels.names,

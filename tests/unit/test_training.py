@@ -1,0 +1,226 @@
+"""Training on the embedded sample: determinism, resuming, what is kept and what is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sciml_dchag.config import Recipe, TrainingConfig, from_mapping
+from sciml_dchag.data.store import Store
+from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.models import ModelConfig, build_model
+from sciml_dchag.training.checkpoint import find_checkpoint, last_checkpoint, load_checkpoint
+from sciml_dchag.training.logbook import read_log
+from sciml_dchag.training.optim import build_optimizer, build_schedule, decays
+from sciml_dchag.training.trainer import train
+
+
+def recipe(store: Path, **changes: dict[str, object]) -> Recipe:
+    sections: dict[str, dict[str, object]] = {
+        "data": {
+            "store": str(store),
+            "train": ["2025-12-01", "2025-12-24"],
+            "validation": ["2025-12-25", "2025-12-27"],
+            "test": ["2025-12-28", "2025-12-31"],
+            "forcings": ["cos_latitude"],
+        },
+        "model": {"embed_dim": 16, "depth": 1, "heads": 2, "patch": 8, "partitions": 2,
+                  "dropout": 0.1},
+        "training": {"steps": 6, "batch": 2, "warmup_steps": 2, "log_every": 1,
+                     "checkpoint_every": 3, "ema_decay": 0.5},
+        "evaluation": {"lead_hours": [6, 12]},
+    }  # fmt: skip
+    for name, change in changes.items():
+        sections[name] = {**sections.get(name, {}), **change}
+    return from_mapping(Recipe, {"name": "test", **sections})
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run).weights
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights(one), weights(other)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+
+
+def test_one_seed_gives_one_model(msl_store: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(recipe(msl_store), tmp_path / name)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(msl_store: Path, tmp_path: Path) -> None:
+    whole = recipe(msl_store)
+    train(whole, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done == 5:  # after the checkpoint of step 3
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(whole, tmp_path / "parts", progress=interrupt)
+    assert load_checkpoint(tmp_path / "parts").step == 3
+    assert not load_checkpoint(tmp_path / "parts").complete
+    train(whole, tmp_path / "parts")
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    steps = [r["step"] for r in read_log(tmp_path / "parts" / "log.jsonl")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert load_checkpoint(tmp_path / "parts").complete
+
+
+def test_training_lowers_the_loss(msl_store: Path, tmp_path: Path) -> None:
+    learnt = recipe(
+        msl_store,
+        data={"history_hours": [-6]},
+        model={"dropout": 0.0, "embed_dim": 32, "patch": 4},
+        training={"steps": 80, "batch": 4, "learning_rate": 3e-3, "ema_decay": 0.0},
+    )
+    train(learnt, tmp_path / "run")
+    losses = [r["loss"] for r in read_log(tmp_path / "run" / "log.jsonl")]
+    assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:5])
+
+
+def test_validation_keeps_the_best_and_can_stop_early(msl_store: Path, tmp_path: Path) -> None:
+    watched = recipe(
+        msl_store,
+        # So high a rate ruins the model, so that validation soon stops improving.
+        training={"steps": 40, "validate_every": 2, "patience": 2, "learning_rate": 1.0,
+                  "ema_decay": 0.0, "checkpoint_every": 40},
+    )  # fmt: skip
+    result = train(watched, tmp_path / "run")
+    assert result.stopped_early and result.steps < 40
+    assert result.checkpoint.name == "best.pt"
+    records = read_log(tmp_path / "run" / "log.jsonl")
+    validations = {r["step"]: r["validation_loss"] for r in records if "validation_loss" in r}
+    best = min(validations, key=validations.__getitem__)
+    assert load_checkpoint(tmp_path / "run").step == best
+
+
+def test_the_change_of_a_channel_is_its_unit(msl_store: Path, tmp_path: Path) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    saved = load_checkpoint(tmp_path / "run")
+    statistics = Store.open(msl_store).statistics()
+    expected = statistics.step_difference_std[0] / statistics.std[0]
+    assert saved.change_std is not None
+    assert saved.change_std[0] == pytest.approx(expected, rel=0.02)  # all 95 of 95 changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"train": ["2025-12-01", "2025-12-20"]}}, "statistics"),
+        ({"data": {"validation": ["2025-12-24", "2025-12-27"]}}, "share 2025-12-24T00:00"),
+        ({"data": {"test": ["2025-12-27", "2025-12-31"]}}, "data.validation and data.test share"),
+        ({"model": {"patch": 5}}, "does not divide the image of 32 x 64"),
+        ({"model": {"partitions": 3}}, "cannot fill 3 partitions"),
+        ({"task": {"targets": ["z500"]}}, "'z500' is not among msl"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_store_is_refused(
+    msl_store: Path, tmp_path: Path, changes: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(recipe(msl_store, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_recipe_does_not_go_on_from_a_run(msl_store: Path, tmp_path: Path) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    with pytest.raises(ValueError, match="other settings in 'model'"):
+        train(recipe(msl_store, model={"depth": 2}), tmp_path / "run")
+    with pytest.raises(FileExistsError, match="already holds a trained run"):
+        train(recipe(msl_store), tmp_path / "run", resume=False)
+
+
+def test_an_exploding_loss_is_named(msl_store: Path, tmp_path: Path) -> None:
+    wild = recipe(
+        msl_store,
+        training={"learning_rate": 1e30, "clip_norm": 0.0, "ema_decay": 0.0, "warmup_steps": 0},
+    )
+    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+        train(wild, tmp_path / "run")
+
+
+def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
+        find_checkpoint(tmp_path)
+    train(recipe(msl_store), tmp_path / "run")
+    path = last_checkpoint(tmp_path / "run" / "checkpoints")
+    assert path is not None
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        load_checkpoint(path)
+    torch.save({"weights": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match="is no checkpoint of this package"):
+        load_checkpoint(path)
+
+
+def test_a_store_of_other_channels_is_refused(
+    msl_store: Path, simulated_store: Path, tmp_path: Path
+) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    with pytest.raises(ValueError, match="lacks 'msl'"):
+        Forecaster(tmp_path / "run", Store.open(simulated_store))
+
+
+def test_a_rollout_is_repeated_single_steps(msl_store: Path, tmp_path: Path) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    store = Store.open(msl_store)
+    forecaster = Forecaster(tmp_path / "run", store)
+    windows = forecaster.windows((None, None))
+    leads = dict(forecaster.forecast(windows, [100, 101], (6, 18)))
+    assert sorted(leads) == [6, 18] and leads[18].shape == (2, 1, 32, 64)
+    statistics = store.statistics()
+    states = torch.from_numpy(np.stack([windows.states(i) for i in (100, 101)]))
+    for step in range(3):
+        times = store.times[[100, 101]] + np.timedelta64(6 * step, "h")
+        constants = torch.from_numpy(windows.constants(times))
+        with torch.no_grad():
+            forecast = forecaster.task.step(
+                forecaster.model, states, constants, torch.full((2,), 6.0)
+            )
+        states = forecast[:, None]
+    physical = forecast.numpy() * statistics.std[0] + statistics.mean[0]
+    np.testing.assert_allclose(leads[18], physical, rtol=1e-5)
+    with pytest.raises(ValueError, match="multiples of 6"):
+        forecaster.check_leads([9])
+
+
+def test_no_decay_on_embeddings_norms_biases_and_queries() -> None:
+    config = ModelConfig(
+        size="tiny", aggregation="dchag-l", tree=2, partitions=2, image_size=(8, 8),
+        input_channels=tuple("abcdefgh"), output_channels=("a",),
+    )  # fmt: skip
+    for kind in ("dchag-l", "dchag-c"):
+        model = build_model(dataclasses.replace(config, aggregation=kind))
+        for name, parameter in model.named_parameters():
+            plain = parameter.ndim >= 2 and not any(
+                word in name for word in ("embedding", "bias", "partial.weight", "group_weight")
+            ) and not name.endswith(".query")  # fmt: skip
+            assert decays(name) == plain, name
+        groups = build_optimizer(model, TrainingConfig(weight_decay=0.1)).param_groups
+        assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
+        assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+
+
+def test_the_learning_rate_rises_then_falls_as_a_cosine() -> None:
+    config = TrainingConfig(
+        steps=100, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-8
+    )
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = build_schedule(optimizer, config)
+    rates = []
+    for _ in range(100):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 1e-4)
+    assert rates[55] == pytest.approx(5e-4, rel=1e-3)
+    assert schedule.get_last_lr()[0] == pytest.approx(1e-8)

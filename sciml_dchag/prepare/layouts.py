@@ -10,7 +10,7 @@ import glob
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -87,7 +87,9 @@ def _open(source: str) -> list[xr.Dataset]:
             magic = file.read(4)
         if magic == b"GRIB":
             return _open_grib(source)
-        return [xr.open_dataset(path, chunks={}, decode_timedelta=False)]
+        # h5py serialises its calls between threads, which the netCDF4 library does not.
+        engine: Literal["h5netcdf", "netcdf4"] = "h5netcdf" if magic == b"\x89HDF" else "netcdf4"
+        return [xr.open_dataset(path, chunks={}, decode_timedelta=False, engine=engine)]
     except ModuleNotFoundError:
         raise
     except Exception as error:  # every backend has exceptions of its own

@@ -68,7 +68,9 @@ def test_absorbed_equals_materialised(
         module.to(dtype)
         x = pixels(channels, dtype)
         out = module(x, available)
-        out.backward(torch.randn(out.shape, dtype=dtype, generator=torch.Generator().manual_seed(3)))
+        out.backward(
+            torch.randn(out.shape, dtype=dtype, generator=torch.Generator().manual_seed(3))
+        )
         gradients = {n: p.grad for n, p in module.named_parameters()}
         results.append((out.detach(), {**gradients, "x": x.grad}))
     (out_a, grad_a), (out_m, grad_m) = results

@@ -68,9 +68,7 @@ def test_a_wrong_knob_is_refused_in_one_sentence(
 
 def test_a_random_lead_time_has_no_rollout(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="only with a fixed step"):
-        load_recipe(
-            write(tmp_path, MINIMAL), ["task.lead_hours=[6,24]", "task.rollout_steps=2"]
-        )
+        load_recipe(write(tmp_path, MINIMAL), ["task.lead_hours=[6,24]", "task.rollout_steps=2"])
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:

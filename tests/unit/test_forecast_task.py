@@ -23,9 +23,7 @@ class Constant(nn.Module):
 
 def task(change_std: list[float] | None = None, targets: tuple[int, ...] = (0, 1)) -> ForecastTask:
     std = None if change_std is None else np.array(change_std)
-    return ForecastTask(
-        target_indices=targets, change_std=std, latitude=LATITUDE, state_channels=2
-    )
+    return ForecastTask(target_indices=targets, change_std=std, latitude=LATITUDE, state_channels=2)
 
 
 def fields(*shape: int) -> torch.Tensor:

@@ -57,14 +57,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(msl_store: Path, tmp_path: Pa
     whole = recipe(msl_store)
     train(whole, tmp_path / "whole")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def interrupt(done: int, total: int, what: str) -> None:
         if done == 5:  # after the checkpoint of step 3
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(whole, tmp_path / "parts", progress=interrupt)
     assert load_checkpoint(tmp_path / "parts").step == 3
     assert not load_checkpoint(tmp_path / "parts").complete

@@ -110,7 +110,11 @@ def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr
 
 def _open_url(url: str) -> xr.Dataset:
     scheme = url.split("://")[0]
-    anonymous: dict[str, dict[str, Any]] = {"gs": {"token": "anon"}, "gcs": {"token": "anon"}, "s3": {"anon": True}}
+    anonymous: dict[str, dict[str, Any]] = {
+        "gs": {"token": "anon"},
+        "gcs": {"token": "anon"},
+        "s3": {"anon": True},
+    }
     try:
         return _open_zarr(url, anonymous.get(scheme))
     except ImportError as error:

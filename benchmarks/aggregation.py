@@ -106,7 +106,9 @@ def peak_in_child(side: str) -> float:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kind", default="single", choices=["single", "dchag-c", "dchag-l"])
-    parser.add_argument("--reference", default="materialised", choices=["materialised", "multihead"])
+    parser.add_argument(
+        "--reference", default="materialised", choices=["materialised", "multihead"]
+    )
     parser.add_argument("--channels", type=int, default=80)
     parser.add_argument("--embed-dim", type=int, default=512)
     parser.add_argument("--heads", type=int, default=16)

@@ -1,116 +1,165 @@
-"""How much faster the loader feeds samples than the `small` model trains on them.
+"""How fast a store feeds the loader, against how fast the `small` model trains on this machine.
 
-A store of the 80 channels of era5_80 at 5.625 degrees (random values: reading does not care) is
-written to a temporary folder. In turn, in one process: batches of 8 read from the store, without
-and with the cache in memory; and optimizer steps of the `small` preset, all 80 channels in and out,
-patch 4. Samples per second, medians. The store was just written, so it comes from the page cache.
+A store of `era5_80` at 5.625 degrees (80 channels on 32 x 64, six-hourly) is made of random numbers
+in a temporary folder. Three sides take turns in one process: batches from the loader that keeps
+the period in memory, batches from the loader that reads every sample from the store (the files lie
+in the system's cache, as they were written a moment ago; random order, random lead times), and
+optimizer steps of `small` (patch 4, all 80 channels in and out) on batches that are already there.
+No loader processes: workers would only add to what is measured here.
+
+The ratio is samples a second loaded over samples a second trained, from medians.
 
     python benchmarks/loader.py --json benchmarks/results/loader.json
 """
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
+import argparse
+import itertools
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import dask.array
 import numpy as np
 import torch
 import xarray as xr
-from common import alternate, arguments, write
+from record import alternate, provenance, write_json
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.data.forecast_windows import ForecastWindows, load_batches
+from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows, load_batches
+from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Store, write_store
 from sciml_dchag.models import ModelConfig, build_model
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.optim import build_optimizer
 
-BATCH, TIMES = 8, 480
 
-
-def make_store(path: Path) -> Store:
-    grid, channels = Grid.named("5.625"), ChannelSet.of("era5_80").names
-    values = dask.array.random.default_rng(0).normal(
-        size=(TIMES, len(channels), *grid.shape), chunks=(24, -1, -1, -1)
-    )
+def random_store(path: Path, times: int) -> Store:
+    channels, grid = ChannelSet.of("era5_80"), Grid.named("5.625")
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((times, len(channels), *grid.shape), dtype=np.float32)
     state = xr.DataArray(
-        values.astype(np.float32),
+        values,
         dims=("time", "channel", "latitude", "longitude"),
         coords={
-            "time": np.datetime64("2000-01-01", "ns") + np.arange(TIMES) * np.timedelta64(6, "h"),
-            "channel": channels,
+            "time": np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(6, "h"),
+            "channel": channels.names,
             "latitude": grid.latitude,
             "longitude": grid.longitude,
         },
     )
     attrs = {
-        "title": "Random values", "attribution": "Random values", "simulated": 1,
-        "grid": "5.625", "grid_kind": grid.kind, "grid_sha256": grid.content_hash,
-    }  # fmt: skip
-    return Store.open(write_store(state, path, attrs=attrs))
+        "title": "Random numbers for a benchmark",
+        "attribution": "Random numbers, not observations.",
+        "simulated": 1,
+        "grid": grid.name,
+        "grid_kind": grid.kind,
+        "grid_sha256": grid.content_hash,
+    }
+    return Store.open(
+        write_store(state, path, attrs=attrs, finish=lambda place: compute_statistics(place))
+    )
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        result = compare(make_store(Path(folder) / "random.zarr"), options.repeats)
-    for name in ("train", "read", "cached"):
-        print(f"{name:<7} {result[name]:.0f} samples/s")
-    ratio = result["read"] / result["train"]
-    write({**result, "batch": BATCH, "ratio": ratio}, options.json)
-    print(f"the loader feeds {ratio:.1f} times as fast as `small` trains")
+def batches(store: Store, batch: int, memory_mebibytes: int) -> Iterator[ForecastBatch]:
+    statistics = store.statistics()
+    windows = ForecastWindows(
+        store,
+        (None, None),
+        mean=statistics.mean,
+        std=statistics.std,
+        targets=store.channels.names,
+        lead_hours=(6, 120),
+        memory_mebibytes=memory_mebibytes,
+    )
+    endless = 10**9 // batch
+    return iter(load_batches(windows, batch=batch, first_step=0, last_step=endless, workers=0))
 
 
-def compare(store: Store, repeats: int) -> dict[str, float]:
-    names = store.channels.names
-    unit = {"mean": np.zeros(len(names)), "std": np.ones(len(names))}
-    loaders = {}
-    for name, memory in (("read", 0), ("cached", 4096)):
-        loaders[name] = ForecastWindows(
-            store, (None, None), **unit, targets=names, lead_hours=(6, 6),
-            memory_mebibytes=memory,
-        )  # fmt: skip
-    config = dataclasses.replace(
-        ModelConfig(size="small", patch=4),
-        input_channels=tuple(names), output_channels=tuple(names),
+def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
+    """Return one optimizer step of `small`, as training makes it."""
+    torch.manual_seed(0)
+    names = tuple(store.channels.names)
+    config = ModelConfig(
+        size="small",
+        patch=4,
+        input_channels=names,
+        output_channels=names,
         image_size=(len(store.latitude), len(store.longitude)),
-    )  # fmt: skip
+    )
     model = build_model(config)
     optimizer = build_optimizer(model, TrainingConfig())
     task = ForecastTask(
-        target_indices=range(len(names)), change_std=np.ones(len(names)),
-        latitude=store.latitude, state_channels=len(names),
-    )  # fmt: skip
-    batch = next(iter(load_batches(loaders["read"], batch=BATCH, first_step=0, last_step=1,
-                                   workers=0)))  # fmt: skip
+        target_indices=range(len(names)),
+        change_std=np.ones(len(names)),
+        latitude=store.latitude,
+        state_channels=len(names),
+    )
 
-    def train() -> None:
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        task.loss(model, batch.states, batch.constants, batch.targets, batch.lead_hours).backward()
+        loss = task.loss(model, batch.states, batch.constants, batch.targets, batch.lead_hours)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    def feed(windows: ForecastWindows, batches: int) -> None:
-        for _ in load_batches(windows, batch=BATCH, first_step=0, last_step=batches, workers=0):
-            pass
+    return step
 
-    batches = {"train": 1, "read": 20, "cached": 20}
-    sides = {
-        "train": train,
-        "read": lambda: feed(loaders["read"], batches["read"]),
-        "cached": lambda: feed(loaders["cached"], batches["cached"]),
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--times", type=int, default=256, help="six-hourly times in the store")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=8, help="loaded a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        store = random_store(Path(folder) / "random.zarr", options.times)
+        cached = batches(store, options.batch, memory_mebibytes=10**6)
+        uncached = batches(store, options.batch, memory_mebibytes=0)
+        step = trainer(store, next(cached))
+
+        def load(source: Iterator[ForecastBatch]) -> Callable[[], None]:
+            return lambda: [None for _ in itertools.islice(source, options.batches)] and None
+
+        sides = alternate(
+            {"from memory": load(cached), "from the store": load(uncached), "training": step},
+            options.rounds,
+        )
+    for name, side in sides.items():
+        samples = options.batch * (1 if name == "training" else options.batches)
+        side["samples_per_second"] = samples / side["seconds"]["median"]
+        side["samples_per_cpu_second"] = samples / side["cpu_seconds"]["median"]
+    training = sides["training"]
+    ratio = {
+        name: {
+            "seconds": side["samples_per_second"] / training["samples_per_second"],
+            "cpu_seconds": side["samples_per_cpu_second"] / training["samples_per_cpu_second"],
+        }
+        for name, side in sides.items()
+        if name != "training"
     }
-    seconds = alternate(sides, repeats)
-    return {
-        name: batches[name] * BATCH / statistics.median(times) for name, times in seconds.items()
-    }
+    machine = provenance()
+    print(f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}")
+    for name, side in sides.items():
+        print(
+            f"{name:14s} {side['samples_per_second']:8.1f} samples/s, "
+            f"{side['samples_per_cpu_second']:8.1f} a second of CPU time"
+        )
+    if options.json:
+        settings = {k: v for k, v in vars(options).items() if k != "json"}
+        result = {"benchmark": "loader", "settings": settings, "machine": machine}
+        write_json(options.json, {**result, "sides": sides, "ratio": ratio})
+    words = ", ".join(
+        f"{r['seconds']:.1f} {name} ({r['cpu_seconds']:.1f} in CPU time)"
+        for name, r in ratio.items()
+    )
+    print(f"ratio of loading to training: {words}")
 
 
 if __name__ == "__main__":

@@ -124,9 +124,11 @@ def _train(
     last = last_checkpoint(run / "checkpoints")
     if last is not None:
         checkpoint = load_checkpoint(last)
-        sections = ("seed", "data", "model", "task", "training")
         wanted = to_mapping(recipe)
-        if checkpoint.complete and all(checkpoint.recipe[s] == wanted[s] for s in sections):
+        if checkpoint.complete and all(
+            checkpoint.recipe[section] == wanted[section]
+            for section in ("seed", "data", "model", "task", "training")
+        ):
             console(f"train: {last} is there")
             return
     console(f"train: {recipe.training.steps} steps of {recipe.training.batch} samples")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import time
 import traceback
 import warnings
@@ -21,8 +23,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-out = Console()
-err = Console(stderr=True)
+# Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
+_WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
+
+out = Console(width=_WIDTH, soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """What a user can mend; anything else is a defect of ours and shows its traceback."""

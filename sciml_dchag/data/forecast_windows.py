@@ -44,13 +44,15 @@ class ForecastBatch:
 
     def to(self, device: torch.device) -> ForecastBatch:
         """Move to a device, without waiting for it where the memory is pinned."""
-        moved = (getattr(self, f.name).to(device, non_blocking=True) for f in fields(self))
-        return ForecastBatch(*moved)
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return ForecastBatch(**moved)
 
     def rotated(self, columns: int) -> ForecastBatch:
         """Turn all fields eastward by a number of columns of a global grid."""
-        fields_ = (self.states, self.constants, self.targets)
-        return ForecastBatch(*(f.roll(columns, dims=-1) for f in fields_), self.lead_hours)
+        states, constants, targets = (
+            field.roll(columns, dims=-1) for field in (self.states, self.constants, self.targets)
+        )
+        return ForecastBatch(states, constants, targets, self.lead_hours)
 
     @staticmethod
     def stack(samples: Sequence[ForecastBatch]) -> ForecastBatch:

@@ -85,14 +85,16 @@ class Forecaster:
             ValueError: the first lead time that cannot be had, and why.
         """
         task, step = self.recipe.task, self.recipe.task.lead_hours[0]
-        if not task.fixed_step:
-            return  # a model of random lead times is asked for each one directly
+        if not task.fixed_step:  # each lead time is asked for directly
+            step = self.store.step_hours or 1
         for lead in lead_hours:
             if lead % step:
                 raise ValueError(
-                    f"Lead time {lead} h is no multiple of this forecaster's step of {step} h: "
+                    f"Lead time {lead} h is no multiple of the step of {step} h: "
                     f"ask for multiples of {step}."
                 )
+        if not task.fixed_step:
+            return
         why_not = can_roll_out(
             self.target_channels.names, self.store.channels.names, step,
             self.recipe.data.history_hours,

@@ -285,14 +285,13 @@ class _AbsorbedAttention(torch.autograd.Function):
         attention_hNK = x_NKP.new_empty(h, N, K)
         mixed_Nhd = x_NKP.new_empty(N, h, value_maps.shape[-1])
         for rows, scaled_nKP in _buffered_rows(x_NKP):
-            x_nKP, scaled_nM = x_NKP[rows], scaled_nKP.flatten(1)
+            x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             scores_Knh = torch.bmm(x_nKP.transpose(0, 1), score_maps_KPh)
             mask_nK = None if mask_NK is None else mask_NK[rows]
             attention_hNK[:, rows] = masked_softmax(scores_Knh.permute(2, 1, 0), mask_nK, dim=-1)
-            heads = zip(attention_hNK[:, rows, :, None], value_maps, mixed_Nhd[rows].unbind(1))
-            for attention_nK1, value_map_Md, mixed_nd in heads:
-                torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
-                torch.mm(scaled_nM, value_map_Md, out=mixed_nd)
+            for i, mixed_nd in enumerate(mixed_Nhd[rows].unbind(1)):
+                torch.mul(attention_hNK[i, rows, :, None], x_nKP, out=scaled_nKP)
+                torch.mm(flat, value_maps[i], out=mixed_nd)
         ctx.save_for_backward(x_NKP, score_maps_KPh, value_maps, attention_hNK)
         return mixed_Nhd.flatten(1)
 
@@ -308,15 +307,15 @@ class _AbsorbedAttention(torch.autograd.Function):
         grad_value_maps = torch.zeros_like(value_maps)
         one_P = x_NKP.new_ones(P)
         for rows, scaled_nKP in _buffered_rows(x_NKP):
-            x_nKP, scaled_nM = x_NKP[rows], scaled_nKP.flatten(1)
+            x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             attention_hnK = attention_hNK[:, rows]
             grad_hnK = torch.empty_like(attention_hnK)
             for i, grad_nd in enumerate(grad_Nhd[rows].unbind(1)):
                 attention_nK1 = attention_hnK[i, :, :, None]
                 torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
-                grad_value_maps[i].addmm_(scaled_nM.t(), grad_nd)
+                grad_value_maps[i].addmm_(flat.t(), grad_nd)
                 # What the pixels, once scaled, receive; the buffer has served and is used again.
-                torch.mm(grad_nd, value_maps[i].t(), out=scaled_nM)
+                torch.mm(grad_nd, value_maps[i].t(), out=flat)
                 if grad_x is not None:
                     grad_x[rows] += scaled_nKP * attention_nK1
                 # A sum over P as a product with ones: twice as fast over so few numbers.

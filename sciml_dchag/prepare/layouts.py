@@ -1,7 +1,7 @@
-"""One raw file, whatever its layout, as a Dataset under our names, lazily.
+"""One raw file, whatever its layout, as a Dataset under our names, not yet read.
 
-Opening NetCDF, GRIB, Zarr and URLs, and giving dimensions, variables, levels and units one form.
-Choosing channels and joining files is `sources`' work.
+Opening NetCDF, GRIB, Zarr and URLs, and giving dimensions, variables, times and levels one form.
+Reading values is `reading`'s work, choosing channels and joining files `sources`'.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import VARIABLES, canonical_units
+from sciml_dchag.data.layout import FORMAT
+from sciml_dchag.data.store import Store
 
 DIMENSION_NAMES = {
     "latitude": ("lat", "y"),
@@ -30,7 +32,7 @@ VARIABLE_NAMES = {
     for short, variable in VARIABLES.items()
     for alias in (short, variable.long, *variable.aliases)
 }
-"""Our short name of a variable by each name that files give it."""
+"""Our short name of a variable by each name that files give it, the likeliest first."""
 
 CONVERTIBLE = {
     ("hPa", "Pa"): 100.0,
@@ -38,11 +40,17 @@ CONVERTIBLE = {
     ("g kg-1", "kg kg-1"): 1e-3,
     ("gpm", "m2 s-2"): 9.80665,
     ("mm", "m"): 1e-3,
-    ("percent", "%"): 1.0,
 }
 """Factor from a file's units to ours, where there is no doubt; gpm is geopotential height."""
 
-SAME = {"(0 - 1)": "1", "": "1", "dimensionless": "1", "kg/kg": "kg kg-1", "Kelvin": "K"}
+SAME = {
+    "(0 - 1)": "1", "0-1": "1", "~": "1", "": "1", "dimensionless": "1",
+    "Kelvin": "K", "kelvin": "K", "percent": "%",
+}  # fmt: skip
+"""Other spellings of units."""
+
+HECTOPASCAL = ("hpa", "millibar", "millibars", "mbar", "mb")
+PASCAL = ("pa", "pascal", "pascals")
 
 
 def expand_sources(sources: Sequence[str]) -> list[str]:
@@ -53,62 +61,117 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for source in map(str, sources):
-        if "://" in source:
+        if "://" in source or Path(source).exists():
             found.append(source)
-            continue
-        # pathlib's own glob takes no absolute pattern.
-        matches = sorted(glob.glob(source)) if glob.has_magic(source) else [source]  # noqa: PTH207
-        if not matches or not Path(matches[0]).exists():
+        elif matches := sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 - may be absolute
+            found.extend(matches)
+        else:
             raise FileNotFoundError(f"There is no file {source!r}: check the path or the pattern.")
-        found.extend(matches)
     if not found:
         raise FileNotFoundError("No source files are given: name NetCDF, GRIB or Zarr files.")
     return list(dict.fromkeys(found))
 
 
 def open_raw(source: str) -> list[xr.Dataset]:
-    """Open one source lazily and give it our names; GRIB may hold several hypercubes.
+    """Open one source under our names, reading no fields; GRIB may hold several hypercubes.
+
+    Known variables alone are kept, in the file's units. Dimensions of one value are dropped. Where
+    there is one time or one level, it may be a scalar coordinate. Levels are whole hPa; others are
+    left out.
 
     Raises:
-        ValueError: unreadable, truncated, or of units that are not ours.
+        ValueError: an unreadable or half-written source, or times or levels without meaning.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
     return [_tidy(dataset, source) for dataset in _open(source)]
 
 
+def units_factor(field: xr.DataArray, source: str) -> float:
+    """Tell by what to multiply a field to have it in our units.
+
+    Raises:
+        ValueError: units that are not ours, nor certain to be convertible.
+    """
+    variable = VARIABLES[str(field.name)]
+    found = field.attrs.get("units")
+    if found is None:
+        return 1.0
+    units = canonical_units(SAME.get(str(found).strip(), str(found)))
+    ours = canonical_units(variable.units)
+    if units == ours:
+        return 1.0
+    if (units, ours) not in CONVERTIBLE:
+        raise ValueError(
+            f"{source} has {variable.short} in {found!r} where {variable.units!r} is needed: "
+            f"convert it and set its units attribute."
+        )
+    return CONVERTIBLE[units, ours]
+
+
 def _open(source: str) -> list[xr.Dataset]:
+    remote, directory = "://" in source, Path(source).is_dir()
+    engine = None if remote or directory else _engine(source)
     try:
-        if "://" in source:
+        if remote:
             return [_open_url(source)]
-        path = Path(source)
-        if path.is_dir():
+        if directory:
             return [_open_zarr(source)]
-        with path.open("rb") as file:
-            magic = file.read(4)
-        if magic == b"GRIB":
-            return _open_grib(source)
-        # h5py serialises its calls between threads, which the netCDF4 library does not.
-        engine: Literal["h5netcdf", "netcdf4"] = "h5netcdf" if magic == b"\x89HDF" else "netcdf4"
-        return [xr.open_dataset(path, chunks={}, decode_timedelta=False, engine=engine)]
+        return _open_grib(source) if engine == "cfgrib" else [_lazily(source, engine)]
     except ModuleNotFoundError:
         raise
     except Exception as error:  # every backend has exceptions of its own
-        reason = " ".join(str(error).split())[:160]
+        cure = "it is truncated or damaged, so download it again"
+        if remote:
+            cure = "check the address, the network and your rights to read it"
+        elif directory:
+            cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
+        raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
+
+
+def _engine(source: str) -> Literal["cfgrib", "scipy", "netcdf4"]:
+    """Tell by a file's first bytes what opens it."""
+    with Path(source).open("rb") as file:
+        magic = file.read(4)
+    if magic == b"GRIB":
+        return "cfgrib"
+    if magic in (b"CDF\x01", b"CDF\x02"):
+        return "scipy"  # the netCDF library would read zeros beyond the end of a truncated file
+    if magic.startswith((b"CDF", b"\x89HDF")):
+        return "netcdf4"
+    if magic == b"PK\x03\x04":
         raise ValueError(
-            f"{source} cannot be read ({reason}): it is truncated, empty or of another format, so "
-            f"download it again."
-        ) from error
+            f"{source} cannot be read, because it is a ZIP archive, as the Climate Data Store "
+            f"sends them: unpack it first."
+        )
+    what = "is neither NetCDF nor GRIB" if magic else "is empty"
+    raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
+
+
+def in_short(error: Exception) -> str:
+    """Say a backend's error in some words of one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:
+    """Open without Dask, whose graph would have to be built for all times at once."""
+    return xr.open_dataset(
+        source, engine=engine, chunks=None, cache=False, decode_timedelta=False, **options
+    )
 
 
 def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files beside the arrays, consolidation: not the user's
-        return xr.open_zarr(
-            source, chunks={}, decode_timedelta=False, storage_options=storage_options
-        )
+        dataset = _lazily(source, "zarr", storage_options=storage_options)
+    if dataset.attrs.get("format") == FORMAT and "://" not in source:
+        Store.open(source)  # refuses a store that is half written
+    return dataset
 
 
 def _open_url(url: str) -> xr.Dataset:
+    import fsspec
+
     scheme = url.split("://")[0]
     anonymous: dict[str, dict[str, Any]] = {
         "gs": {"token": "anon"},
@@ -116,11 +179,15 @@ def _open_url(url: str) -> xr.Dataset:
         "s3": {"anon": True},
     }
     try:
-        return _open_zarr(url, anonymous.get(scheme))
+        fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise ModuleNotFoundError(
             f"{scheme}:// needs a package that is not installed: pip install 'sciml-dchag[cloud]'."
         ) from error
+    options = anonymous.get(scheme, {})
+    if url.endswith((".nc", ".nc4", ".h5")):
+        return _lazily(fsspec.open(url, **options).open(), "h5netcdf")
+    return _open_zarr(url, options)
 
 
 def _open_grib(source: str) -> list[xr.Dataset]:
@@ -132,33 +199,31 @@ def _open_grib(source: str) -> list[xr.Dataset]:
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # cfgrib's own use of xarray
-        # No index file is left beside the user's data.
-        datasets = cfgrib.open_datasets(source, backend_kwargs={"indexpath": ""}, chunks={})
-    return list(datasets)
+        # No index file is left beside the user's data; a truncated file is an error.
+        options = {"indexpath": "", "errors": "raise"}
+        return list(cfgrib.open_datasets(source, backend_kwargs=options, cache=False))
 
 
 def _tidy(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Give dimensions and variables our names, drop what is no field, check units."""
-    dataset = _decode_time(_rename_dimensions(dataset), source)
-    dataset = _one_member(_merge_expver(dataset), source)
-    if "level" in dataset.coords:
-        dataset = _level_in_hpa(dataset, source)
+    """Give dimensions, variables, times and levels our form; drop what is no field."""
+    dataset = _level_in_hpa(_decode_time(_rename_dimensions(dataset), source), source)
+    if "expver" in dataset.coords and "expver" in dataset.dims:
+        dataset = dataset.sortby("expver")  # final data (1) come before preliminary ones (5)
     if "state" in dataset and "channel" in dataset.dims:
-        kept = dataset[["state", *(["static"] if "static" in dataset else [])]]
-        return kept
-    names = {name: VARIABLE_NAMES[str(name)] for name in dataset.data_vars
-             if str(name) in VARIABLE_NAMES}  # fmt: skip
+        return dataset[["state", *(["static"] if "static" in dataset else [])]]
+    single = {d: 0 for d, size in dataset.sizes.items() if size == 1 and d not in DIMENSION_NAMES}
+    dataset = dataset.isel(single, drop=True)
+    names: dict[str, str] = {}
+    for alias, short in VARIABLE_NAMES.items():
+        if alias in dataset.data_vars and short not in names.values():
+            names[alias] = short
     kept = dataset[list(names)].rename(names)
-    extra = [c for c in kept.coords if c not in ("time", "level", "latitude", "longitude")]
-    kept = kept.drop_vars(extra)
-    for name in kept.data_vars:
-        kept[name] = _in_our_units(kept[name], source)
-    return kept
+    return kept.drop_vars([c for c in kept.coords if c not in DIMENSION_NAMES])
 
 
 def _rename_dimensions(dataset: xr.Dataset) -> xr.Dataset:
     """Give the four dimensions our names, taking the first that a file has."""
-    names = {}
+    names: dict[str, str] = {}
     for ours, theirs in DIMENSION_NAMES.items():
         on_axis = [name for name in theirs if name in dataset.dims]
         scalar = [name for name in theirs if name in dataset.coords and not dataset[name].dims]
@@ -173,93 +238,74 @@ def _rename_dimensions(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _decode_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Decode whole-number times whose units stand in the file's attributes."""
-    if "time" not in dataset.coords or np.issubdtype(dataset["time"].dtype, np.datetime64):
+    """Make `time` the time for which the fields are valid, as datetime64[ns]."""
+    if "valid_time" in dataset.coords and dataset["valid_time"].dims in (("time",), ()):
+        # GRIB's own `time` is when a forecast began.
+        dataset = dataset.assign_coords(time=dataset["valid_time"].variable)
+    if "time" not in dataset.coords:
         return dataset
-    units = dataset["time"].attrs.get("units") or dataset.attrs.get("time_units")
-    if units is None:
+    time = dataset["time"].variable
+    if time.dtype.kind == "O":
         raise ValueError(
-            f"{source} has times without units: write `units`, such as hours since 1900-01-01."
+            f"{source} has times of the calendar {time.encoding.get('calendar', 'unknown')!r}: "
+            f"only the standard calendar can be read."
         )
-    units = str(units).split(" (")[0]
-    decoded = xr.decode_cf(xr.Dataset({"time": ("time", dataset["time"].values, {"units": units})}))
-    return dataset.assign_coords(time=decoded["time"].values)
-
-
-def _merge_expver(dataset: xr.Dataset) -> xr.Dataset:
-    """Fill ERA5 (expver 1) with the preliminary ERA5T (expver 5) where it is not there yet."""
-    if "expver" not in dataset.dims:
-        return dataset.drop_vars("expver", errors="ignore")
-    merged = dataset.isel(expver=0, drop=True)
-    for position in range(1, dataset.sizes["expver"]):
-        merged = merged.fillna(dataset.isel(expver=position, drop=True))
-    return merged
-
-
-def _one_member(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    if "number" in dataset.dims:
-        if dataset.sizes["number"] > 1:
+    if time.dtype.kind != "M":
+        units = time.attrs.get("units") or dataset.attrs.get("time_units")
+        if units is None:
             raise ValueError(
-                f"{source} holds {dataset.sizes['number']} ensemble members (number "
-                f"{dataset['number'].values[0]} to {dataset['number'].values[-1]}) where one is "
-                f"needed: write one of them to a file of its own."
+                f"{source} has times without units: write `units`, such as hours since 1900-01-01."
             )
-        dataset = dataset.isel(number=0, drop=True)
-    return dataset.drop_vars("number", errors="ignore")
+        units = str(units).split(" (")[0]
+        try:
+            bare = xr.Dataset({"time": (time.dims, time.values, {"units": units})})
+            time = xr.decode_cf(bare)["time"].variable
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(
+                f"{source} has times in {units!r}, which cannot be read: write units such as "
+                f"hours since 1900-01-01."
+            ) from error
+    values = time.values.astype("datetime64[ns]")
+    if np.isnat(values).any():
+        raise ValueError(
+            f"{source} has {int(np.isnat(values).sum())} missing times: repair its time coordinate."
+        )
+    return dataset.assign_coords(time=(time.dims, values))
 
 
 def _level_in_hpa(dataset: xr.Dataset, source: str) -> xr.Dataset:
     """Turn levels into whole hPa; Pa is told by the units, or by the size where there are none.
 
     Raises:
-        ValueError: levels labelled hPa that can only be Pa.
+        ValueError: levels labelled hPa that can only be Pa, or levels of no pressure.
     """
-    level = dataset["level"]
-    values = np.atleast_1d(level.values).astype(np.float64)
+    if "level" not in dataset.coords:
+        return dataset
+    level = dataset["level"].variable
+    values = level.values.astype(np.float64)
     units = str(level.attrs.get("units", "")).strip()
     too_large = values.max() > 1100
-    if units in ("hPa", "millibars", "mbar", "mb") and too_large:
+    if units.lower() in HECTOPASCAL and too_large:
         raise ValueError(
             f"{source} has level {values.max():g} labelled {units}, which only Pa can be: correct "
             f"the units attribute of its level coordinate."
         )
-    if units == "Pa" or (not units and too_large):
+    if units and units.lower() not in (*HECTOPASCAL, *PASCAL):
+        raise ValueError(
+            f"{source} has levels in {units!r}: only pressure levels in hPa or Pa can be read."
+        )
+    if units.lower() in PASCAL or (not units and too_large):
         values = values / 100.0
     whole = np.rint(values).astype(np.int64)
-    return (
-        dataset.assign_coords(level=whole if level.dims else ("level", whole))
-        if level.dims
-        else (dataset.drop_vars("level").expand_dims(level=whole))
-    )
-
-
-def _in_our_units(field: xr.DataArray, source: str) -> xr.DataArray:
-    """Check a field's units, converting where there is no doubt.
-
-    Raises:
-        ValueError: units that are not ours.
-    """
-    variable = VARIABLES[str(field.name)]
-    found = field.attrs.get("units")
-    if found is None:
-        return field
-    units = canonical_units(SAME.get(str(found), str(found)))
-    ours = canonical_units(variable.units)
-    if units in (ours, "~") or (ours == "1" and units in ("0-1", "1")):
-        return field
-    factor = CONVERTIBLE.get((units, ours))
-    if factor is None:
+    # Channels are on whole hPa: 1.5 must not pass for 2. Files of float32 round to 1e-4.
+    exact = np.abs(values - whole) < 1e-3
+    if not level.dims:
+        return dataset.assign_coords(level=whole) if exact else dataset.drop_vars("level")
+    dataset = dataset.assign_coords(level=(level.dims, whole)).isel({level.dims[0]: exact})
+    values_once, counts = np.unique(dataset["level"].values, return_counts=True)
+    if (counts > 1).any():
         raise ValueError(
-            f"{source} has {variable.short} in {found!r} where {variable.units!r} is needed: "
-            f"convert it and set its units attribute."
+            f"{source} holds the level {values_once[counts > 1][0]} hPa twice: remove one of the "
+            f"two."
         )
-    return (field * np.float32(factor)).assign_attrs({**field.attrs, "units": variable.units})
-
-
-def lazy(field: xr.DataArray) -> xr.DataArray:
-    """Put the dimensions in order and one time in a Dask chunk, whole fields each."""
-    order = [d for d in ("time", "level", "channel") if d in field.dims]
-    field = field.transpose(*order, "latitude", "longitude")
-    if field.chunks is None:
-        field = field.chunk()
-    return field.chunk({d: (1 if d == "time" else -1) for d in field.dims})
+    return dataset

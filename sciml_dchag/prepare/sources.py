@@ -1,46 +1,101 @@
 """Raw ERA5 files, joined to one lazy state of the channels asked for.
 
-What a single file looks like is `layouts`' concern, whether its values are believable `checks`'.
+What a single file looks like is `layouts`' concern, reading it `reading`'s, its times `times`', and
+whether its values are believable `checks`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
-from sciml_dchag.prepare.checks import check_wind_rows
+from sciml_dchag.data.layout import iso
+from sciml_dchag.data.store import Period
+from sciml_dchag.prepare.checks import check_mean, check_wind_rows
+from sciml_dchag.prepare.grid_checks import SLACK_DEGREES
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import expand_sources, lazy, open_raw
+from sciml_dchag.prepare.layouts import expand_sources, open_raw, units_factor
+from sciml_dchag.prepare.reading import VERTICAL, RawField, lazy_state
+from sciml_dchag.prepare.times import check_times, choose_times, join_times
 
 ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
+WIND_WITNESSES: tuple[Literal["vo", "z"], ...] = ("vo", "z")
+"""Fields that tell whether a wind's rows are where its labels say."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
     """One variable of one file."""
 
     field: xr.DataArray
     source: str
 
-    @property
+    @cached_property
+    def name(self) -> str:
+        return str(self.field.name)
+
+    @cached_property
+    def times(self) -> NDArray[np.datetime64]:
+        if "time" not in self.field.coords:
+            raise ValueError(
+                f"{self.name} of {self.source} has no time coordinate: add one, as every state "
+                f"belongs to a time."
+            )
+        return np.atleast_1d(self.field["time"].values)
+
+    @cached_property
     def levels(self) -> list[int]:
-        return [int(v) for v in self.field["level"].values] if "level" in self.field.dims else []
+        if "level" not in self.field.coords:
+            return []
+        return [int(level) for level in np.atleast_1d(self.field["level"].values)]
+
+    @cached_property
+    def further_dims(self) -> list[str]:
+        """Dimensions that a field does not have, such as ensemble members."""
+        known = ("time", "latitude", "longitude", "expver", *VERTICAL)
+        return [str(dim) for dim in self.field.dims if dim not in known]
+
+    @cached_property
+    def missing_dims(self) -> list[str]:
+        """Dimensions that a field must have and this one has not."""
+        return [dim for dim in ("latitude", "longitude") if dim not in self.field.dims]
+
+    def raw(self) -> RawField:
+        """The field ready to be read, if it has the axes of one and units that we know."""
+        if self.missing_dims:
+            raise ValueError(
+                f"{self.name} of {self.source} has no {self.missing_dims[0]} axis: only fields on "
+                f"a latitude-longitude grid can be read."
+            )
+        if self.further_dims:
+            dim = self.further_dims[0]
+            what = "ensemble members" if dim == "number" else "values"
+            raise ValueError(
+                f"{self.source} holds {self.field.sizes[dim]} {what} of {self.name} (dimension "
+                f"{dim}) where one is needed: write one of them to a file of its own."
+            )
+        factor = units_factor(self.field, self.source) if self.name in VARIABLES else 1.0
+        return RawField(self.field.variable, self.source, factor)
 
 
 def open_era5(
     sources: Sequence[str],
     channels: ChannelSet,
     *,
-    period: tuple[str | None, str | None] = (None, None),
+    period: Period = (None, None),
     step_hours: int | None = None,
 ) -> xr.DataArray:
-    """Open raw files as `state(time, channel, latitude, longitude)`, float32, one time a chunk.
+    """Open raw files as lazy `state(time, channel, latitude, longitude)`, float32.
 
-    Variables and times may be spread over files in any way. The grid and its row order stay.
+    Variables, levels and times may be spread over files in any way. The grid and its row order
+    stay. A chunk is one time, or several where the files store several together.
 
     Args:
         sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
@@ -54,6 +109,8 @@ def open_era5(
             grids or overlapping times, gaps or uneven steps where `step_hours` is given, or a
             period outside the data.
     """
+    if step_hours is not None and step_hours < 1:
+        raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
     paths = expand_sources(sources)
     raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
     pieces = [
@@ -62,54 +119,61 @@ def open_era5(
         for name in dataset.data_vars
         if name != "static"
     ]
-    _check_one_grid(pieces)
-    _check_winds(pieces)
-    state = _assemble(pieces, channels)
-    state = _choose_times(state, period, step_hours)
-    ours = [dataset for _, dataset in raw if "state" in dataset]
-    simulated = any(int(dataset.attrs.get("simulated", 0)) for dataset in ours)
-    attribution = next(
-        (str(d.attrs["attribution"]) for d in ours if "attribution" in d.attrs), None
-    )
-    if attribution is None:
-        first, last = (str(state["time"].values[i])[:4] for i in (0, -1))
-        years = first if first == last else f"{first}-{last}"
-        attribution = f"{ERA5_ATTRIBUTION} {years}"
-    state.attrs = {"attribution": attribution, "simulated": int(simulated), "sources": paths}
-    return state.rename("state")
+    if not {"u", "v"}.isdisjoint(channel.variable for channel in channels):
+        _check_winds(pieces)
+    chosen = _choose_pieces(pieces, channels)
+    grid = _one_grid([piece for _, held, _ in chosen for piece in held])
+    parts = []
+    for names, held, levels in chosen:
+        part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
+        parts.append(choose_times(part, period, step_hours))
+    check_times(parts, step_hours)
+    state = lazy_state(parts, channels.names, grid)
+    state.attrs = {**_origin([d for _, d in raw], parts[0].times), "sources": paths}
+    return state
 
 
 def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
-    """Open static fields as (static_channel, latitude, longitude), float32.
+    """Read static fields: (static_channel, latitude, longitude), float32, in memory.
 
     Raises:
-        ValueError: a field that is not there; the message says which ones are.
+        ValueError: a field that is not there, the message says which ones are; units or values
+            that are not ours; files of different grids.
     """
-    fields: dict[str, xr.DataArray] = {}
+    found: dict[str, tuple[_Piece, list[int]]] = {}
     for path in expand_sources(sources):
         for dataset in open_raw(path):
-            if "static" in dataset:
-                for name in dataset["static_channel"].values:
-                    fields[str(name)] = dataset["static"].sel(static_channel=name, drop=True)
             for name in dataset.data_vars:
+                piece = _Piece(dataset[name], path)
+                if name == "static":
+                    stored = [str(n) for n in dataset["static_channel"].values]
+                    found |= {short: (piece, [i]) for i, short in enumerate(stored)}
+                    continue
                 # A file of surface geopotential calls it z, on no level.
-                short = "orography" if name == "z" and "level" not in dataset[name].dims else name
-                if VARIABLES.get(str(short)) is not None and VARIABLES[str(short)].kind == "static":
-                    field = dataset[name]
-                    fields[str(short)] = (
-                        field.isel(time=0, drop=True) if "time" in field.dims else field
-                    )
-    if missing := [name for name in names if name not in fields]:
+                on_surface = name == "z" and "level" not in dataset[name].coords
+                short = "orography" if on_surface else str(name)
+                if short in VARIABLES and VARIABLES[short].kind == "static":
+                    found[short] = (piece, [])
+    if missing := [name for name in names if name not in found]:
         raise ValueError(
             f"The static field {missing[0]!r} is not in {', '.join(map(str, sources))}, which "
-            f"hold {', '.join(fields) or 'none'}: name a file with --static-source."
+            f"hold {', '.join(found) or 'none'}: name a file with --static-source."
         )
-    chosen = [
-        fields[name].drop_vars(["time", "level"], errors="ignore").astype(np.float32)
-        for name in names
-    ]
-    joined = xr.concat(chosen, dim="static_channel").assign_coords(static_channel=list(names))
-    return joined.transpose("static_channel", "latitude", "longitude")
+    grid = _one_grid([found[name][0] for name in names])
+    fields = []
+    for name in names:
+        piece, position = found[name]
+        fields.append(piece.raw().read(np.array([0]), position)[0, 0])
+        check_mean(fields[-1], name, VARIABLES[name])
+    return xr.DataArray(
+        np.stack(fields),
+        dims=("static_channel", "latitude", "longitude"),
+        coords={
+            "static_channel": list(names),
+            "latitude": grid.latitude,
+            "longitude": grid.longitude,
+        },
+    )
 
 
 def list_contents(sources: Sequence[str]) -> dict[str, object]:
@@ -119,201 +183,180 @@ def list_contents(sources: Sequence[str]) -> dict[str, object]:
         FileNotFoundError, ValueError: as `open_era5`.
     """
     paths = expand_sources(sources)
-    variables: dict[str, set[int]] = {}
-    times: list[np.datetime64] = []
-    grid = ""
+    held: dict[str, set[int | str]] = {}
+    grids: dict[str, None] = {}
+    times: list[NDArray[np.datetime64]] = []
     for path in paths:
         for dataset in open_raw(path):
             for name in dataset.data_vars:
                 piece = _Piece(dataset[name], path)
-                variables.setdefault(str(name), set()).update(piece.levels)
-                shape = Grid.of(piece.field).shape
-                grid = f"{shape[0]} x {shape[1]}, {Grid.of(piece.field).kind}"
-            if "time" in dataset.coords:
-                times.extend(np.atleast_1d(dataset["time"].values))
-    unique = np.unique(np.array(times, dtype="datetime64[ns]"))
+                on = dataset["channel"].values.tolist() if name == "state" else piece.levels
+                held.setdefault(piece.name, set()).update(on)
+                if {"latitude", "longitude"} <= set(piece.field.dims):
+                    grid = Grid.of(piece.field)
+                    grids[f"{grid.shape[0]} x {grid.shape[1]}, {grid.kind}"] = None
+                if "time" in piece.field.coords:
+                    times.append(piece.times)
+    unique = np.unique(np.concatenate(times)) if times else np.array([], "datetime64[ns]")
     return {
         "files": len(paths),
-        "variables": [
-            f"{name} on {len(levels)} level(s)" if levels else name
-            for name, levels in variables.items()
-        ],
-        "grid": grid,
+        "variables": [_in_words(name, on) for name, on in held.items()],
+        "grid": "; ".join(grids) or "none",
         "times": len(unique),
-        "period": f"{_minute(unique[0])} to {_minute(unique[-1])}" if len(unique) else "none",
+        "period": f"{iso(unique[0])} to {iso(unique[-1])}" if len(unique) else "none",
     }
 
 
-def _check_one_grid(pieces: Sequence[_Piece]) -> None:
-    """Refuse a field without a usable grid, and two files of different grids."""
-    first: Grid | None = None
-    for piece in pieces:
-        missing = [d for d in ("latitude", "longitude") if d not in piece.field.dims]
-        if missing:
-            raise ValueError(
-                f"{piece.field.name} of {piece.source} has no {missing[0]} axis: only fields on a "
-                f"latitude-longitude grid can be read."
-            )
-        grid = Grid.of(piece.field)
-        if first is None:
-            first, where = grid, piece.source
-        elif grid.content_hash != first.content_hash:
-            raise ValueError(
-                f"{piece.source} has a grid of {grid.shape[0]} x {grid.shape[1]} from "
-                f"{grid.latitude[0]:g} degrees and {where} one of {first.shape[0]} x "
-                f"{first.shape[1]} from {first.latitude[0]:g}: prepare files of one grid at a time."
-            )
-
-
-def _check_winds(pieces: Sequence[_Piece]) -> None:
-    """Warn of winds whose rows run against their labels, where vorticity is there to tell."""
-    by_name = {str(p.field.name): p for p in pieces if p.field.name in ("u", "v", "vo")}
-    if set(by_name) != {"u", "v", "vo"}:
-        return
-    u, v, vorticity = (_first_field(by_name[name].field) for name in ("u", "v", "vo"))
-    if len({str(f.coords["level"].values) for f in (u, v, vorticity) if "level" in f.coords}) > 1:
-        return
-    rows, columns = u["latitude"].values, u["longitude"].values
-    source = by_name["u"].source
-    check_wind_rows(u.values, v.values, vorticity.values, rows, columns, source=source)
-
-
-def _first_field(field: xr.DataArray) -> xr.DataArray:
-    return field.isel({d: 0 for d in field.dims if d in ("time", "level")}).transpose(
-        "latitude", "longitude"
+def _in_words(name: str, on: Iterable[int | str]) -> str:
+    if name == "state":
+        return f"state of {len(list(on))} channel(s)"
+    levels = sorted(int(level) for level in on)
+    return (
+        f"{name} on {len(levels)} level(s): {', '.join(map(str, levels))} hPa" if levels else name
     )
 
 
-def _assemble(pieces: Sequence[_Piece], channels: ChannelSet) -> xr.DataArray:
-    """Join the pieces that hold the channels along time, and stack the channels in order."""
+def _origin(datasets: Sequence[xr.Dataset], times: NDArray[np.datetime64]) -> dict[str, Any]:
+    """Tell whether data are simulated, and whom to thank; a store of ours knows both."""
+    stores = [dataset.attrs for dataset in datasets if "state" in dataset]
+    first, last = str(times[0])[:4], str(times[-1])[:4]
+    copernicus = f"{ERA5_ATTRIBUTION} {first if first == last else f'{first}-{last}'}"
+    told = [str(attrs["attribution"]) for attrs in stores if "attribution" in attrs]
+    simulated = any(int(attrs.get("simulated", 0)) for attrs in stores)
+    return {"attribution": (told or [copernicus])[0], "simulated": int(simulated)}
+
+
+def _one_grid(pieces: Sequence[_Piece]) -> Grid:
+    """Return the grid of all pieces, refusing two files of different grids."""
+    first = pieces[0]
+    for piece in pieces:
+        piece.raw()  # refuses a field without the axes of one
+    grid = Grid.of(first.field)
+    for piece in pieces[1:]:
+        rows, columns = piece.field["latitude"].values, piece.field["longitude"].values
+        if (rows.size, columns.size) == grid.shape and (
+            max(np.abs(rows - grid.latitude).max(), np.abs(columns - grid.longitude).max())
+            < SLACK_DEGREES
+        ):
+            continue
+        other = Grid.of(piece.field)
+        raise ValueError(
+            f"{piece.source} has a grid of {_corner(other)} and {first.source} one of "
+            f"{_corner(grid)}: prepare files of one grid at a time."
+        )
+    return grid
+
+
+def _corner(grid: Grid) -> str:
+    rows, columns = grid.shape
+    return f"{rows} x {columns} from {grid.latitude[0]:g} degrees north, {grid.longitude[0]:g} east"
+
+
+def _check_winds(pieces: Sequence[_Piece]) -> None:
+    """Warn of winds whose rows run against their labels, where another field is there to tell.
+
+    Looks at one time, on the level next to 500 hPa on which all are there.
+    """
+    usable = [piece for piece in pieces if not piece.missing_dims and not piece.further_dims]
+    first = next((piece for piece in usable if piece.name == "u"), None)
+    if first is None:
+        return
+    time = first.times[0] if "time" in first.field.coords else None
+    levels: list[int | None] = [*sorted(first.levels, key=lambda level: abs(level - 500))]
+    for known in WIND_WITNESSES:
+        for level in levels or [None]:
+            fields = [_field_at(usable, name, time, level) for name in ("u", "v", known)]
+            u, v, other = fields
+            if u is None or v is None or other is None or not u.shape == v.shape == other.shape:
+                continue
+            grid = Grid.of(first.field)
+            check_wind_rows(
+                u, v, other, grid.latitude, grid.longitude, known=known, source=first.source
+            )
+            return
+
+
+def _field_at(
+    pieces: Sequence[_Piece], name: str, time: np.datetime64 | None, level: int | None
+) -> NDArray[np.float32] | None:
+    """Read one field in the file's units, or None where no file has it at that time and level."""
+    for piece in pieces:
+        if piece.name != name or (level is not None and level not in piece.levels):
+            continue
+        times = piece.times if "time" in piece.field.coords else None
+        if time is not None and times is not None and time not in times:
+            continue
+        when = 0 if time is None or times is None else int(np.argmax(times == time))
+        where = [] if level is None else [piece.levels.index(level)]
+        return RawField(piece.field.variable, piece.source, 1.0).read(np.array([when]), where)[0, 0]
+    return None
+
+
+_Chosen = tuple[tuple[str, ...], list[_Piece], list[tuple[int, ...]]]
+"""Names of channels, the pieces that hold them, and by piece their positions on its levels."""
+
+
+def _choose_pieces(pieces: Sequence[_Piece], channels: ChannelSet) -> list[_Chosen]:
+    """Find the pieces that hold each channel; channels of the same pieces go together."""
     wanted: dict[str, list[Channel]] = {}
     for channel in channels:
         if channel.offset_hours or channel.kind in ("static", "forcing", "band"):
+            kind = "history" if channel.offset_hours else channel.kind
             raise ValueError(
-                f"Channel {channel.name!r} is {channel.kind}, no state of the atmosphere: put it "
-                f"into prepare.static, data.forcings or data.history_hours instead."
+                f"Channel {channel.name!r} is {kind}, no state of the atmosphere: put it into "
+                f"prepare.static, data.forcings or data.history_hours instead."
             )
         wanted.setdefault(channel.variable, []).append(channel)
-    parts = [_variable(pieces, variable, members) for variable, members in wanted.items()]
-    common = [part["time"].values for part in parts]
-    for part, times in zip(parts, common, strict=True):
-        if not np.array_equal(times, common[0]):
-            odd = np.setxor1d(times, common[0])[0]
-            raise ValueError(
-                f"{part['channel'].values[0]} and {parts[0]['channel'].values[0]} do not have the "
-                f"same times ({_minute(odd)} is in one alone): give the same period of both."
-            )
-    state = xr.concat(parts, dim="channel", join="exact", coords="minimal", compat="override")
-    return state.sel(channel=channels.names)
+    chosen: list[_Chosen] = []
+    for members in wanted.values():
+        groups: dict[tuple[int, ...], list[Channel]] = {}
+        for channel in members:
+            holders = tuple(i for i, piece in enumerate(pieces) if _position(piece, channel) >= 0)
+            if not holders:
+                raise ValueError(_missing(pieces, channel))
+            groups.setdefault(holders, []).append(channel)
+        for holders, together in groups.items():
+            held = [pieces[i] for i in holders]
+            levels = [
+                tuple(_position(piece, channel) for channel in together)
+                if any(dim in piece.field.dims for dim in VERTICAL)
+                else ()
+                for piece in held
+            ]
+            chosen.append((tuple(channel.name for channel in together), held, levels))
+    return chosen
 
 
-def _variable(pieces: Sequence[_Piece], variable: str, members: Sequence[Channel]) -> xr.DataArray:
-    """All wanted levels of one variable over all files: (time, channel, latitude, longitude)."""
-    names = [channel.name for channel in members]
-    stores = [p for p in pieces if p.field.name == "state"]
-    if stores and all(name in stores[0].field["channel"].values for name in names):
-        fields = [(lazy(p.field).sel(channel=names), p.source) for p in stores]
-        return _join_times([(_only_axes(f), source) for f, source in fields], variable)
-    found = [p for p in pieces if p.field.name == variable]
-    if not found:
-        there = sorted({str(p.field.name) for p in pieces if p.field.name != "state"})
-        raise ValueError(
-            f"The sources lack the variable {variable!r} ({VARIABLES[variable].long}) and hold "
-            f"{', '.join(there) or 'no known variable'}: add its file or change the channels."
+def _position(piece: _Piece, channel: Channel) -> int:
+    """Where a piece holds a channel on its vertical axis; -1 where it does not."""
+    if piece.name == "state":
+        names = piece.field["channel"].values.tolist()
+        return names.index(channel.name) if channel.name in names else -1
+    if piece.name != channel.variable:
+        return -1
+    if channel.level_hpa is None:
+        return 0
+    return piece.levels.index(channel.level_hpa) if channel.level_hpa in piece.levels else -1
+
+
+def _missing(pieces: Sequence[_Piece], channel: Channel) -> str:
+    """Say which channel is missing and what is there."""
+    levels = {level for p in pieces if p.name == channel.variable for level in p.levels}
+    if levels:
+        return (
+            f"The sources lack {channel.variable} at {channel.level_hpa} hPa and hold it at "
+            f"{', '.join(map(str, sorted(levels)))}: add that level's file or change the channels."
         )
-    for piece in found:
-        if "time" not in piece.field.coords:
-            raise ValueError(
-                f"{variable} of {piece.source} has no time coordinate: add one, as every state "
-                f"belongs to a time."
-            )
-    if members[0].level_hpa is None:
-        parts = [(_surface(p.field).expand_dims(channel=names), p.source) for p in found]
-        return _join_times([(lazy(f), source) for f, source in parts], variable)
-    levels = [int(channel.level_hpa or 0) for channel in members]
-    available = {level for piece in found for level in piece.levels}
-    if missing := [level for level in levels if level not in available]:
-        have = ", ".join(map(str, sorted(available))) or "no level at all"
-        raise ValueError(
-            f"The sources lack {variable} at {missing[0]} hPa and hold it at {have}: add that "
-            f"level's file or change the channels."
+    if any(piece.name == channel.variable for piece in pieces):
+        return (
+            f"The sources do not say on which level {channel.variable} is: give it a coordinate "
+            f"level in hPa, a scalar one for a single level."
         )
-    by_levels: dict[tuple[int, ...], list[tuple[xr.DataArray, str]]] = {}
-    for piece in found:
-        here = tuple(level for level in levels if level in piece.levels)
-        if not here:
-            continue
-        field = _with_time(piece.field).sel(level=list(here))
-        field = lazy(field).rename(level="channel")
-        field = field.assign_coords(channel=[names[levels.index(level)] for level in here])
-        by_levels.setdefault(here, []).append((_only_axes(field), piece.source))
-    joined = [_join_times(group, variable) for group in by_levels.values()]
-    if len(joined) > 1:
-        return xr.concat(joined, dim="channel", join="exact", coords="minimal", compat="override")
-    return joined[0]
-
-
-def _surface(field: xr.DataArray) -> xr.DataArray:
-    if "level" in field.dims:
-        field = field.isel(level=0)
-    return _only_axes(_with_time(field))
-
-
-def _with_time(field: xr.DataArray) -> xr.DataArray:
-    return field if "time" in field.dims else field.expand_dims("time")
-
-
-def _only_axes(field: xr.DataArray) -> xr.DataArray:
-    return field.drop_vars([c for c in field.coords if c not in field.dims])
-
-
-def _join_times(parts: Sequence[tuple[xr.DataArray, str]], variable: str) -> xr.DataArray:
-    """Concatenate the files of one variable along time, refusing times that occur twice."""
-    parts = sorted(parts, key=lambda part: part[0]["time"].values[0])
-    seen: dict[np.datetime64, str] = {}
-    for field, source in parts:
-        for time in field["time"].values:
-            if time in seen:
-                raise ValueError(
-                    f"{source} and {seen[time]} both hold {variable} at {_minute(time)}: remove "
-                    f"one of the two, or the repeated time."
-                )
-            seen[time] = source
-    fields = [field.astype(np.float32, copy=False) for field, _ in parts]
-    joined = fields[0] if len(fields) == 1 else xr.concat(fields, dim="time", join="exact")
-    order = ("time", "channel", "latitude", "longitude")
-    return joined.sortby("time").transpose(*order).rename("state").drop_attrs(deep=False)
-
-
-def _choose_times(
-    state: xr.DataArray, period: tuple[str | None, str | None], step_hours: int | None
-) -> xr.DataArray:
-    """Cut to the period and thin to the step, refusing gaps."""
-    every = state["time"].values
-    state = state.sel(time=slice(*period))
-    times = state["time"].values
-    if not len(times):
-        raise ValueError(
-            f"The sources have no time from {period[0] or 'the start'} to "
-            f"{period[1] or 'the end'}: they run from {_minute(every[0])} to {_minute(every[-1])}."
-        )
-    if step_hours is None:
-        return state
-    step = np.timedelta64(step_hours, "h")
-    since_midnight = times - times.astype("datetime64[D]")
-    finer = len(times) > 1 and np.diff(times).min() < step
-    if finer and 24 % step_hours == 0:
-        state = state.isel(time=np.flatnonzero(since_midnight % step == np.timedelta64(0)))
-        times = state["time"].values
-    gaps = np.flatnonzero(np.diff(times) != step)
-    if len(gaps):
-        hours = (times[gaps[0] + 1] - times[gaps[0]]) / np.timedelta64(1, "h")
-        raise ValueError(
-            f"After {_minute(times[gaps[0]])} the next time comes {hours:g} h later where "
-            f"{step_hours} h is asked: add what is missing, or choose another period or step_hours."
-        )
-    return state
-
-
-def _minute(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[m]"))
+    there = {piece.name for piece in pieces if piece.name != "state"}
+    for piece in pieces:
+        if piece.name == "state":
+            there.update(map(str, piece.field["channel"].values))
+    return (
+        f"The sources lack the variable {channel.variable!r} ({channel.label}) and hold "
+        f"{', '.join(sorted(there)) or 'no known variable'}: add its file or change the channels."
+    )

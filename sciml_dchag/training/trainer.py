@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +31,13 @@ from sciml_dchag.data.forecast_windows import (
 )
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Period, Store, iso
+from sciml_dchag.evaluation.weights import latitude_weights
 from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
 from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     drop_older,
+    find_checkpoint,
     last_checkpoint,
     load_checkpoint,
     save_best,
@@ -98,11 +101,8 @@ def train(
     first = 0 if previous is None else previous.step
     with Logbook(run, first_step=first, console=console) as log:
         stopped_early = trainer.run(folder, log, progress)
-    best = folder / "best.pt"
-    checkpoint = best if best.is_file() else last_checkpoint(folder)
-    assert checkpoint is not None
     seconds = time.monotonic() - started
-    return TrainingResult(checkpoint, trainer.step, seconds, stopped_early)
+    return TrainingResult(find_checkpoint(run), trainer.step, seconds, stopped_early)
 
 
 def training_statistics(store: Store, recipe: Recipe) -> Statistics:
@@ -181,8 +181,6 @@ def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]
 
     From up to `most` samples spread over the period, area-weighted.
     """
-    from sciml_dchag.evaluation.weights import latitude_weights
-
     weights = latitude_weights(windows.store.latitude)[:, None]
     count = min(most, len(windows))
     squares = []
@@ -217,11 +215,9 @@ class _Trainer:
         self.recipe, self.store, self.statistics = recipe, store, statistics
         self.device = choose_device()
         self.windows = training_windows(store, recipe, recipe.data.train, statistics)
-        self.validation = (
-            training_windows(store, recipe, recipe.data.validation, statistics)
-            if recipe.data.validation and recipe.training.validate_every
-            else None
-        )
+        self.validation = None
+        if recipe.data.validation and recipe.training.validate_every:
+            self.validation = training_windows(store, recipe, recipe.data.validation, statistics)
         residual = recipe.task.output == "residual"
         if previous is not None:
             saved = previous.change_std
@@ -287,9 +283,9 @@ class _Trainer:
                         f"The loss is {value} at step {self.step}: lower training.learning_rate "
                         f"or check the data with `sciml-dchag check`."
                     )
-                now = time.monotonic()
-                rate = (self.step - since_step) * config.batch / max(now - since, 1e-9)
-                since, since_step = now, self.step
+                samples = (self.step - since_step) * config.batch
+                rate = samples / max(time.monotonic() - since, 1e-9)
+                since, since_step = time.monotonic(), self.step
                 log.record(
                     self.step,
                     loss=value,
@@ -367,6 +363,21 @@ class _Trainer:
         )
 
 
+# Changing these goes on with the same run: they say how long and how, not what is learnt.
+_FREE = {
+    "data": ("store", "workers", "memory_mebibytes"),
+    "training": ("steps", "log_every", "checkpoint_every", "validate_every", "patience"),
+}
+
+
+def _what_is_learnt(recipe: Recipe | dict[str, Any], section: str) -> str:
+    """Return a section's settings that make one run another, as text to compare."""
+    values = (to_mapping(recipe) if isinstance(recipe, Recipe) else recipe)[section]
+    if isinstance(values, dict):
+        values = {k: v for k, v in values.items() if k not in _FREE.get(section, ())}
+    return json.dumps(values, sort_keys=True)
+
+
 def _previous(folder: Path, recipe: Recipe, resume: bool) -> Checkpoint | None:
     """Find the checkpoint to go on from, refusing one of another recipe."""
     last = last_checkpoint(folder)
@@ -378,10 +389,9 @@ def _previous(folder: Path, recipe: Recipe, resume: bool) -> Checkpoint | None:
             f"another name, or remove the folder."
         )
     checkpoint = load_checkpoint(last)
-    # More steps, other logging or other scores do not make it another run.
-    for section in ("seed", "data", "model", "task"):
-        was, now = checkpoint.recipe[section], to_mapping(recipe)[section]
-        if json.dumps(was) != json.dumps(now):
+    for section in ("seed", "data", "model", "task", "training"):
+        was, now = _what_is_learnt(checkpoint.recipe, section), _what_is_learnt(recipe, section)
+        if was != now:
             raise ValueError(
                 f"{folder.parent} holds a run with other settings in {section!r}: restore them, "
                 f"choose another name with --set name=NAME, or remove the folder."

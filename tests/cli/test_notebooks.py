@@ -18,8 +18,7 @@ def test_the_weather_notebook_beats_persistence(
     notebook = nbformat.read(NOTEBOOKS / "01_weather_forecast.ipynb", as_version=4)
     notebook.cells.append(
         nbformat.v4.new_code_cell(
-            "rmse = scores.sel(metric='rmse')\n"
-            "six = rmse.sel(lead_time=np.timedelta64(6, 'h'))\n"
+            "six = scores.sel(metric='rmse', lead_time=6)\n"
             "print(float(six.sel(forecast='model') / six.sel(forecast='persistence')))"
         )
     )
@@ -28,7 +27,7 @@ def test_the_weather_notebook_beats_persistence(
     )
     client.execute()
     ratio = float(notebook.cells[-1].outputs[0]["text"])
-    # 200 steps reached 0.69 on the validation days; other processors round otherwise.
+    # 300 steps reached 0.60 (149 of 247 Pa); other processors round otherwise.
     assert ratio < 0.85
 
 

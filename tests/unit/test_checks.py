@@ -26,7 +26,7 @@ def test_ordinary_values_pass() -> None:
 @pytest.mark.parametrize(
     ("channel", "change", "message"),
     [
-        (0, lambda x: x - 273.15, r"t2m has a mean of 11.8\d where 200 to 320 K is believable"),
+        (0, lambda x: x - 273.15, r"t2m has a mean of 11\.\d+ where 200 to 320 K is believable"),
         (1, lambda x: x / 100, "msl has a mean of 1010 where 90000 to 108000 Pa"),
         (1, lambda x: x * np.inf, "msl has infinite values at 2001-01-01T00:00"),
     ],
@@ -55,7 +55,7 @@ def test_vorticity_of_solid_rotation() -> None:
     expected = 2 * speed * np.sin(np.deg2rad(latitude)) / 6.371e6
     curl = relative_vorticity(u, 0 * u, latitude, longitude)
     # Second order in a row spacing of 5 degrees.
-    np.testing.assert_allclose(curl[1:-1, 0], expected[1:-1], rtol=0.02, atol=1e-8)
+    np.testing.assert_allclose(curl[1:-1, 1], expected[1:-1], rtol=0.02, atol=1e-8)
 
 
 def test_winds_stored_upside_down_are_told_by_their_vorticity() -> None:

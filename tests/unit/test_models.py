@@ -43,6 +43,19 @@ def test_the_model_maps_channels_to_channels(kind: str) -> None:
         torch.testing.assert_close(both[0](x[1:2], hours[1:2]), out[1:2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["single", "dchag-c", "dchag-l"])
+def test_every_input_channel_matters(kind: str) -> None:
+    x, hours = batch(1)
+    m = model(aggregation=kind)
+    with torch.no_grad():
+        before = m(x, hours)
+        for channel in range(7):
+            changed = x.clone()
+            changed[:, channel] += 1.0
+            # Rounding is 1e-7 of values near one.
+            assert (m(changed, hours) - before).abs().max() > 1e-5, channel
+
+
 def test_the_lead_time_matters() -> None:
     x, hours = batch()
     with torch.no_grad():

@@ -1,0 +1,95 @@
+"""The times of files: joined, cut to a period, thinned to a step, and checked for gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.data.layout import iso
+from sciml_dchag.data.store import Period, times_within
+from sciml_dchag.prepare.reading import Part, RawField
+
+
+def join_times(
+    channels: tuple[str, ...],
+    fields: Sequence[RawField],
+    times: Sequence[NDArray[np.datetime64]],
+    levels: Sequence[tuple[int, ...]],
+) -> Part:
+    """Order the times of the files that hold some channels.
+
+    Args:
+        channels: the channels' names.
+        fields: their variable in each file.
+        times: by file, its times.
+        levels: by file, the channels' positions on its vertical axis.
+
+    Raises:
+        ValueError: a time that is there twice.
+    """
+    counts = [len(values) for values in times]
+    joined = np.concatenate(times)
+    field_of_time = np.repeat(np.arange(len(fields)), counts)
+    place_in_field = np.concatenate([np.arange(count) for count in counts])
+    order = np.argsort(joined, kind="stable")
+    joined, field_of_time = joined[order], field_of_time[order]
+    if len(twice := np.flatnonzero(np.diff(joined) == np.timedelta64(0))):
+        one, other = (fields[field_of_time[twice[0] + i]].source for i in (0, 1))
+        what = f"{channels[0]} at {iso(joined[twice[0]])}"
+        if one == other:
+            raise ValueError(f"{one} holds {what} twice: remove one of the two.")
+        raise ValueError(f"{one} and {other} both hold {what}: remove it from one of the two.")
+    return Part(
+        channels, tuple(fields), tuple(levels), joined, field_of_time, place_in_field[order]
+    )
+
+
+def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
+    """Cut to a period, and thin what is finer than the step to its multiples since midnight.
+
+    Raises:
+        ValueError: no time is left.
+    """
+    part = part.at(times_within(part.times, period, "the sources"))
+    if step_hours is None:
+        return part
+    step = np.timedelta64(step_hours, "h")
+    finer = len(part.times) > 1 and np.diff(part.times).min() < step
+    if finer and 24 % step_hours == 0:
+        since_midnight = part.times - part.times.astype("datetime64[D]")
+        multiples = np.flatnonzero(since_midnight % step == np.timedelta64(0))
+        if not len(multiples):
+            raise ValueError(
+                f"{part.channels[0]} is there at no multiple of {step_hours} h since midnight, but "
+                f"at {iso(part.times[0])}: choose another step_hours."
+            )
+        part = part.at(multiples)
+    return part
+
+
+def check_times(parts: Sequence[Part], step_hours: int | None) -> None:
+    """Refuse channels of different times, and gaps where a step is asked.
+
+    Raises:
+        ValueError: either is found; the first place is named.
+    """
+    times = parts[0].times
+    for part in parts[1:]:
+        if not np.array_equal(part.times, times):
+            odd = np.setxor1d(part.times, times)[0]
+            has, lacks = (part, parts[0]) if odd in part.times else (parts[0], part)
+            raise ValueError(
+                f"{has.channels[0]} is there at {iso(odd)} and {lacks.channels[0]} is not: add "
+                f"what is missing, or choose a period that both have."
+            )
+    if step_hours is None:
+        return
+    gaps = np.flatnonzero(np.diff(times) != np.timedelta64(step_hours, "h"))
+    if len(gaps):
+        hours = (times[gaps[0] + 1] - times[gaps[0]]) / np.timedelta64(1, "h")
+        raise ValueError(
+            f"After {iso(times[gaps[0]])} the next time comes {hours:g} h later where "
+            f"{step_hours} h is asked: add what is missing, or choose another period or step_hours."
+        )

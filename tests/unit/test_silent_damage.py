@@ -1,0 +1,100 @@
+"""Damage that libraries read without complaint: it must be refused or warned of."""
+
+import warnings
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.prepare.checks import check_values
+from sciml_dchag.prepare.sources import open_era5
+
+ROWS, COLUMNS = np.linspace(90, -90, 19), np.arange(0.0, 360.0, 10.0)
+
+
+def old_climate_data_store_file(path: Path, unlimited: bool) -> None:
+    """Write the old layout: classic format, coordinates first, packed int16."""
+    generator = np.random.default_rng(0)
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET") as file:
+        file.createDimension("longitude", COLUMNS.size)
+        file.createDimension("latitude", ROWS.size)
+        file.createDimension("time", None if unlimited else 8)
+        for name, values in (("longitude", COLUMNS), ("latitude", ROWS)):
+            file.createVariable(name, "f4", (name,))[:] = values
+        time = file.createVariable("time", "i4", ("time",))
+        time.units = "hours since 1900-01-01 00:00:00.0"
+        time[:] = 885000 + 6 * np.arange(8)
+        packed = file.createVariable(
+            "t2m", "i2", ("time", "latitude", "longitude"), fill_value=-32767
+        )
+        packed.scale_factor, packed.add_offset, packed.units = 0.001, 280.0, "K"
+        packed[:] = generator.normal(280, 5, (8, ROWS.size, COLUMNS.size))
+
+
+@pytest.mark.parametrize("unlimited", [False, True])
+def test_a_truncated_file_of_the_classic_format(tmp_path: Path, unlimited: bool) -> None:
+    path = tmp_path / "old.nc"
+    old_climate_data_store_file(path, unlimited)
+    state = open_era5([str(path)], ChannelSet.of("t2m"))
+    assert state.shape == (8, 1, 19, 36) and 4 < float(state.std()) < 6
+    whole = path.read_bytes()
+    # netCDF reads the lost end as zeros, which are packed 280 K: nothing else would tell.
+    path.write_bytes(whole[: int(0.7 * len(whole))])
+    with pytest.raises(ValueError, match=r"old.nc cannot be read .*truncated") as refused:
+        open_era5([str(path)], ChannelSet.of("t2m"))
+    assert "\n" not in str(refused.value)
+
+
+def on_levels(levels: list[float]) -> xr.Dataset:
+    values = np.broadcast_to(
+        200 + np.array(levels, np.float32)[:, None, None], (len(levels), 19, 36)
+    )
+    return xr.Dataset(
+        {"t": (("time", "level", "latitude", "longitude"), values[None], {"units": "K"})},
+        coords={
+            "time": np.array(["2001-01-01"], "datetime64[ns]"),
+            "level": levels,
+            "latitude": ROWS,
+            "longitude": COLUMNS,
+        },
+    )
+
+
+def test_levels_between_whole_hpa_are_not_rounded(tmp_path: Path) -> None:
+    on_levels([0.5, 1.0, 1.5, 2.0]).to_netcdf(tmp_path / "t.nc")
+    state = open_era5([str(tmp_path / "t.nc")], ChannelSet.of("t2,t1"))
+    np.testing.assert_array_equal(state[0, :, 0, 0].values, [202, 201])
+
+
+def test_a_level_that_is_there_twice(tmp_path: Path) -> None:
+    on_levels([500.0, 850.0, 500.0]).to_netcdf(tmp_path / "t.nc")
+    with pytest.raises(ValueError, match="holds the level 500 hPa twice"):
+        open_era5([str(tmp_path / "t.nc")], ChannelSet.of("t500"))
+
+
+TIMES = np.datetime64("2001-01-01", "ns") + np.arange(100) * np.timedelta64(6, "h")
+
+
+def pressure() -> np.ndarray:
+    values = np.random.default_rng(0).normal(101e3, 500, (100, 1, 19, 36))
+    return values.astype(np.float32)
+
+
+def test_one_time_in_other_units_among_many() -> None:
+    block = pressure()
+    block[50] /= 100  # hPa; the mean over all times stays believable
+    with pytest.raises(ValueError, match="msl has a mean of 10.* at 2001-01-13T12:00"):
+        check_values(block, TIMES, ChannelSet.of("msl"))
+
+
+def test_a_constant_field_is_warned_of() -> None:
+    block = pressure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_values(block, TIMES, ChannelSet.of("msl"))
+    block[7] = 100e3
+    with pytest.warns(UserWarning, match="one value everywhere in 1 of 100 .*2001-01-02T18:00"):
+        check_values(block, TIMES, ChannelSet.of("msl"))

@@ -242,11 +242,7 @@ def test_a_second_run_writes_nothing_but_its_recipe(finished: Path) -> None:
         ("seed=1", "seed"),
         ("data.rotate=false", "data"),
         ("task.output=direct", "task"),
-        pytest.param(
-            "training.learning_rate=1.0e-5",
-            "training",
-            marks=pytest.mark.xfail(reason="training settings are not compared yet", strict=True),
-        ),
+        ("training.learning_rate=1.0e-5", "training"),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused(

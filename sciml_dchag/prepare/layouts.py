@@ -260,6 +260,8 @@ def _decode_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
         try:
             bare = xr.Dataset({"time": (time.dims, time.values, {"units": units})})
             time = xr.decode_cf(bare)["time"].variable
+            if time.dtype.kind != "M":  # units of no time are left as they are
+                raise ValueError(units)
         except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(
                 f"{source} has times in {units!r}, which cannot be read: write units such as "

@@ -6,7 +6,12 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.prepare.checks import check_values, check_wind_rows, relative_vorticity
+from sciml_dchag.prepare.checks import (
+    check_values,
+    check_wind_rows,
+    relative_vorticity,
+    standard_geopotential,
+)
 from sciml_dchag.prepare.sources import open_era5
 
 DATA = Path(__file__).parents[1] / "data" / "weather"
@@ -70,6 +75,47 @@ def test_winds_stored_upside_down_are_told_by_their_vorticity() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_wind_rows(fields[0][::-1], fields[1][::-1], fields[2], *grid, source="wind.nc")
+
+
+def test_winds_stored_upside_down_are_told_by_the_geopotential(tmp_path: Path) -> None:
+    """Of files with no vorticity, as presets have none: a real state, and its winds turned."""
+    with xr.open_dataset(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc") as raw:
+        for name in ("u_component_of_wind", "v_component_of_wind"):
+            raw[name] = raw[name].isel(latitude=slice(None, None, -1)).drop_vars("latitude")
+        raw.to_netcdf(tmp_path / "turned.nc")
+    with pytest.warns(UserWarning, match="turned.nc: .* geostrophic wind is .* flipped"):
+        open_era5([str(tmp_path / "turned.nc")], ChannelSet.of("u500"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_era5([str(tmp_path / "turned.nc")], ChannelSet.of("t500"))  # not asked for
+
+
+def test_nothing_is_said_of_winds_without_weather() -> None:
+    still = np.zeros((8, 16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for known in ("vo", "z"):
+            check_wind_rows(
+                still, still, still, np.linspace(-70, 70, 8), np.arange(16) * 22.5,
+                known=known, source="still.nc",
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "geopotential"), [(1000, 1087), (850, 14291), (500, 54666), (226.32, 107873), (50, 201776)]
+)  # fmt: skip
+def test_the_standard_atmosphere(level: float, geopotential: float) -> None:
+    """To the digits of the tabulated heights 110.9, 1457.3, 5574.4, 11000 and 20575.4 m, times 9.80665."""
+    assert standard_geopotential(level) == pytest.approx(geopotential, rel=1e-3)
+
+
+def test_geopotential_height_is_told_from_geopotential() -> None:
+    with xr.open_dataset(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc") as raw:
+        values = raw["geopotential"].transpose("level", "latitude", "longitude").values[None]
+    channels = ChannelSet.of("z250,z500,z850")
+    check_values(values, TIMES[:1], channels)
+    with pytest.raises(ValueError, match="z250 has a mean of 1.027e"):
+        check_values(values / np.float32(9.80665), TIMES[:1], channels)
 
 
 def test_the_warning_comes_when_the_files_are_opened_together(tmp_path: Path) -> None:

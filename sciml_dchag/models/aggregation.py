@@ -335,11 +335,11 @@ class _AbsorbedAttention(torch.autograd.Function):
 def _buffered_rows(x_NKP: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory.
 
-    On the CPU a buffer holds 2^18 numbers, what a core's second-level cache holds; an accelerator
+    On the CPU a buffer holds 2^19 numbers, what a core's second-level cache holds; an accelerator
     is better served by few large steps.
     """
     N, K, P = x_NKP.shape
-    length = max(1, (2**18 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
+    length = max(1, (2**19 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
     buffer = x_NKP.new_empty(min(length, N), K, P)
     for start in range(0, N, length):
         rows = slice(start, min(start + length, N))

@@ -49,6 +49,9 @@ SAME = {
 }  # fmt: skip
 """Other spellings of units."""
 
+# SciPy warns of every classic file whose arrays outlive it; nothing is lost, the map lives on.
+warnings.filterwarnings("ignore", "Cannot close a netcdf_file opened with mmap=True")
+
 HECTOPASCAL = ("hpa", "millibar", "millibars", "mbar", "mb")
 PASCAL = ("pa", "pascal", "pascals")
 
@@ -128,7 +131,7 @@ def _open(source: str) -> list[xr.Dataset]:
         raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
 
 
-def _engine(source: str) -> Literal["cfgrib", "scipy", "netcdf4"]:
+def _engine(source: str) -> Literal["cfgrib", "scipy", "h5netcdf"]:
     """Tell by a file's first bytes what opens it."""
     with Path(source).open("rb") as file:
         magic = file.read(4)
@@ -136,8 +139,13 @@ def _engine(source: str) -> Literal["cfgrib", "scipy", "netcdf4"]:
         return "cfgrib"
     if magic in (b"CDF\x01", b"CDF\x02"):
         return "scipy"  # the netCDF library would read zeros beyond the end of a truncated file
-    if magic.startswith((b"CDF", b"\x89HDF")):
-        return "netcdf4"
+    if magic == b"\x89HDF":
+        return "h5netcdf"  # not the netCDF library, which can crash where several threads read
+    if magic == b"CDF\x05":
+        raise ValueError(
+            f"{source} cannot be read, because it is of NetCDF's rare format CDF-5: convert it "
+            f"with nccopy -k nc4."
+        )
     if magic == b"PK\x03\x04":
         raise ValueError(
             f"{source} cannot be read, because it is a ZIP archive, as the Climate Data Store "

@@ -140,7 +140,7 @@ def write_weights(matrix: sp.csr_array, path: Path, method: str, engine: str) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.nc")
     try:
-        weights.to_netcdf(draft, engine="netcdf4")
+        weights.to_netcdf(draft, engine="h5netcdf")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

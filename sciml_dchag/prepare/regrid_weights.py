@@ -65,7 +65,7 @@ def read_weights(path: Path, source: Grid, target: Grid) -> sp.csr_array:
         ValueError: if it is no weight file, or not between two grids of these sizes.
         OSError: if it cannot be read.
     """
-    with xr.open_dataset(path, engine="netcdf4") as weights:
+    with xr.open_dataset(path, engine="h5netcdf") as weights:
         if missing := {"S", "row", "col"} - set(weights.variables):
             raise ValueError(f"{path} has no variable {', '.join(sorted(missing))}.")
         values = np.asarray(weights["S"].to_numpy(), dtype=np.float64)

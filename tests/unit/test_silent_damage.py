@@ -3,10 +3,10 @@
 import warnings
 from pathlib import Path
 
-import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.io import netcdf_file
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.prepare.checks import check_values
@@ -18,20 +18,19 @@ ROWS, COLUMNS = np.linspace(90, -90, 19), np.arange(0.0, 360.0, 10.0)
 def old_climate_data_store_file(path: Path, unlimited: bool) -> None:
     """Write the old layout: classic format, coordinates first, packed int16."""
     generator = np.random.default_rng(0)
-    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET") as file:
+    with netcdf_file(path, "w", version=2) as file:
+        file.createDimension("time", None if unlimited else 8)
         file.createDimension("longitude", COLUMNS.size)
         file.createDimension("latitude", ROWS.size)
-        file.createDimension("time", None if unlimited else 8)
         for name, values in (("longitude", COLUMNS), ("latitude", ROWS)):
             file.createVariable(name, "f4", (name,))[:] = values
         time = file.createVariable("time", "i4", ("time",))
         time.units = "hours since 1900-01-01 00:00:00.0"
         time[:] = 885000 + 6 * np.arange(8)
-        packed = file.createVariable(
-            "t2m", "i2", ("time", "latitude", "longitude"), fill_value=-32767
-        )
+        packed = file.createVariable("t2m", "i2", ("time", "latitude", "longitude"))
         packed.scale_factor, packed.add_offset, packed.units = 0.001, 280.0, "K"
-        packed[:] = generator.normal(280, 5, (8, ROWS.size, COLUMNS.size))
+        packed._FillValue = np.int16(-32767)
+        packed[:] = np.rint(generator.normal(0, 5000, (8, ROWS.size, COLUMNS.size)))
 
 
 @pytest.mark.parametrize("unlimited", [False, True])

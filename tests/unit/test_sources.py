@@ -258,6 +258,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "archive.nc": b"PK\x03\x04",
         "truncated.grib": MEMBERS.read_bytes()[:20000],
         "empty.nc": b"",
+        "rare.nc": b"CDF\x05",
         "text.nc": b"not a data file",
         "short.grib": b"GRIB\x00\x00",
     }.items():

@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciml_dchag.models.aggregation import (
-    ChannelAggregation,
-    _AbsorbedAttention,
-    _buffered_rows,
-    masked_softmax,
-)
+from sciml_dchag.models.absorbed import _AbsorbedAttention, _buffered_rows, masked_softmax
+from sciml_dchag.models.aggregation import ChannelAggregation
 
 P, D, HEADS = 4, 16, 4
 CASES = [

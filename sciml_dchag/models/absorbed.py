@@ -1,0 +1,130 @@
+"""The absorbed form's kernel: attention over channels straight from their pixels.
+
+Why this is the same function as attention over tokens stands in `aggregation`; here is how it is
+computed without forming anything large. Nothing of the model is known here.
+
+Shapes: N rows (batch and locations), K channels, P pixels of a patch with the constant one,
+h heads, D = h * d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    """Softmax over the True entries of a mask; all zero where there is none.
+
+    At least float32, whatever the scores' precision.
+    """
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if mask is None:
+        return scores.softmax(dim)
+    # The finite minimum, not -inf: a row without any channel must not become NaN.
+    attention = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim)
+    return attention.masked_fill(~mask, 0.0)
+
+
+def absorbed_attention(
+    x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_BLK: Tensor | None
+) -> Tensor:
+    """Attend over K channels from their pixels: (N, K, P) -> (N, D), in autocast's precision.
+
+    Args:
+        x_NKP: pixels, the last of each patch being one.
+        score_maps_KPh: A, pixels to scores; the last pixel's row carries the constant.
+        value_maps_KPD: Z, pixels to values.
+        mask_BLK: False where a channel is missing; broadcasts over the batch.
+    """
+    device = x_NKP.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
+    mask_NK = None
+    if mask_BLK is not None:
+        mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
+    return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
+        x_NKP.to(dtype), score_maps_KPh.to(dtype), value_maps_KPD.to(dtype), mask_NK
+    )
+
+
+class _AbsorbedAttention(torch.autograd.Function):
+    """out_i = sum_c (a_{c,i} x_c) Z_{c,i} for every head i, with a = softmax_c(x_c A_c).
+
+    The product of attention and pixels, (n, K P) for one head and n locations, is formed in one
+    small buffer, and formed again in the backward pass; kept between are x, a, A and Z. The
+    elementwise work is bound by memory: the buffer must stay in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_NK: Tensor
+    ) -> Tensor:
+        N, K, P = x_NKP.shape
+        h = score_maps_KPh.shape[-1]
+        value_maps = value_maps_KPD.reshape(K * P, h, -1).transpose(0, 1).contiguous()
+        attention_hNK = x_NKP.new_empty(h, N, K)
+        mixed_Nhd = x_NKP.new_empty(N, h, value_maps.shape[-1])
+        for rows, scaled_nKP in _buffered_rows(x_NKP):
+            x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
+            scores_Knh = torch.bmm(x_nKP.transpose(0, 1), score_maps_KPh)
+            mask_nK = None if mask_NK is None else mask_NK[rows]
+            attention_hNK[:, rows] = masked_softmax(scores_Knh.permute(2, 1, 0), mask_nK, dim=-1)
+            for i, mixed_nd in enumerate(mixed_Nhd[rows].unbind(1)):
+                torch.mul(attention_hNK[i, rows, :, None], x_nKP, out=scaled_nKP)
+                torch.mm(flat, value_maps[i], out=mixed_nd)
+        ctx.save_for_backward(x_NKP, score_maps_KPh, value_maps, attention_hNK)
+        return mixed_Nhd.flatten(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
+        N, K, P = x_NKP.shape
+        h = attention_hNK.shape[0]
+        grad_Nhd = grad_ND.unflatten(1, (h, -1))
+        grad_x = x_NKP.new_zeros(N, K, P) if ctx.needs_input_grad[0] else None
+        grad_score_maps = torch.zeros_like(score_maps_KPh)
+        grad_value_maps = torch.zeros_like(value_maps)
+        one_P = x_NKP.new_ones(P)
+        for rows, scaled_nKP in _buffered_rows(x_NKP):
+            x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
+            attention_hnK = attention_hNK[:, rows]
+            grad_hnK = torch.empty_like(attention_hnK)
+            for i, grad_nd in enumerate(grad_Nhd[rows].unbind(1)):
+                attention_nK1 = attention_hnK[i, :, :, None]
+                torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
+                grad_value_maps[i].addmm_(flat.t(), grad_nd)
+                # What the pixels, once scaled, receive; the buffer has served and is used again.
+                torch.mm(grad_nd, value_maps[i].t(), out=flat)
+                if grad_x is not None:
+                    grad_x[rows] += scaled_nKP * attention_nK1
+                # A sum over P as a product with ones: twice as fast over so few numbers.
+                scaled_nKP.mul_(x_nKP)
+                torch.mv(scaled_nKP.view(-1, P), one_P, out=grad_hnK[i].view(-1))
+            inner = (attention_hnK * grad_hnK).sum(-1, keepdim=True)
+            grad_scores_hnK = grad_hnK.sub_(inner).mul_(attention_hnK)
+            grad_scores_Knh = grad_scores_hnK.permute(2, 1, 0).contiguous()
+            grad_score_maps.baddbmm_(x_nKP.permute(1, 2, 0), grad_scores_Knh)
+            if grad_x is not None:
+                through_scores = torch.bmm(grad_scores_Knh, score_maps_KPh.transpose(1, 2))
+                grad_x[rows] += through_scores.transpose(0, 1)
+        grad_value_maps_KPD = grad_value_maps.transpose(0, 1).reshape(K, P, -1)
+        return grad_x, grad_score_maps, grad_value_maps_KPD, None
+
+
+def _buffered_rows(x_NKP: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory.
+
+    On the CPU a buffer holds 2^19 numbers, what a core's second-level cache holds; an accelerator
+    is better served by few large steps.
+    """
+    N, K, P = x_NKP.shape
+    length = max(1, (2**19 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
+    buffer = x_NKP.new_empty(min(length, N), K, P)
+    for start in range(0, N, length):
+        rows = slice(start, min(start + length, N))
+        yield rows, buffer[: rows.stop - rows.start]

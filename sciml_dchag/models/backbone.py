@@ -5,9 +5,10 @@ Shapes: B batch, L locations, D embedding.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.layers import TransformerBlock, init_linear, sine_cosine_2d
+from sciml_dchag.models.layers import Linear, TransformerBlock, sine_cosine_2d
 
 
 class Backbone(nn.Module):
@@ -22,14 +23,21 @@ class Backbone(nn.Module):
         self, *, rows: int, columns: int, embed_dim: int, depth: int, heads: int, dropout: float
     ) -> None:
         super().__init__()
-        self.position_embedding = nn.Parameter(sine_cosine_2d(rows, columns, embed_dim))
-        self.lead_time_embedding = nn.Linear(1, embed_dim)
-        init_linear(self.lead_time_embedding)
+        self.rows, self.columns = rows, columns
+        self.position_embedding = nn.Parameter(torch.empty(rows * columns, embed_dim))
+        self.lead_time_embedding = Linear(1, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, heads, dropout) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(embed_dim)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start the positions as their sine-cosine code."""
+        code = sine_cosine_2d(self.rows, self.columns, self.position_embedding.shape[1])
+        self.position_embedding.copy_(code)
 
     def forward(self, tokens_BLD: Tensor, lead_hours_B: Tensor) -> Tensor:
         """Transform: (B, L, D) and hours (B,) -> (B, L, D)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.layers import init_linear
+from sciml_dchag.models.layers import Linear
 from sciml_dchag.models.tokenizer import ChannelLayout
 
 
@@ -25,19 +25,21 @@ class ForecastHead(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden = nn.Sequential(
-            nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.Linear(embed_dim, embed_dim), nn.GELU()
+            Linear(embed_dim, embed_dim), nn.GELU(), Linear(embed_dim, embed_dim), nn.GELU()
         )
-        for layer in (self.hidden[0], self.hidden[2]):
-            assert isinstance(layer, nn.Linear)
-            init_linear(layer)
         self.layout = ChannelLayout(channels, min(partitions, channels))
         stacked = (self.layout.partitions, self.layout.slots)
         self.weight = nn.Parameter(torch.empty(*stacked, embed_dim, patch_pixels))
-        self.bias = nn.Parameter(torch.zeros(*stacked, patch_pixels))
+        self.bias = nn.Parameter(torch.empty(*stacked, patch_pixels))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw start values, padding slots zero."""
         nn.init.trunc_normal_(self.weight, std=0.02)
-        with torch.no_grad():
-            filled = self.layout.filled_GSK.flatten(1)[..., None, None]
-            self.weight.mul_(filled.to(self.weight.device))
+        filled = self.layout.filled_GSK.flatten(1)[..., None, None]
+        self.weight.mul_(filled.to(self.weight.device))
+        self.bias.zero_()
 
     def forward(self, features_BLD: Tensor) -> Tensor:
         """Predict pixels: (B, L, D) -> (B, L, C, P)."""

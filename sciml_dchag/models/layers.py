@@ -12,14 +12,17 @@ from torch.nn import functional as F
 from sciml_dchag.models.tokenizer import sine_cosine
 
 
-def init_linear(linear: nn.Linear) -> None:
-    """Start a linear layer: Xavier, which keeps the variance at any width, bias zero.
+class Linear(nn.Linear):
+    """A linear layer that starts as Xavier, which keeps the variance at any width, bias zero.
 
     The usual truncated normal of 0.02 suits widths near a thousand; at 128 it starves the trunk
     of gradient, most of all through the head's two hidden layers.
     """
-    nn.init.xavier_uniform_(linear.weight)
-    nn.init.zeros_(linear.bias)
+
+    def reset_parameters(self) -> None:
+        """Draw start values."""
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 class SelfAttention(nn.Module):
@@ -31,13 +34,11 @@ class SelfAttention(nn.Module):
     def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.head_dim = embed_dim // heads
-        self.query = nn.Linear(embed_dim, embed_dim)
-        self.key = nn.Linear(embed_dim, embed_dim)
-        self.value = nn.Linear(embed_dim, embed_dim)
-        self.output = nn.Linear(embed_dim, embed_dim)
+        self.query = Linear(embed_dim, embed_dim)
+        self.key = Linear(embed_dim, embed_dim)
+        self.value = Linear(embed_dim, embed_dim)
+        self.output = Linear(embed_dim, embed_dim)
         self.dropout = dropout
-        for linear in (self.query, self.key, self.value, self.output):
-            init_linear(linear)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Attend: (B, L, D) -> (B, L, D)."""
@@ -58,11 +59,9 @@ class TransformerBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(embed_dim)
         self.attention = SelfAttention(embed_dim, heads, dropout)
         self.mlp_norm = nn.LayerNorm(embed_dim)
-        self.mlp_in = nn.Linear(embed_dim, 4 * embed_dim)
-        self.mlp_out = nn.Linear(4 * embed_dim, embed_dim)
+        self.mlp_in = Linear(embed_dim, 4 * embed_dim)
+        self.mlp_out = Linear(4 * embed_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)
-        init_linear(self.mlp_in)
-        init_linear(self.mlp_out)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Mix locations, then features: (B, L, D) -> (B, L, D)."""

@@ -5,9 +5,11 @@ Shapes: B batch, C channels, H x W image.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from sciml_dchag.models.aggregation import (
@@ -154,8 +156,12 @@ class ChannelTransformer(nn.Module):
         return unpatchify(self.head(features_BLD), patch, x_BCHW.shape[-2])
 
 
-def build_model(config: ModelConfig) -> ChannelTransformer:
-    """Build a model with random start values, drawn from torch's global generator.
+def build_model(config: ModelConfig, seed: int = 0) -> ChannelTransformer:
+    """Build a model with random start values.
+
+    Args:
+        config: the architecture, with channels and image size.
+        seed: what the start values are drawn from; torch's global generator stays as it is.
 
     Raises:
         ValueError: the config lacks channels or image size, which come from the data.
@@ -165,7 +171,24 @@ def build_model(config: ModelConfig) -> ChannelTransformer:
             "The model's input_channels, output_channels and image_size are not all set: take "
             "them from a store, or set them with dataclasses.replace(config, ...)."
         )
-    return ChannelTransformer(config)
+    with torch.random.fork_rng(devices=[]):
+        model = ChannelTransformer(config)
+        for name, module in model.named_modules():
+            draw_start_values(module, name, seed)
+    return model
+
+
+@torch.no_grad()
+def draw_start_values(module: nn.Module, name: str, seed: int) -> None:
+    """Draw a module's own parameters from a seed and its name alone.
+
+    So that a module's start does not depend on what was drawn before it, and a rank can draw one
+    module at a time of a model that no memory holds whole. Seeds torch's global generator.
+    """
+    if next(module.parameters(recurse=False), None) is not None:
+        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest, "big"))
+        module.reset_parameters()  # type: ignore[operator]
 
 
 def count_parameters(model: ChannelTransformer) -> int:

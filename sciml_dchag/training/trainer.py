@@ -32,7 +32,7 @@ from sciml_dchag.data.forecast_windows import (
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.evaluation.weights import latitude_weights
-from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
+from sciml_dchag.models import ModelConfig, build_model
 from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
@@ -230,8 +230,8 @@ class _Trainer:
             latitude=store.latitude,
             state_channels=len(store.channels),
         ).to(self.device)
-        self.model: ChannelTransformer = build_model(complete_model_config(recipe, store))
-        self.model.to(self.device)
+        config = complete_model_config(recipe, store)
+        self.model = build_model(config, recipe.seed).to(self.device)
         decay = recipe.training.ema_decay
         self.ema = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None

@@ -124,3 +124,18 @@ def test_a_model_needs_channels_and_enough_of_them() -> None:
         build_model(ModelConfig())
     with pytest.raises(ValueError, match="7 channels cannot fill 8 partitions"):
         build_model(dataclasses.replace(CONFIG, partitions=8))
+
+
+def test_start_values_depend_on_seed_and_name_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    shallow = build_model(CONFIG, seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    deep = build_model(dataclasses.replace(CONFIG, depth=CONFIG.depth + 1), seed=3).state_dict()
+    assert set(shallow) < set(deep)
+    for name, value in shallow.items():
+        assert torch.equal(value, deep[name]), name
+    other = build_model(CONFIG, seed=4).state_dict()
+    weights = [name for name in shallow if name.endswith("weight") and "norm" not in name]
+    assert weights and not any(torch.equal(shallow[name], other[name]) for name in weights)

@@ -30,9 +30,21 @@ def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     return attention.masked_fill(~mask, 0.0)
 
 
+def masked_logsumexp(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    """Logarithm of the sum that `masked_softmax` divides by; very negative where all is masked."""
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.logsumexp(dim)
+
+
 def absorbed_attention(
-    x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_BLK: Tensor | None
-) -> Tensor:
+    x_NKP: Tensor,
+    score_maps_KPh: Tensor,
+    value_maps_KPD: Tensor,
+    mask_BLK: Tensor | None,
+    with_logsumexp: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Attend over K channels from their pixels: (N, K, P) -> (N, D), in autocast's precision.
 
     Args:
@@ -40,14 +52,16 @@ def absorbed_attention(
         score_maps_KPh: A, pixels to scores; the last pixel's row carries the constant.
         value_maps_KPD: Z, pixels to values.
         mask_BLK: False where a channel is missing; broadcasts over the batch.
+        with_logsumexp: return that of the scores too, (N, h), for merging with other channels.
     """
     device = x_NKP.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
     mask_NK = None
     if mask_BLK is not None:
         mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
+    x, score_maps, value_maps = (t.to(dtype) for t in (x_NKP, score_maps_KPh, value_maps_KPD))
     return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
-        x_NKP.to(dtype), score_maps_KPh.to(dtype), value_maps_KPD.to(dtype), mask_NK
+        x, score_maps, value_maps, mask_NK, with_logsumexp
     )
 
 
@@ -61,27 +75,41 @@ class _AbsorbedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_NKP: Tensor, score_maps_KPh: Tensor, value_maps_KPD: Tensor, mask_NK: Tensor
-    ) -> Tensor:
+        ctx: Any,
+        x_NKP: Tensor,
+        score_maps_KPh: Tensor,
+        value_maps_KPD: Tensor,
+        mask_NK: Tensor | None,
+        with_logsumexp: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         N, K, P = x_NKP.shape
         h = score_maps_KPh.shape[-1]
         value_maps = value_maps_KPD.reshape(K * P, h, -1).transpose(0, 1).contiguous()
         attention_hNK = x_NKP.new_empty(h, N, K)
         mixed_Nhd = x_NKP.new_empty(N, h, value_maps.shape[-1])
+        logsumexp_Nh = None
+        if with_logsumexp:
+            exact = torch.float64 if x_NKP.dtype == torch.float64 else torch.float32
+            logsumexp_Nh = x_NKP.new_empty(N, h, dtype=exact)
         for rows, scaled_nKP in _buffered_rows(x_NKP):
             x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             scores_Knh = torch.bmm(x_nKP.transpose(0, 1), score_maps_KPh)
             mask_nK = None if mask_NK is None else mask_NK[rows]
-            attention_hNK[:, rows] = masked_softmax(scores_Knh.permute(2, 1, 0), mask_nK, dim=-1)
+            scores_hnK = scores_Knh.permute(2, 1, 0)
+            attention_hNK[:, rows] = masked_softmax(scores_hnK, mask_nK, dim=-1)
+            if logsumexp_Nh is not None:
+                logsumexp_Nh[rows] = masked_logsumexp(scores_hnK, mask_nK, dim=-1).t()
             for i, mixed_nd in enumerate(mixed_Nhd[rows].unbind(1)):
                 torch.mul(attention_hNK[i, rows, :, None], x_nKP, out=scaled_nKP)
                 torch.mm(flat, value_maps[i], out=mixed_nd)
         ctx.save_for_backward(x_NKP, score_maps_KPh, value_maps, attention_hNK)
-        return mixed_Nhd.flatten(1)
+        return mixed_Nhd.flatten(1), logsumexp_Nh
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+    def backward(
+        ctx: Any, grad_ND: Tensor, grad_logsumexp_Nh: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
         N, K, P = x_NKP.shape
         h = attention_hNK.shape[0]
@@ -106,6 +134,8 @@ class _AbsorbedAttention(torch.autograd.Function):
                 scaled_nKP.mul_(x_nKP)
                 torch.mv(scaled_nKP.view(-1, P), one_P, out=grad_hnK[i].view(-1))
             inner = (attention_hnK * grad_hnK).sum(-1, keepdim=True)
+            if grad_logsumexp_Nh is not None:  # whose derivative is the attention itself
+                inner = inner - grad_logsumexp_Nh[rows].t()[..., None].to(inner.dtype)
             grad_scores_hnK = grad_hnK.sub_(inner).mul_(attention_hnK)
             grad_scores_Knh = grad_scores_hnK.permute(2, 1, 0).contiguous()
             grad_score_maps.baddbmm_(x_nKP.permute(1, 2, 0), grad_scores_Knh)
@@ -113,7 +143,7 @@ class _AbsorbedAttention(torch.autograd.Function):
                 through_scores = torch.bmm(grad_scores_Knh, score_maps_KPh.transpose(1, 2))
                 grad_x[rows] += through_scores.transpose(0, 1)
         grad_value_maps_KPD = grad_value_maps.transpose(0, 1).reshape(K, P, -1)
-        return grad_x, grad_score_maps, grad_value_maps_KPD, None
+        return grad_x, grad_score_maps, grad_value_maps_KPD, None, None
 
 
 def _buffered_rows(x_NKP: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -9,7 +9,9 @@ affine map, a token t_c = x_c W_c + beta_c (`tokenizer.py`). Channels are split 
 `dchag-c` aggregates partially by cross-attention with one learnt query, `dchag-l` by a learnt
 weighted sum; `single` has one cross-attention over all channels and nothing after it (ClimaX).
 A tree of N groups aggregates within each group first and the N results after that. Only the G
-tokens ever need to leave the rank that owns a partition (Tsaris et al., arXiv 2506.21411).
+tokens ever need to leave the rank that owns a partition (Tsaris et al., arXiv 2506.21411): one
+process computes `gather` as nothing, many as one AllGather. A rank's layout, parameters and pixels
+are those of its own partitions (`parallel.apply`); no line here asks which rank it is.
 
 **How.** `materialised` is the formula as it stands: tokens (B, L, C, D), their keys and values.
 `absorbed` never forms them. The tokens are linear in the pixels (a constant pixel of value one
@@ -29,12 +31,14 @@ one attention runs over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.absorbed import absorbed_attention, masked_softmax
+from sciml_dchag.models.absorbed import absorbed_attention, masked_logsumexp, masked_softmax
+from sciml_dchag.models.seams import local, unchanged
 from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
 
 AggregationKind = Literal["single", "dchag-c", "dchag-l"]
@@ -50,7 +54,8 @@ class ChannelAggregation(nn.Module):
         embed_dim: D.
         heads: h, divides D.
         kind: `single`, `dchag-c` or `dchag-l`.
-        partitions: G; 1 for `single`.
+        partitions: G. For `single` it is how parameters are stored and nothing else: its attention
+            is over the channels of all partitions.
         tree: groups that each partition is split into; 0 for one layer.
         implementation: `absorbed` or `materialised`; the parameters are the same.
     """
@@ -69,14 +74,17 @@ class ChannelAggregation(nn.Module):
     ) -> None:
         super().__init__()
         self.implementation = implementation
-        self.layout = ChannelLayout(channels, partitions, max(tree, 1))
+        self.full_layout = ChannelLayout(channels, partitions, max(tree, 1))
+        self.layout = self.full_layout  # of this process's own partitions
         self.tokenizer = ChannelTokenizer(self.layout, patch_pixels, embed_dim)
         self.partial: PartialCrossAttention | PartialLinear
         if kind == "dchag-l":
             self.partial = PartialLinear(self.layout, tree)
         else:
-            self.partial = PartialCrossAttention(partitions, embed_dim, heads)
+            attentions = 1 if kind == "single" else partitions
+            self.partial = PartialCrossAttention(attentions, embed_dim, heads)
         self.final = None if kind == "single" else PartialCrossAttention(1, embed_dim, heads)
+        self.gather: Callable[[Tensor], Tensor] = unchanged
 
     def forward(self, x_BLCP: Tensor, available_BLC: Tensor | None = None) -> Tensor:
         """Aggregate: (B, L, C, P) -> (B, L, D).
@@ -90,13 +98,21 @@ class ChannelAggregation(nn.Module):
         tokens_BLGD = self.partial_tokens(x_BLCP, mask)
         if self.final is None:
             return tokens_BLGD.squeeze(2)
-        present_BL1G = None if mask is None else mask.flatten(3).any(3)[:, :, None]
+        tokens_BLGD = self.gather(tokens_BLGD)
+        present_BL1G = None
+        if available_BLC is not None and mask is not None:
+            present_BL1G = self.gather(mask.flatten(3).any(3))[:, :, None]
         return self.final(tokens_BLGD[:, :, None], present_BL1G).squeeze(2)
 
     def partial_tokens(self, x_BLCP: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Turn each partition's channels into one token: (B, L, C, P) -> (B, L, G, D)."""
         x_BLGSKP = self.layout.to_slots(append_one(x_BLCP))
         maps_GSKPD = self.tokenizer.affine()
+        if self.final is None:  # one attention over the channels of all partitions
+            x_BLGSKP = x_BLGSKP.flatten(2, 4)[:, :, None, None]
+            maps_GSKPD = maps_GSKPD.flatten(0, 2)[None, None]
+            if mask_BLGSK is not None:
+                mask_BLGSK = mask_BLGSK.flatten(2)[:, :, None, None]
         if self.implementation == "absorbed":
             tokens_BLGSD = self.partial.absorbed(x_BLGSKP, maps_GSKPD, mask_BLGSK)
         else:
@@ -114,11 +130,19 @@ class PartialCrossAttention(nn.Module):
     ClimaX's variable aggregation: no norm, no residual; q, k, v without bias, output projection
     with one. Every parameter is stacked along the partitions, (G, ...), so that a rank's share is
     a slice of dim 0. In a tree all groups of a partition and both levels use the same weights.
+
+    `own`, `enter`, `leave` and `combine` are where `parallel.apply` reaches in, if ranks share out
+    the heads or the channels of one attention: parameters, inputs and outputs of what a rank
+    computes, and the merging of attentions over different channels.
     """
 
     def __init__(self, partitions: int, embed_dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.head_dim = embed_dim // heads
+        self.own: Callable[[Tensor], Tensor] = local
+        self.enter: Callable[[Tensor], Tensor] = unchanged
+        self.leave: Callable[[Tensor], Tensor] = unchanged
+        self.combine: Callable[[Tensor, Tensor], Tensor] | None = None
         G, D = partitions, embed_dim
         self.query = nn.Parameter(torch.empty(G, D))
         self.query_weight = nn.Parameter(torch.empty(G, D, D))
@@ -140,36 +164,47 @@ class PartialCrossAttention(nn.Module):
     def forward(self, tokens_BLGxMD: Tensor, mask_BLGxM: Tensor | None = None) -> Tensor:
         """Attend over materialised tokens: (B, L, G, [S,] M, D) -> (B, L, G, [S,] D)."""
         grouped = tokens_BLGxMD.dim() == 6
-        tokens = tokens_BLGxMD if grouped else tokens_BLGxMD.unsqueeze(3)
+        tokens = self.enter(tokens_BLGxMD if grouped else tokens_BLGxMD.unsqueeze(3))
         mask = mask_BLGxM if grouped or mask_BLGxM is None else mask_BLGxM.unsqueeze(3)
-        keys = torch.einsum("blgsmd,gde->blgsme", tokens, self.key_weight)
-        values = torch.einsum("blgsmd,gde->blgsme", tokens, self.value_weight)
-        keys, values = (kv.unflatten(-1, (self.heads, -1)) for kv in (keys, values))
+        mask = None if mask is None else mask[..., None]
+        keys = torch.einsum("blgsmd,gde->blgsme", tokens, self.own(self.key_weight))
+        values = torch.einsum("blgsmd,gde->blgsme", tokens, self.own(self.value_weight))
+        keys, values = (kv.unflatten(-1, (-1, self.head_dim)) for kv in (keys, values))
         scores = torch.einsum("blgsmhd,ghd->blgsmh", keys, self._scaled_query())
-        attention = masked_softmax(scores, None if mask is None else mask[..., None], dim=-2)
+        attention = masked_softmax(scores, mask, dim=-2)
         mixed = torch.einsum("blgsmh,blgsmhd->blgshd", attention, values.to(attention.dtype))
+        if self.combine is not None:
+            mixed = self.combine(mixed, masked_logsumexp(scores, mask, dim=-2))
         output = self._project(mixed.flatten(-2))
         return output if grouped else output.squeeze(3)
 
     def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Attend over channels straight from their pixels: -> (B, L, G, S, D)."""
         B, L, G, S = x_BLGSKP.shape[:4]
-        key_heads_GDhd = self.key_weight.unflatten(-1, (self.heads, -1))
+        x_BLGSKP, maps_GSKPD = self.enter(x_BLGSKP), self.enter(maps_GSKPD)
+        key_heads_GDhd = self.own(self.key_weight).unflatten(-1, (-1, self.head_dim))
         kappa_GDh = torch.einsum("gDhd,ghd->gDh", key_heads_GDhd, self._scaled_query())
         score_maps = torch.einsum("gskpD,gDh->gskph", maps_GSKPD, kappa_GDh)
-        value_maps = torch.einsum("gskpD,gDe->gskpe", maps_GSKPD, self.value_weight)
+        value_maps = torch.einsum("gskpD,gDe->gskpe", maps_GSKPD, self.own(self.value_weight))
         x_NGSKP = x_BLGSKP.flatten(0, 1)
-        mixed = [
+        with_logsumexp = self.combine is not None
+        attended = [
             absorbed_attention(
                 x_NGSKP[:, g, s],
                 score_maps[g, s],
                 value_maps[g, s],
                 None if mask_BLGSK is None else mask_BLGSK[:, :, g, s],
+                with_logsumexp,
             )
             for g in range(G)
             for s in range(S)
         ]
-        return self._project(torch.stack(mixed, dim=1).view(B, L, G, S, -1))
+        mixed = torch.stack([m for m, _ in attended], dim=1).view(B, L, G, S, -1, self.head_dim)
+        if self.combine is not None:
+            each = [lse for _, lse in attended if lse is not None]
+            logsumexp = torch.stack(each, dim=1).view(B, L, G, S, -1)
+            mixed = self.combine(mixed, logsumexp)
+        return self._project(mixed.flatten(-2))
 
     def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
         """Aggregate the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
@@ -177,12 +212,12 @@ class PartialCrossAttention(nn.Module):
 
     def _scaled_query(self) -> Tensor:
         """q_i / sqrt(d): (G, h, d)."""
-        query = torch.einsum("gd,gde->ge", self.query, self.query_weight)
-        return query.unflatten(-1, (self.heads, -1)) / (query.shape[-1] // self.heads) ** 0.5
+        query = torch.einsum("gd,gde->ge", self.own(self.query), self.own(self.query_weight))
+        return query.unflatten(-1, (-1, self.head_dim)) / self.head_dim**0.5
 
     def _project(self, x_BLGSD: Tensor) -> Tensor:
-        out = torch.einsum("blgsd,gde->blgse", x_BLGSD, self.output_weight)
-        return out + self.output_bias[:, None]
+        out = torch.einsum("blgsd,gde->blgse", x_BLGSD, local(self.output_weight))
+        return self.leave(out) + local(self.output_bias)[:, None]
 
 
 class PartialLinear(nn.Module):
@@ -220,21 +255,21 @@ class PartialLinear(nn.Module):
         """Sum materialised tokens: (B, L, G, S, K, D) -> (B, L, G, S, D)."""
         if mask_BLGSK is not None:
             tokens_BLGSKD = tokens_BLGSKD * mask_BLGSK[..., None]
-        summed = torch.einsum("blgskd,gk->blgsd", tokens_BLGSKD, self.weight)
-        return summed + self.bias[:, None, None]
+        summed = torch.einsum("blgskd,gk->blgsd", tokens_BLGSKD, local(self.weight))
+        return summed + local(self.bias)[:, None, None]
 
     def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Sum straight from the pixels, one product a group: -> (B, L, G, S, D)."""
         if mask_BLGSK is not None:
             x_BLGSKP = x_BLGSKP * mask_BLGSK[..., None]
-        weighted_GSKPD = maps_GSKPD * self.weight[:, None, :, None, None]
+        weighted_GSKPD = maps_GSKPD * local(self.weight)[:, None, :, None, None]
         summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, weighted_GSKPD)
-        return summed + self.bias[:, None, None]
+        return summed + local(self.bias)[:, None, None]
 
     def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
         """Sum the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
         assert self.group_weight is not None and self.group_bias is not None
         if present_BLGS is not None:
             tokens_BLGSD = tokens_BLGSD * present_BLGS[..., None]
-        summed = torch.einsum("blgsd,gs->blgd", tokens_BLGSD, self.group_weight)
-        return summed + self.group_bias[:, None]
+        summed = torch.einsum("blgsd,gs->blgd", tokens_BLGSD, local(self.group_weight))
+        return summed + local(self.group_bias)[:, None]

@@ -6,10 +6,13 @@ K channel slots of a partition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from sciml_dchag.models.layers import Linear
+from sciml_dchag.models.seams import local, unchanged
 from sciml_dchag.models.tokenizer import ChannelLayout
 
 
@@ -27,7 +30,9 @@ class ForecastHead(nn.Module):
         self.hidden = nn.Sequential(
             Linear(embed_dim, embed_dim), nn.GELU(), Linear(embed_dim, embed_dim), nn.GELU()
         )
-        self.layout = ChannelLayout(channels, min(partitions, channels))
+        self.full_layout = ChannelLayout(channels, partitions, may_be_empty=True)
+        self.layout = self.full_layout  # of this process's own partitions
+        self.enter: Callable[[Tensor], Tensor] = unchanged
         stacked = (self.layout.partitions, self.layout.slots)
         self.weight = nn.Parameter(torch.empty(*stacked, embed_dim, patch_pixels))
         self.bias = nn.Parameter(torch.empty(*stacked, patch_pixels))
@@ -43,6 +48,7 @@ class ForecastHead(nn.Module):
 
     def forward(self, features_BLD: Tensor) -> Tensor:
         """Predict pixels: (B, L, D) -> (B, L, C, P)."""
-        hidden = self.hidden(features_BLD)
-        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", hidden, self.weight) + self.bias
+        hidden = self.enter(self.hidden(features_BLD))
+        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", hidden, local(self.weight))
+        pixels_BLGKP = pixels_BLGKP + local(self.bias)
         return self.layout.to_channels(pixels_BLGKP)

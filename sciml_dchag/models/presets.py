@@ -78,10 +78,8 @@ class ModelConfig:
                 object.__setattr__(self, field, value)
         for field in ("input_channels", "output_channels", "image_size"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        if self.aggregation == "single":
-            object.__setattr__(self, "partitions", 1)
-            if self.tree:
-                raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
+        if self.aggregation == "single" and self.tree:
+            raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
         if self.embed_dim % self.heads or self.embed_dim % 4:
             step = math.lcm(self.heads, 4)
             raise ValueError(

@@ -6,8 +6,12 @@ D embedding, G partitions, S groups of a partition's tree, K channel slots of a 
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
+
+from sciml_dchag.models.seams import local
 
 
 def patchify(x_BCHW: Tensor, patch: int) -> Tensor:
@@ -39,16 +43,18 @@ class ChannelLayout(nn.Module):
     padding, which is masked out everywhere. Holds no parameters.
 
     Raises:
-        ValueError: there are fewer channels than groups.
+        ValueError: there are fewer channels than groups, unless a group `may_be_empty`.
     """
 
     slot_of_channel: Tensor
     channel_of_slot: Tensor
     filled_GSK: Tensor  # noqa: N815
 
-    def __init__(self, channels: int, partitions: int, groups: int = 1) -> None:
+    def __init__(
+        self, channels: int, partitions: int, groups: int = 1, *, may_be_empty: bool = False
+    ) -> None:
         super().__init__()
-        if channels < partitions * groups:
+        if channels < partitions * groups and not may_be_empty:
             raise ValueError(
                 f"{channels} channels cannot fill {partitions} partitions of {groups} group(s): "
                 f"lower model.partitions or model.tree so that each group has a channel."
@@ -66,6 +72,29 @@ class ChannelLayout(nn.Module):
         self.register_buffer("slot_of_channel", slot_of_channel, persistent=False)
         self.register_buffer("channel_of_slot", channel_of_slot, persistent=False)
         self.register_buffer("filled_GSK", filled.view(partitions, groups, -1), persistent=False)
+
+    def part(self, index: int, parts: int) -> ChannelLayout:
+        """Return the layout of one of `parts` equal runs of partitions, for the rank that owns it.
+
+        Its channels are `channel_range`'s, counted from 0; groups keep their number of slots.
+        """
+        assert self.partitions % parts == 0
+        partitions = self.partitions // parts
+        own = copy.copy(self)
+        own._buffers = dict(self._buffers)
+        own.partitions = partitions
+        own.filled_GSK = self.filled_GSK[index * partitions : (index + 1) * partitions]
+        own.channels = int(own.filled_GSK.sum())
+        own.padding = own.filled_GSK.numel() - own.channels
+        own.slot_of_channel = own.filled_GSK.flatten().nonzero().flatten()
+        own.channel_of_slot = torch.zeros(own.filled_GSK.numel(), dtype=torch.long)
+        own.channel_of_slot[own.slot_of_channel] = torch.arange(own.channels)
+        return own
+
+    def channel_range(self, index: int, parts: int) -> range:
+        """Positions of the channels that `part(index, parts)` holds; they follow each other."""
+        ends = self.filled_GSK.view(parts, -1).sum(1).cumsum(0).tolist()
+        return range(0 if index == 0 else ends[index - 1], ends[index])
 
     @property
     def slots(self) -> int:
@@ -128,8 +157,8 @@ class ChannelTokenizer(nn.Module):
         The last row is the constant b + e: with a pixel of value one appended to every patch the
         affine map is linear, and what follows needs no second case.
         """
-        constant = (self.bias + self.channel_embedding)[..., None, :]
-        maps = torch.cat([self.weight, constant], dim=-2)
+        constant = (local(self.bias) + local(self.channel_embedding))[..., None, :]
+        maps = torch.cat([local(self.weight), constant], dim=-2)
         return maps.unflatten(1, (self.layout.groups, self.layout.slots_per_group))
 
 

@@ -106,16 +106,37 @@ def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked
         assert relative(ours, expected) < 1e-11  # sums over 3000 locations
 
 
+@pytest.mark.parametrize("with_logsumexp", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradients_of_the_absorbed_function(masked: bool) -> None:
+def test_gradients_of_the_absorbed_function(masked: bool, with_logsumexp: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
     score_maps = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
     value_maps = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
     mask = torch.rand(3, 4) > 0.4 if masked else None
-    assert torch.autograd.gradcheck(
-        lambda *inputs: _AbsorbedAttention.apply(*inputs, mask), (x, score_maps, value_maps)
-    )
+
+    def attend(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = _AbsorbedAttention.apply(*inputs, mask, with_logsumexp)
+        assert (outputs[1] is not None) == with_logsumexp
+        return tuple(output for output in outputs if output is not None)
+
+    assert torch.autograd.gradcheck(attend, (x, score_maps, value_maps))
+
+
+@pytest.mark.parametrize("implementation", ["absorbed", "materialised"])
+def test_single_is_one_attention_however_its_channels_are_stored(implementation: str) -> None:
+    whole = build("single", 1, 0, 7, implementation)
+    stored = build("single", 3, 0, 7, implementation)  # slots of two of three are padding
+    slots = stored.layout.slot_of_channel
+    state = whole.state_dict()
+    for name, value in stored.state_dict().items():
+        if name.startswith("tokenizer"):
+            value.flatten(0, 1)[slots] = state[name][0]
+        else:
+            value.copy_(state[name])
+    x, available = pixels(7), missing(7)
+    torch.testing.assert_close(stored(x), whole(x))
+    torch.testing.assert_close(stored(x, available), whole(x, available))
 
 
 @pytest.mark.parametrize("implementation", ["absorbed", "materialised"])

@@ -21,7 +21,7 @@ def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
     assert recipe.data.train == ("1979-01-01", "2015")
     assert recipe.data.validation == ("2016", "2016")
     assert recipe.training.learning_rate == 2e-5
-    assert recipe.model.partitions == 1  # single has one
+    assert recipe.model.aggregation == "single"
     save_recipe(recipe, tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml") == recipe
     assert from_mapping(Recipe, to_mapping(recipe)) == recipe

@@ -90,6 +90,16 @@ def test_channels_are_dealt_in_order_and_evenly(
     layout = ChannelLayout(channels, partitions, groups)
     index = torch.arange(channels)[None, None]
     slots = layout.to_slots(index)[0, 0]
+    for parts in {1, partitions}:  # what each of several ranks holds, in order, is the whole
+        ranges = [layout.channel_range(i, parts) for i in range(parts)]
+        assert [c for r in ranges for c in r] == list(range(channels))
+        for rank, channel_range in enumerate(ranges):
+            own = layout.part(rank, parts)
+            assert own.channels == len(channel_range) and own.partitions == partitions // parts
+            part = torch.arange(channels)[None, None, channel_range.start : channel_range.stop]
+            filled = own.filled_GSK[None, None]
+            assert torch.equal(own.to_slots(part)[filled], part.flatten())
+            assert torch.equal(own.to_channels(own.to_slots(part).flatten(3)), part)
     dealt = [slots[g][layout.filled_GSK[g]] for g in range(partitions)]
     assert torch.equal(torch.cat(dealt), index.flatten())
     sizes = [len(d) for d in dealt]

@@ -1,0 +1,1 @@
+"""One model on many processes: the mesh, what ranks tell each other, and `parallelize`."""

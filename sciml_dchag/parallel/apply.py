@@ -1,0 +1,142 @@
+"""`parallelize`: the one place where a model learns that there are other ranks.
+
+In a fixed order, each step with its reason; a model's own code stays as it is on one process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+import torch
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    RowwiseParallel,
+    parallelize_module,
+)
+
+from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
+from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.presets import ChannelTransformer
+from sciml_dchag.parallel import collectives
+from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
+
+
+def parallelize(model: ChannelTransformer, mesh: DeviceMesh, config: ParallelConfig) -> None:
+    """Spread a model over the ranks of a mesh, in place; it may be on the meta device.
+
+    Afterwards it takes this rank's input channels and returns this rank's output channels, as
+    `own_channels` gives them.
+
+    Raises:
+        ValueError: tp does not divide the model's partitions or heads.
+    """
+    tp = mesh["tp"]
+    require_divisible(model.config, tp.size())
+    if tp.size() > 1:
+        # D-CHAG first: it changes which channels and parameters a rank has.
+        _split_channels(model.aggregation, tp)
+        _split_output(model.head, tp)
+        # Then heads and features, Megatron's way, of what all ranks compute on the same tokens.
+        _split_trunk(model, tp)
+    # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
+    if config.activation_checkpointing == "blocks":
+        for name, block in model.backbone.blocks.named_children():
+            model.backbone.blocks.register_module(name, checkpoint_wrapper(block))
+    # Compiled after wrapping: the graph then holds the recomputation.
+    if config.compile:
+        for block in model.backbone.blocks:
+            block.compile()
+    # Last, as it hooks into the modules as they will be called.
+    if mesh["dp", "fsdp"].size() > 1:
+        _shard_storage(model, mesh["dp", "fsdp"])
+
+
+def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[range, range]:
+    """Positions of the input and the output channels that this rank works on."""
+    layouts = model.aggregation.full_layout, model.head.full_layout
+    rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
+    inputs, outputs = (layout.channel_range(rank, ranks) for layout in layouts)
+    return inputs, outputs
+
+
+def _split_channels(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
+    """Give each rank its partitions; tokens are gathered once, or attentions merged."""
+    own_layout = aggregation.full_layout.part(tp.get_local_rank(), tp.size())
+    aggregation.layout = aggregation.tokenizer.layout = own_layout
+    for name in ("weight", "bias", "channel_embedding"):
+        _shard(aggregation.tokenizer, name, tp, 0)
+    stage = aggregation.partial
+    if aggregation.final is None:
+        # One attention over all channels: its weights are needed whole on every rank.
+        assert isinstance(stage, PartialCrossAttention)
+        stage.own = partial(collectives.own, mesh=tp)
+        stage.combine = partial(collectives.combine, mesh=tp)
+        return
+    if isinstance(stage, PartialLinear):
+        stage.layout = own_layout
+    for name, _ in list(stage.named_parameters()):
+        _shard(stage, name, tp, 0)
+    aggregation.gather = partial(collectives.gather, mesh=tp, dim=2)
+    _split_heads(aggregation.final, tp)
+
+
+def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
+    """Let each rank compute its heads over the same tokens."""
+    for name in ("query_weight", "key_weight", "value_weight"):
+        _shard(attention, name, tp, 2)
+    _shard(attention, "output_weight", tp, 1)
+    attention.own = partial(collectives.own, mesh=tp)
+    attention.enter = partial(collectives.enter, mesh=tp)
+    attention.leave = partial(collectives.leave, mesh=tp)
+
+
+def _split_output(head: ForecastHead, tp: DeviceMesh) -> None:
+    """Let each rank predict its own channels."""
+    head.layout = head.full_layout.part(tp.get_local_rank(), tp.size())
+    for name in ("weight", "bias"):
+        _shard(head, name, tp, 0)
+    head.enter = partial(collectives.enter, mesh=tp)
+
+
+def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
+    """Split the blocks' and the head's hidden layers: columns, then rows, one all-reduce a pair."""
+    plan: dict[str, ParallelStyle] = {
+        # The attention's input is entered once for its three layers.
+        "attention": PrepareModuleInput(
+            input_layouts=(Replicate(),), desired_input_layouts=(Replicate(),)
+        ),
+        "attention.query": ColwiseParallel(),
+        "attention.key": ColwiseParallel(),
+        "attention.value": ColwiseParallel(),
+        "attention.output": RowwiseParallel(),
+        "mlp_in": ColwiseParallel(),
+        "mlp_out": RowwiseParallel(),
+    }
+    for block in model.backbone.blocks:
+        parallelize_module(block, tp, plan)
+    parallelize_module(model.head.hidden, tp, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
+    """FSDP2: parameters are gathered module by module, gradients averaged over the mesh."""
+    policy = MixedPrecisionPolicy()
+    # Each module's output is a view of what it computed, and nothing changes it in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    for module in (model.aggregation, *model.backbone.blocks, model.head, model):
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+
+
+@torch.no_grad()
+def _shard(module: nn.Module, name: str, mesh: DeviceMesh, dim: int) -> None:
+    """Replace a parameter by this rank's slice of it; every rank holds all of it now."""
+    whole = getattr(module, name)
+    sharded = distribute_tensor(whole.detach(), mesh, [Shard(dim)], src_data_rank=None)
+    setattr(module, name, nn.Parameter(sharded))

@@ -1,0 +1,87 @@
+"""How many ranks do what: the axes of the mesh, from degrees, checked before anything starts.
+
+Axes, outermost first: `dp` copies of everything, `fsdp` ranks that share out the storage of
+parameters, `tp` ranks that share out channels, heads and features. Ranks of `tp` are neighbours,
+as they talk most. Samples are dealt over `dp` x `fsdp`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from sciml_dchag.models.presets import ModelConfig
+
+AXES = ("dp", "fsdp", "tp")
+"""Names of the mesh's axes, outermost first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How a run is spread over ranks; none of it changes what is computed.
+
+    Raises:
+        ValueError: a degree below its least value.
+    """
+
+    dp: int = 1
+    """Copies of the model that train on different samples."""
+    fsdp: int = 0
+    """Ranks over which parameters, gradients and optimizer are split (FSDP2), training on different
+    samples; 0 takes the ranks that `dp` and `tp` leave."""
+    tp: int = 1
+    """Ranks that work on the same samples: each has its own channels, heads and features."""
+    activation_checkpointing: Literal["none", "blocks"] = "none"
+    """`blocks` forgets what is inside a transformer block and computes it again when needed."""
+    compile: bool = False
+    """Compile each transformer block with torch.compile."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("dp", 1), ("fsdp", 0), ("tp", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"parallel.{name} is {getattr(self, name)}: give a number of ranks, at least "
+                    f"{least}."
+                )
+
+    def sizes(self, ranks: int) -> tuple[int, int, int]:
+        """Return the mesh's shape (dp, fsdp, tp) for a number of ranks.
+
+        Raises:
+            ValueError: the degrees do not multiply to the number of ranks.
+        """
+        fsdp = self.fsdp or max(1, ranks // (self.dp * self.tp))
+        if self.dp * fsdp * self.tp != ranks:
+            asked = f"{self.dp} x {self.fsdp or 'auto'} x {self.tp}"
+            raise ValueError(
+                f"parallel.dp x fsdp x tp is {asked}, which does not make {ranks} rank(s): change "
+                f"the degrees, or start {self.dp * fsdp * self.tp} processes with torchrun "
+                f"--nproc-per-node."
+            )
+        return self.dp, fsdp, self.tp
+
+
+def require_divisible(model: ModelConfig, tp: int) -> None:
+    """Refuse a model whose parts cannot be shared out evenly over the tp axis.
+
+    Raises:
+        ValueError: which number tp does not divide, and the cure.
+    """
+    for name, count in (("partitions", model.partitions), ("heads", model.heads)):
+        if count % tp:
+            fitting = [t for t in range(1, count + 1) if count % t == 0]
+            raise ValueError(
+                f"parallel.tp {tp} does not divide model.{name} {count}: set parallel.tp to one of "
+                f"{', '.join(map(str, fitting))}, or model.{name} to a multiple of {tp}."
+            )
+
+
+def build_mesh(config: ParallelConfig, ranks: int, device_type: str) -> DeviceMesh:
+    """Build the mesh of all ranks; the process group must have been started.
+
+    Raises:
+        ValueError: the degrees do not multiply to the number of ranks.
+    """
+    return init_device_mesh(device_type, config.sizes(ranks), mesh_dim_names=AXES)

@@ -1,0 +1,108 @@
+"""What each rank does in the tests of this folder; started by `rank_launcher.on_ranks`."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
+from sciml_dchag.parallel.apply import own_channels, parallelize
+from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+
+CONFIG = ModelConfig(embed_dim=16, depth=2, heads=4, patch=2, partitions=4, image_size=(4, 8))
+BATCH = 4
+
+
+def config(kind: str, channels: int, tree: int, implementation: str) -> ModelConfig:
+    return dataclasses.replace(
+        CONFIG, aggregation=kind, tree=tree, implementation=implementation,
+        input_channels=tuple(f"i{i}" for i in range(channels)),
+        output_channels=tuple(f"o{i}" for i in range(max(3, channels // 2))),
+    )  # fmt: skip
+
+
+def model_and_data(
+    model_config: ModelConfig, dtype: torch.dtype
+) -> tuple[ChannelTransformer, Tensor, Tensor, Tensor]:
+    model = build_model(model_config, seed=3).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # biases start at zero, which would hide a mistake in them
+        for name, parameter in model.named_parameters():
+            if "bias" in name:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator).to(dtype)
+    shape = (BATCH, len(model_config.input_channels), *model_config.image_size)
+    x = torch.randn(shape, generator=generator).to(dtype)
+    target = torch.randn(
+        (BATCH, len(model_config.output_channels), *shape[2:]), generator=generator
+    )
+    return model, x, target.to(dtype), torch.tensor([6.0, 24.0, 48.0, 120.0])
+
+
+def whole(parameter: Tensor) -> Tensor:
+    parameter = parameter.detach()
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+def three_steps(
+    kind: str, channels: int, tree: int, implementation: str, dtype: torch.dtype,
+    parallel: dict[str, Any] | None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Train three steps on one process (parallel None) or as a rank; return all that was found."""
+    model, x, target, hours = model_and_data(config(kind, channels, tree, implementation), dtype)
+    samples, inputs, outputs, data_ranks = slice(None), slice(None), slice(None), 1
+    mesh = None
+    if parallel is not None:
+        degrees = ParallelConfig(**parallel)
+        mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+        parallelize(model, mesh, degrees)
+        of_inputs, of_outputs = own_channels(model, mesh)
+        inputs = slice(of_inputs.start, of_inputs.stop)
+        outputs = slice(of_outputs.start, of_outputs.stop)
+        data = mesh["dp", "fsdp"]
+        data_ranks = data.size()
+        dp, fsdp = data.get_coordinate()
+        number, share = dp * data.size(1) + fsdp, BATCH // data_ranks
+        samples = slice(number * share, (number + 1) * share)
+    # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
+    # attention's key bias are, into whole steps.
+    optimizer = torch.optim.AdamW(groups(model), lr=1e-3, eps=1e-5)
+    found: dict[str, Tensor] = {}
+    for step in range(3):
+        optimizer.zero_grad()
+        out = model(x[samples, inputs], hours[samples])
+        loss = (out - target[samples, outputs]).square().sum() * data_ranks / target.numel()
+        loss.backward()
+        if step == 0:
+            found["forward"] = out.detach()
+            for name, parameter in model.named_parameters():
+                assert parameter.grad is not None, name
+                found[f"gradient of {clean(name)}"] = whole(parameter.grad)
+        optimizer.step()
+    found.update({f"weight of {clean(n)}": whole(p) for n, p in model.named_parameters()})
+    return found
+
+
+def clean(name: str) -> str:
+    return name.replace("_checkpoint_wrapped_module.", "")
+
+
+def groups(model: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
+    """Parameters by mesh, which one call of a fused update cannot mix."""
+    by_mesh: dict[object, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        by_mesh.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+    return [{"params": parameters} for parameters in by_mesh.values()]
+
+
+def all_cases(cases: list[tuple[Any, ...]], parallel: dict[str, Any]) -> list[dict[str, Tensor]]:
+    return [three_steps(*case, parallel) for case in cases]
+
+
+def without_enter(case: tuple[Any, ...]) -> dict[str, Tensor]:
+    """What comes out where ranks do not sum the gradients that their heads find."""
+    from sciml_dchag.parallel import collectives
+
+    collectives.enter = lambda x, mesh: x
+    return three_steps(*case, {"tp": 2})

@@ -1,0 +1,77 @@
+"""Any mesh computes what one process computes: forward, every gradient, three optimizer steps."""
+
+from typing import Any
+
+import pytest
+import rank_workers as workers
+import torch
+from rank_launcher import on_ranks
+from torch import Tensor
+
+KINDS = [("dchag-c", 0), ("dchag-c", 2), ("dchag-l", 0), ("dchag-l", 2), ("single", 0)]
+EVERY = [
+    (kind, channels, tree, implementation, torch.float64)
+    for kind, tree in KINDS
+    for channels in (8, 9)  # 9 over 4 partitions are uneven
+    for implementation in ("absorbed", "materialised")
+]
+SOME = [case for case in EVERY if case[1] == 9 and case[3] == "absorbed"]
+SINGLE_PRECISION = [(*case[:4], torch.float32) for case in SOME]
+
+MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
+    ({"tp": 2}, EVERY + SINGLE_PRECISION),
+    ({"fsdp": 2}, SOME + SINGLE_PRECISION),
+    ({"dp": 2}, SOME),
+    ({"tp": 4}, SOME + SINGLE_PRECISION),
+    ({"tp": 2, "fsdp": 2}, SOME + SINGLE_PRECISION),
+    ({"tp": 2, "dp": 2}, SOME),
+    ({"dp": 2, "fsdp": 2}, SOME[:1]),
+    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME),
+]
+
+
+def outputs(parts: list[dict[str, Tensor]], parallel: dict[str, Any]) -> Tensor:
+    """Join the ranks' outputs: channels over tp, samples over the other axes."""
+    tp = parallel.get("tp", 1)
+    forwards = [part["forward"] for part in parts]
+    return torch.cat(
+        [torch.cat(forwards[i : i + tp], dim=1) for i in range(0, len(forwards), tp)], dim=0
+    )
+
+
+def test_two_ranks_compute_what_one_process_computes() -> None:
+    compare({"tp": 2}, SOME[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parallel", "cases"), MESHES, ids=[str(mesh) for mesh, _ in MESHES])
+def test_a_mesh_computes_what_one_process_computes(
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
+) -> None:
+    compare(parallel, cases)
+
+
+def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]]) -> None:
+    world = parallel.get("tp", 1) * parallel.get("fsdp", 1) * parallel.get("dp", 1)
+    by_rank = on_ranks(world, workers.all_cases, cases, parallel)
+    for case, *parts in zip(cases, *by_rank, strict=True):
+        expected = workers.three_steps(*case, None)
+        tolerance = 1e-10 if case[-1] == torch.float64 else 1e-5
+        largest = max(float(v.abs().max()) for k, v in expected.items() if "gradient" in k)
+        forward = outputs(parts, parallel)
+        assert (forward - expected["forward"]).abs().max() < tolerance, case
+        for name in expected.keys() - {"forward"}:
+            scale = largest if "gradient" in name else float(expected[name].abs().max())
+            for part in parts:
+                assert part.keys() == expected.keys()
+                difference = (part[name] - expected[name]).abs().max()
+                assert difference <= tolerance * scale, (case, name, float(difference))
+
+
+def test_the_seams_are_needed() -> None:
+    """Without the sum over heads that `enter` makes, the parity above would fail."""
+    case = ("dchag-c", 8, 0, "absorbed", torch.float64)
+    parts = on_ranks(2, workers.without_enter, case)
+    expected = workers.three_steps(*case, None)
+    name = "gradient of aggregation.partial.query"
+    assert (parts[0][name] - expected[name]).abs().max() > 1e-3 * expected[name].abs().max()

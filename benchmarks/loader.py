@@ -92,16 +92,16 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
     model = build_model(config)
     optimizer = build_optimizer(model, TrainingConfig())
     task = ForecastTask(
-        target_indices=range(len(names)),
         change_std=np.ones(len(names)),
         latitude=store.latitude,
+        target_indices=range(len(names)),
         state_channels=len(names),
     )
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss = task.loss(model, batch.states, batch.constants, batch.targets, batch.lead_hours)
-        loss.backward()
+        error = task.squared_error(model, *batch.tensors)
+        (error / task.weight(batch.targets)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from sciml_dchag.models.presets import ModelConfig
+from sciml_dchag.parallel.mesh import ParallelConfig
 
 Section = TypeVar("Section")
 Period = tuple[str | None, str | None]
@@ -129,7 +130,10 @@ class TrainingConfig:
     steps: int = 1000
     """Optimizer steps."""
     batch: int = 8
-    """Samples an optimizer step."""
+    """Samples an optimizer step, over all ranks."""
+    micro_batch: int = 0
+    """Samples that a rank sends through the model at once; gradients of a step are accumulated. 0
+    sends all of the rank's."""
     learning_rate: float = 5e-4
     """Peak learning rate of AdamW."""
     final_learning_rate: float = 1e-8
@@ -212,6 +216,7 @@ class Recipe:
     task: ForecastConfig = field(default_factory=ForecastConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:

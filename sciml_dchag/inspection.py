@@ -26,12 +26,12 @@ from sciml_dchag.models import ModelConfig, build_model, count_parameters
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.sources import list_contents
 from sciml_dchag.tasks.forecast import can_roll_out
-from sciml_dchag.training.checkpoint import last_checkpoint, load_checkpoint
-from sciml_dchag.training.trainer import (
+from sciml_dchag.training.assembly import (
     check_periods,
     complete_model_config,
     training_statistics,
 )
+from sciml_dchag.training.checkpoint import RECORD, last_checkpoint, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def describe(path: str) -> dict[str, Any]:
         FileNotFoundError, ValueError: there is nothing, or nothing known.
     """
     place = Path(path)
-    if place.suffix == ".pt" or (place / "checkpoints").is_dir():
+    if (place / RECORD).is_file() or (place / "checkpoints").is_dir():
         return _describe_checkpoint(place)
     if place.is_dir() and (place / "zarr.json").is_file():
         attrs = read_attrs(place)
@@ -256,7 +256,7 @@ def _describe_forecasts(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def _describe_checkpoint(place: Path) -> dict[str, Any]:
-    checkpoint = load_checkpoint(place)
+    checkpoint = read_checkpoint(place)
     model = checkpoint.model_config
     return {
         "kind": "checkpoint",

@@ -17,8 +17,14 @@ from sciml_dchag.evaluation.presentation import ScoreRow
 from sciml_dchag.evaluation.report import read_scores_csv
 from sciml_dchag.inference.predict import predict_period
 from sciml_dchag.prepare.era5 import prepare_era5
-from sciml_dchag.training.checkpoint import find_checkpoint, last_checkpoint, load_checkpoint
-from sciml_dchag.training.trainer import train, training_statistics
+from sciml_dchag.training.assembly import training_statistics
+from sciml_dchag.training.checkpoint import (
+    RECORD,
+    find_checkpoint,
+    last_checkpoint,
+    read_checkpoint,
+)
+from sciml_dchag.training.trainer import train
 
 Progress = Callable[[int, int, str], None]
 
@@ -67,7 +73,7 @@ def run_recipe(
     """
     _prepare(recipe, progress, console)
     _train(recipe, run, progress, console)
-    newest = find_checkpoint(run).stat().st_mtime
+    newest = (find_checkpoint(run) / RECORD).stat().st_mtime
     forecasts = run / "forecasts" / "test.zarr"
     scores = run / "evaluation" / "scores.csv"
     same = _same_evaluation(recipe, run)
@@ -123,7 +129,7 @@ def _train(
 ) -> None:
     last = last_checkpoint(run / "checkpoints")
     if last is not None:
-        checkpoint = load_checkpoint(last)
+        checkpoint = read_checkpoint(last)
         wanted = to_mapping(recipe)
         if checkpoint.complete and all(
             checkpoint.recipe[section] == wanted[section]

@@ -3,20 +3,25 @@
 A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
 number of ranks, repeats and skips nothing. What is done with a sample is `tasks.forecast`'s.
 
-Shapes: B batch, T times of the input state (the initial time first, then history), C channels of
-the store, O target channels, F constants and forcings, R steps of a rollout, H x W grid.
+The input channels of a forecaster are, in this order: for each of the store's C channels its state
+at the initial time and at each time of history, then static fields, then forcings. The times of a
+channel are neighbours, so that a rank that works on some of them reads few channels and no others.
+
+Shapes: B batch, N input channels, C channels of the store, O target channels, F static fields and
+forcings, R steps of a rollout, H x W grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sciml_dchag.channels import Channel, ChannelSet
 from sciml_dchag.data.forcing import SOLAR_CONSTANT, compute_forcing
@@ -28,10 +33,12 @@ from sciml_dchag.evaluation.weights import latitude_weights
 class ForecastBatch:
     """Samples ready for the model; states and targets are normalised, NaN where missing."""
 
-    states: Tensor
-    """(B, T, C, H, W): the state at the initial time, then at each earlier time of history."""
-    constants: Tensor
-    """(B, R, F, H, W): static fields and forcings at the start of each forecast step."""
+    inputs: Tensor
+    """(B, N, H, W): the input channels."""
+    now: Tensor
+    """(B, O, H, W): the target channels at the initial time."""
+    later_constants: Tensor
+    """(B, R - 1, F, H, W): static fields and forcings at the start of each step but the first."""
     targets: Tensor
     """(B, R, O, H, W): the target channels after each forecast step."""
     lead_hours: Tensor
@@ -40,24 +47,32 @@ class ForecastBatch:
     def __post_init__(self) -> None:
         sizes = {(f.name, getattr(self, f.name).shape[0]) for f in fields(self)}
         assert len({size for _, size in sizes}) == 1, sizes
-        assert self.constants.shape[1] == self.targets.shape[1]
+        assert self.later_constants.shape[1] == self.targets.shape[1] - 1
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All fields, in order."""
+        return tuple(getattr(self, f.name) for f in fields(self))
 
     def to(self, device: torch.device) -> ForecastBatch:
         """Move to a device, without waiting for it where the memory is pinned."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return ForecastBatch(**moved)
+        return ForecastBatch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors))
+
+    def split(self, samples: int) -> list[ForecastBatch]:
+        """Cut into batches of so many samples."""
+        parts = zip(*(tensor.split(samples) for tensor in self.tensors), strict=True)
+        return [ForecastBatch(*part) for part in parts]
 
     def rotated(self, columns: int) -> ForecastBatch:
         """Turn all fields eastward by a number of columns of a global grid."""
-        states, constants, targets = (
-            field.roll(columns, dims=-1) for field in (self.states, self.constants, self.targets)
-        )
-        return ForecastBatch(states, constants, targets, self.lead_hours)
+        *on_grid, lead_hours = self.tensors
+        turned = [field.roll(columns, dims=-1) for field in on_grid]
+        return ForecastBatch(*turned, lead_hours)  # type: ignore[call-arg]
 
     @staticmethod
     def stack(samples: Sequence[ForecastBatch]) -> ForecastBatch:
         """Join samples to a batch."""
-        parts = ([getattr(sample, f.name) for sample in samples] for f in fields(ForecastBatch))
+        parts = zip(*(sample.tensors for sample in samples), strict=True)
         return ForecastBatch(*(torch.cat(part) for part in parts))
 
 
@@ -77,6 +92,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rotate: turn each sample about the Earth's axis by a random number of columns.
         seed: what order, lead times and rotations are drawn from.
         memory_mebibytes: the period is kept in memory if it is no larger than this.
+        inputs: positions of the input channels to read; None for all.
+        outputs: positions of the targets to read; None for all.
 
     Raises:
         ValueError: uneven steps, hours that are no multiple of the step, or a period too short.
@@ -98,6 +115,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rotate: bool = False,
         seed: int = 0,
         memory_mebibytes: int = 0,
+        inputs: range | None = None,
+        outputs: range | None = None,
     ) -> None:
         self.store, self.seed, self.rotate = store, seed, rotate
         self.step_hours = require_even_steps(store)
@@ -111,10 +130,18 @@ class ForecastWindows(Dataset[ForecastBatch]):
         self.rollout_steps = rollout_steps
         self.offsets = [0, *(hours // self.step_hours for hours in history_hours)]
         self.target_indices = store.channels.indices(targets)
+        if outputs is not None:
+            self.target_indices = self.target_indices[outputs.start : outputs.stop]
         self.forcings = tuple(forcings)
         self._static = _standardised(store.static(static), store.latitude)
         self._mean = mean.astype(np.float32)[:, None, None]
         self._std = std.astype(np.float32)[:, None, None]
+
+        states = len(store.channels) * len(self.offsets)
+        own = inputs if inputs is not None else range(states + len(static) + len(forcings))
+        self._state_parts = _split_by_time(own, len(store.channels), self.offsets)
+        self._constant_part = slice(max(own.start - states, 0), max(own.stop - states, 0))
+        self._input_shape = (len(own), *store.shape[2:])
 
         inside = store.time_indices(period)
         before, after = -min(self.offsets), self.lead_steps[1] * rollout_steps
@@ -130,8 +157,12 @@ class ForecastWindows(Dataset[ForecastBatch]):
             )
         self._first = int(inside[0])
         self._cache: NDArray[np.float32] | None = None
-        if 4 * len(inside) * int(np.prod(store.shape[1:])) <= memory_mebibytes * 2**20:
-            self._cache = self._normalise(store.read(slice(int(inside[0]), int(inside[-1]) + 1)))
+        read = {channel for part in self._state_parts for channel in part.channels}
+        kept = sorted(read.union(self.target_indices))
+        if 4 * len(inside) * len(kept) * int(np.prod(store.shape[2:])) <= memory_mebibytes * 2**20:
+            self._place = {channel: place for place, channel in enumerate(kept)}
+            times = slice(int(inside[0]), int(inside[-1]) + 1)
+            self._cache = self._normalise(store.read(times, kept), kept)
 
     def __len__(self) -> int:
         """Return the number of initial times."""
@@ -153,17 +184,17 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     def sample(self, index: int, lead_steps: int) -> ForecastBatch:
         """Return the sample that starts at a time of the store, as a batch of one."""
-        steps = np.arange(self.rollout_steps)
-        states = self._read([index + offset for offset in self.offsets])
-        targets = self._read(list(index + (steps + 1) * lead_steps), self.target_indices)
-        hours = torch.tensor([float(lead_steps * self.step_hours)])
-        constants = self.constants(self.store.times[index + steps * lead_steps])
-        return ForecastBatch(
-            torch.from_numpy(states)[None],
-            torch.from_numpy(constants)[None],
-            torch.from_numpy(targets)[None],
-            hours,
+        steps = np.arange(self.rollout_steps + 1)
+        later = self.store.times[index + steps[1:-1] * lead_steps]
+        fields = (
+            self.inputs(index),
+            self._read([index], self.target_indices)[0],
+            self.constants(later),
+            self._read(list(index + steps[1:] * lead_steps), self.target_indices),
         )
+        hours = torch.tensor([float(lead_steps * self.step_hours)])
+        inputs, now, later_constants, targets = (torch.from_numpy(f)[None] for f in fields)
+        return ForecastBatch(inputs, now, later_constants, targets, hours)
 
     def constants(self, times: NDArray[np.datetime64]) -> NDArray[np.float32]:
         """Normalised static fields and forcings at given times: (T, F, H, W)."""
@@ -174,23 +205,47 @@ class ForecastWindows(Dataset[ForecastBatch]):
         static = np.broadcast_to(self._static, (len(times), *self._static.shape))
         return np.concatenate([static, forcing], axis=1, dtype=np.float32)
 
-    def states(self, index: int) -> NDArray[np.float32]:
-        """Normalised states at a time of the store and its history: (T, C, H, W)."""
-        return self._read([index + offset for offset in self.offsets])
+    def inputs(self, index: int) -> NDArray[np.float32]:
+        """Normalised input channels at a time of the store: (N, H, W)."""
+        inputs = np.empty(self._input_shape, np.float32)
+        for part in self._state_parts:
+            inputs[part.places] = self._read([index + part.offset], part.channels)[0]
+        constants = self.constants(self.store.times[[index]])[0, self._constant_part]
+        inputs[len(inputs) - len(constants) :] = constants
+        return inputs
 
-    def _read(self, times: list[int], channels: list[int] | None = None) -> NDArray[np.float32]:
-        if self._cache is not None:
-            states = self._cache[np.asarray(times) - self._first]
-            return states if channels is None else states[:, channels]
-        return self._normalise(self.store.read(times, channels), channels)
+    def _read(self, times: list[int], channels: list[int]) -> NDArray[np.float32]:
+        if self._cache is None:
+            return self._normalise(self.store.read(times, channels), channels)
+        places = np.array([self._place[channel] for channel in channels], int)
+        return self._cache[np.ix_(np.array(times, int) - self._first, places)]
 
-    def _normalise(
-        self, states: NDArray[np.float32], channels: list[int] | None = None
-    ) -> NDArray[np.float32]:
-        select = slice(None) if channels is None else channels
-        states -= self._mean[select]
-        states /= self._std[select]
+    def _normalise(self, states: NDArray[np.float32], channels: list[int]) -> NDArray[np.float32]:
+        states -= self._mean[channels]
+        states /= self._std[channels]
         return states
+
+
+class _StatePart(NamedTuple):
+    """What a sample's inputs need of one time."""
+
+    offset: int
+    """Steps of the store after the initial time, not positive."""
+    channels: list[int]
+    """Channels of the store."""
+    places: list[int]
+    """Where they belong among the inputs."""
+
+
+def _split_by_time(inputs: range, channels: int, offsets: Sequence[int]) -> list[_StatePart]:
+    """Tell which channels of the store the input channels need, by offset in time."""
+    parts = [_StatePart(offset, [], []) for offset in offsets]
+    for place, position in enumerate(inputs):
+        channel, number = divmod(position, len(offsets))
+        if channel < channels:
+            parts[number].channels.append(channel)
+            parts[number].places.append(place)
+    return [part for part in parts if part.channels]
 
 
 def _standardised(
@@ -210,18 +265,50 @@ def input_channels(
     forcings: Sequence[str],
 ) -> ChannelSet:
     """Name a forecaster's input channels, in the order in which `tasks.forecast` joins them."""
-    history = [channel.at(hours) for hours in history_hours for channel in store_channels]
-    return store_channels + history + [Channel.parse(name) for name in (*static, *forcings)]
+    states = [
+        channel.at(hours) if hours else channel
+        for channel in store_channels
+        for hours in (0, *history_hours)
+    ]
+    return ChannelSet([*states, *(Channel.parse(name) for name in (*static, *forcings))])
+
+
+class _OwnSamples(Sampler[int]):
+    """Numbers of a rank's samples of some steps, one after the other."""
+
+    def __init__(self, steps: range, batch: int, own: range) -> None:
+        self.steps, self.batch, self.own = steps, batch, own
+
+    def __iter__(self) -> Iterator[int]:
+        return (step * self.batch + number for step in self.steps for number in self.own)
+
+    def __len__(self) -> int:
+        return len(self.steps) * len(self.own)
 
 
 def load_batches(
-    windows: ForecastWindows, *, batch: int, first_step: int, last_step: int, workers: int
+    windows: ForecastWindows,
+    *,
+    batch: int,
+    first_step: int,
+    last_step: int,
+    workers: int,
+    own: range | None = None,
 ) -> DataLoader[ForecastBatch]:
-    """Iterate over the batches of training steps first_step .. last_step - 1."""
+    """Iterate over the batches of training steps first_step .. last_step - 1.
+
+    Args:
+        windows: the samples.
+        batch: samples a step, of all ranks.
+        first_step, last_step: steps are numbered from 0 through all epochs.
+        workers: loader processes.
+        own: which samples of each step this rank takes; None for all.
+    """
+    own = own if own is not None else range(batch)
     return DataLoader(
         windows,
-        batch_size=batch,
-        sampler=range(first_step * batch, last_step * batch),
+        batch_size=len(own),
+        sampler=_OwnSamples(range(first_step, last_step), batch, own),
         collate_fn=ForecastBatch.stack,
         num_workers=workers,
         # A fork would inherit Zarr's running event loop and may hang.

@@ -68,7 +68,8 @@ def write_store(
         scheduler: address of a Dask cluster that computes the blocks; None computes them in the
             threads of this process.
         progress: called after each block.
-        check: called with each block before it is written; on a ValueError nothing is kept.
+        check: called with each block before it is written; on its ValueError, or one of reading,
+            nothing is kept.
         finish: called with the path of the store, complete but not yet in its place, to add groups.
 
     Returns:
@@ -96,9 +97,12 @@ def write_store(
         if progress is not None:
             progress(done, total, "writing")
         spans = [slice(a, min(a + times_a_block, total)) for a in range(done, total, times_a_block)]
-        for span, block in _computed(state, spans, client):
-            if check is not None:
-                _checked(check, block, state["time"].values[span], channels, partial)
+        blocks = _computed(state, spans, client)
+        for span in spans:
+            with _nothing_kept_of_refused_data(partial):
+                block = next(blocks)
+                if check is not None:
+                    check(block, state["time"].values[span], channels)
             array[span] = block
             _write_progress(partial, fingerprint, span.stop, total)
             if progress is not None:
@@ -220,32 +224,27 @@ def _cluster(address: str | None) -> Iterator[Any]:
 
 def _computed(
     state: xr.DataArray, spans: list[slice], client: Any
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+) -> Iterator[NDArray[np.float32]]:
     """Compute the blocks one after the other; on a cluster the next one starts meanwhile."""
     if client is None:
         for span in spans:
             block = state.isel(time=span).compute(scheduler="threads")
-            yield span, block.values.astype(np.float32, copy=False)
+            yield block.values.astype(np.float32, copy=False)
         return
     lazy = state if state.chunks is not None else state.chunk(time=1)
     # Two blocks at most are under way, so that neither memory nor the graph grows.
     ahead = [client.compute(lazy.isel(time=span).data) for span in spans[:1]]
-    for position, span in enumerate(spans):
-        if position + 1 < len(spans):
-            ahead.append(client.compute(lazy.isel(time=spans[position + 1]).data))
-        yield span, np.asarray(ahead.pop(0).result(), dtype=np.float32)
+    for following in [*spans[1:], None]:
+        if following is not None:
+            ahead.append(client.compute(lazy.isel(time=following).data))
+        yield np.asarray(ahead.pop(0).result(), dtype=np.float32)
 
 
-def _checked(
-    check: Check,
-    block: NDArray[np.float32],
-    times: NDArray[np.datetime64],
-    channels: ChannelSet,
-    partial: Path,
-) -> None:
-    """Check a block; what was written before is of no use once the data are refused."""
+@contextmanager
+def _nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
+    """Remove what was written before: mended data are other data, so that nothing goes on there."""
     try:
-        check(block, times, channels)
+        yield
     except ValueError:
         shutil.rmtree(partial)
         raise

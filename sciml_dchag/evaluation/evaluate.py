@@ -23,8 +23,8 @@ from sciml_dchag.evaluation.metrics import ScoreSums, check_metrics
 from sciml_dchag.evaluation.presentation import ScoreRow
 from sciml_dchag.evaluation.report import write_report, write_scores_csv, write_scores_netcdf
 from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.training.assembly import check_periods
 from sciml_dchag.training.logbook import read_log
-from sciml_dchag.training.trainer import check_periods
 
 Progress = Callable[[int, int, str], None]
 FORECASTS = ("model", "persistence", "climatology")

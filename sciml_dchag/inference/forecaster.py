@@ -20,16 +20,23 @@ from sciml_dchag.config import Recipe, from_mapping
 from sciml_dchag.data.forecast_windows import ForecastWindows
 from sciml_dchag.data.store import Period, Store
 from sciml_dchag.models import ModelConfig, build_model
+from sciml_dchag.parallel.runtime import choose_device
 from sciml_dchag.tasks.forecast import ForecastTask, can_roll_out
-from sciml_dchag.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from sciml_dchag.training.trainer import autocast, choose_device
+from sciml_dchag.training.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_tensors,
+    read_checkpoint,
+    tensors_of,
+)
+from sciml_dchag.training.trainer import autocast
 
 
 class Forecaster:
     """A checkpoint opened on a store.
 
     Args:
-        checkpoint: a checkpoint file or a run folder.
+        checkpoint: a checkpoint or a run folder.
         store: where the initial states come from; it must hold the checkpoint's channels on the
             checkpoint's grid.
         device: None takes an accelerator where there is one.
@@ -43,7 +50,7 @@ class Forecaster:
         self, checkpoint: str | os.PathLike[str], store: Store, device: torch.device | None = None
     ) -> None:
         self.path = find_checkpoint(Path(checkpoint))
-        saved = load_checkpoint(self.path)
+        saved = read_checkpoint(self.path)
         _require_same_data(saved, store, self.path)
         self.step = saved.step
         self.recipe = from_mapping(Recipe, saved.recipe)
@@ -54,12 +61,13 @@ class Forecaster:
         config = from_mapping(ModelConfig, saved.model_config)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
-        self.model = build_model(config).to(self.device).eval()
-        self.model.load_state_dict(saved.weights)
+        model = build_model(config)
+        load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(model)})
+        self.model = model.to(self.device).eval()
         self.task = ForecastTask(
-            target_indices=self.target_indices,
             change_std=None if saved.change_std is None else np.asarray(saved.change_std),
             latitude=store.latitude,
+            target_indices=self.target_indices,
             state_channels=len(store.channels),
         ).to(self.device)
 
@@ -121,33 +129,29 @@ class Forecaster:
         Yields:
             Each lead time in hours and its forecast (B, O, H, W) in physical units.
         """
-        states = torch.from_numpy(np.stack([windows.states(int(i)) for i in initial_indices]))
-        states = states.to(self.device)
-        times = self.store.times[np.asarray(initial_indices)]
+        inputs = torch.from_numpy(np.stack([windows.inputs(int(i)) for i in initial_indices]))
+        inputs = inputs.to(self.device)
         if not self.recipe.task.fixed_step:
             for lead in lead_hours:
-                yield lead, self._physical(self._step(windows, states, times, lead))
+                yield lead, self._physical(self._step(inputs, lead))
             return
+        times = self.store.times[np.asarray(initial_indices)]
         step = self.recipe.task.lead_hours[0]
         for lead in range(step, max(lead_hours) + 1, step):
-            start = times + np.timedelta64(lead - step, "h")
-            forecast = self._step(windows, states, start, step)
+            forecast = self._step(inputs, step)
             if lead in lead_hours:
                 yield lead, self._physical(forecast)
             if lead < max(lead_hours):
-                states = self.task.advance(states, forecast)
+                constants = windows.constants(times + np.timedelta64(lead, "h"))
+                constants_BFHW = torch.from_numpy(constants).to(self.device)
+                inputs = self.task.advance(inputs, forecast, constants_BFHW)
 
-    def _step(
-        self,
-        windows: ForecastWindows,
-        states: torch.Tensor,
-        times: NDArray[np.datetime64],
-        hours: int,
-    ) -> torch.Tensor:
-        constants = torch.from_numpy(windows.constants(times)).to(self.device)
-        lead = torch.full((len(times),), float(hours), device=self.device)
+    def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
+        lead = torch.full((len(inputs),), float(hours), device=self.device)
+        times = 1 + len(self.recipe.data.history_hours)
+        now = inputs[:, [index * times for index in self.target_indices]]
         with autocast(self.recipe.training.precision, self.device):
-            return self.task.step(self.model, states, constants, lead).float()
+            return self.task.step(self.model, inputs, now, lead).float()
 
     def _physical(self, forecast: torch.Tensor) -> NDArray[np.float32]:
         mean = self._mean[self.target_indices][:, None, None]

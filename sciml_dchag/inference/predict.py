@@ -25,7 +25,7 @@ from sciml_dchag.config import Recipe, from_mapping
 from sciml_dchag.data.layout import partial_path, write_zarr
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.inference.forecaster import Forecaster
-from sciml_dchag.training.checkpoint import load_checkpoint
+from sciml_dchag.training.checkpoint import read_checkpoint
 
 Progress = Callable[[int, int, str], None]
 PROGRESS_FILE = "progress.json"
@@ -126,7 +126,7 @@ def predict_period(
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
-    recipe = recipe or from_mapping(Recipe, load_checkpoint(checkpoint).recipe)
+    recipe = recipe or from_mapping(Recipe, read_checkpoint(checkpoint).recipe)
     opened = Store.open(store or recipe.data.store)
     if period == (None, None) and recipe.data.test is not None and store is None:
         period = recipe.data.test

@@ -9,7 +9,7 @@ import warnings
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -24,6 +24,7 @@ from torch.distributed.tensor.parallel import (
 
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
 from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.layers import SelfAttention, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
@@ -65,6 +66,11 @@ def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[ra
     rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
     inputs, outputs = (layout.channel_range(rank, ranks) for layout in layouts)
     return inputs, outputs
+
+
+def plain_name(name: str) -> str:
+    """Return the name that a parameter has in a model that is not spread over ranks."""
+    return name.replace("_checkpoint_wrapped_module.", "")
 
 
 def _split_channels(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
@@ -122,7 +128,24 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
     }
     for block in model.backbone.blocks:
         parallelize_module(block, tp, plan)
+        assert isinstance(block, TransformerBlock)
+        _own_randomness(block.attention, tp)
     parallelize_module(model.head.hidden, tp, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+def _own_randomness(attention: SelfAttention, tp: DeviceMesh) -> None:
+    """Let each rank drop entries of its heads of its own, and stay in step with the others."""
+    forward = attention.forward
+
+    def with_own_randomness(x_BLD: Tensor) -> Tensor:
+        if not (attention.training and attention.dropout):
+            return forward(x_BLD)
+        seed = int(torch.randint(2**31, ()))  # the same on all ranks
+        with torch.random.fork_rng():
+            torch.manual_seed(seed * tp.size() + tp.get_local_rank())
+            return forward(x_BLD)
+
+    attention.forward = with_own_randomness  # type: ignore[method-assign]
 
 
 def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
@@ -131,7 +154,8 @@ def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for module in (model.aggregation, *model.backbone.blocks, model.head, model):
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+        # Resharded after every forward, the root too: a validation has no backward to do it.
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 @torch.no_grad()

@@ -48,6 +48,15 @@ def own(parameter: Tensor, mesh: DeviceMesh) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else enter(parameter, mesh)
 
 
+def gather_channels(x_BCHW: Tensor, mesh: DeviceMesh, counts: list[int]) -> Tensor:
+    """Join every rank's channels, of which each has its own count, for ranks to use apart."""
+    most = max(counts)
+    padded = torch.nn.functional.pad(x_BCHW, (0, 0, 0, 0, 0, most - x_BCHW.shape[1]))
+    parts = gather(padded, mesh, 1).split(most, dim=1)
+    whole = torch.cat([part[:, :count] for part, count in zip(parts, counts, strict=True)], dim=1)
+    return enter(whole, mesh)
+
+
 def combine(mixed: Tensor, logsumexp: Tensor, mesh: DeviceMesh) -> Tensor:
     """Merge attentions over each rank's own channels into the attention over all of them.
 

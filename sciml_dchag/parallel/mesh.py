@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from sciml_dchag.models.presets import ModelConfig
 
@@ -61,6 +63,16 @@ class ParallelConfig:
                 f"--nproc-per-node."
             )
         return self.dp, fsdp, self.tp
+
+
+def sharded_axes(tensor: Tensor) -> dict[str, int]:
+    """Tell over which of the mesh's axes a tensor is sharded, and along which dimension."""
+    if not isinstance(tensor, DTensor):
+        return {}
+    names = tensor.device_mesh.mesh_dim_names or ()
+    # FSDP's shard of what tp has sharded already is a class of its own; both have a `dim`.
+    dims = [getattr(placement, "dim", None) for placement in tensor.placements]
+    return {name: dim for name, dim in zip(names, dims, strict=True) if dim is not None}
 
 
 def require_divisible(model: ModelConfig, tp: int) -> None:

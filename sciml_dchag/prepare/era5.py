@@ -24,6 +24,7 @@ from sciml_dchag.data.writing import Progress, check_place, write_store
 from sciml_dchag.prepare.checks import check_values
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.layouts import expand_sources
+from sciml_dchag.prepare.pieces import require_same_grid
 from sciml_dchag.prepare.provenance import describe_sources
 from sciml_dchag.prepare.regrid import regrid
 from sciml_dchag.prepare.sources import open_era5, open_static
@@ -102,6 +103,8 @@ def prepare_era5(
     fields = open_static(static_sources or sources, static) if static else None
     state = _on_grid(state, grid, method, engine)
     if fields is not None:
+        if grid == NATIVE:
+            require_same_grid(fields, state)
         fields = _on_grid(fields, grid, method, engine).astype(np.float32).compute()
 
     static_files = expand_sources(static_sources) if static_sources else []
@@ -131,13 +134,12 @@ def prepare_era5(
 
 
 def _on_grid(data: xr.DataArray, grid: str, method: str, engine: str) -> xr.DataArray:
-    """Regrid, or put the source's own grid in a store's order: northward and eastward from 0."""
-    if grid != NATIVE:
-        attrs = data.attrs
-        moved = regrid(data, Grid.named(grid), method, engine)
-        return moved.assign_attrs({**attrs, **moved.attrs})
-    eastward = data.assign_coords(longitude=data["longitude"] % 360.0)
-    return eastward.sortby(["latitude", "longitude"])
+    """Regrid, or keep the source's own grid, which is in a store's order already."""
+    if grid == NATIVE:
+        return data
+    attrs = data.attrs
+    moved = regrid(data, Grid.named(grid), method, engine)
+    return moved.assign_attrs({**attrs, **moved.attrs})
 
 
 def _attributes(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from sciml_dchag.channels import VARIABLES, canonical_units
+from sciml_dchag.channels import VARIABLES, Channel, canonical_units
 from sciml_dchag.data.layout import FORMAT
 from sciml_dchag.data.store import Store
 
@@ -27,11 +27,14 @@ DIMENSION_NAMES = {
 }
 """Our name of a dimension, and the names that files give it."""
 
+GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt")
+"""Names of the height that is geopotential over standard gravity; its units must say metres."""
+
 VARIABLE_NAMES = {
     alias: short
     for short, variable in VARIABLES.items()
     for alias in (short, variable.long, *variable.aliases)
-}
+} | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
 """Our short name of a variable by each name that files give it, the likeliest first."""
 
 CONVERTIBLE = {
@@ -39,9 +42,10 @@ CONVERTIBLE = {
     ("mbar", "Pa"): 100.0,
     ("g kg-1", "kg kg-1"): 1e-3,
     ("gpm", "m2 s-2"): 9.80665,
+    ("m", "m2 s-2"): 9.80665,
     ("mm", "m"): 1e-3,
 }
-"""Factor from a file's units to ours, where there is no doubt; gpm is geopotential height."""
+"""Factor from a file's units to ours, where there is no doubt; metres are geopotential height."""
 
 SAME = {
     "(0 - 1)": "1", "0-1": "1", "~": "1", "": "1", "dimensionless": "1",
@@ -51,6 +55,13 @@ SAME = {
 
 # SciPy warns of every classic file whose arrays outlive it; nothing is lost, the map lives on.
 warnings.filterwarnings("ignore", "Cannot close a netcdf_file opened with mmap=True")
+
+ANONYMOUS: dict[str, dict[str, Any]] = {
+    "gs": {"token": "anon"},
+    "gcs": {"token": "anon"},
+    "s3": {"anon": True},
+}
+"""By scheme, what lets fsspec read public data without credentials."""
 
 HECTOPASCAL = ("hpa", "millibar", "millibars", "mbar", "mb")
 PASCAL = ("pa", "pascal", "pascals")
@@ -64,7 +75,9 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for source in map(str, sources):
-        if "://" in source or Path(source).exists():
+        if "://" in source and "*" in source:
+            found.extend(_expand_url(source))
+        elif "://" in source or Path(source).exists():
             found.append(source)
         elif matches := sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 - may be absolute
             found.extend(matches)
@@ -73,6 +86,18 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
     if not found:
         raise FileNotFoundError("No source files are given: name NetCDF, GRIB or Zarr files.")
     return list(dict.fromkeys(found))
+
+
+def _expand_url(pattern: str) -> list[str]:
+    """List what a remote pattern matches, sorted."""
+    filesystem = _filesystem(pattern)
+    try:
+        matches = sorted(map(str, filesystem.glob(pattern)))
+    except Exception as error:  # every filesystem has exceptions of its own
+        raise _unreachable(pattern, error) from error
+    if not matches:
+        raise FileNotFoundError(f"Nothing matches {pattern!r}: check the address and the pattern.")
+    return [str(filesystem.unstrip_protocol(match)) for match in matches]
 
 
 def open_raw(source: str) -> list[xr.Dataset]:
@@ -86,7 +111,7 @@ def open_raw(source: str) -> list[xr.Dataset]:
         ValueError: an unreadable or half-written source, or times or levels without meaning.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    return [_tidy(dataset, source) for dataset in _open(source)]
+    return [part for dataset in _open(source) for part in _tidy(dataset, source)]
 
 
 def units_factor(field: xr.DataArray, source: str) -> float:
@@ -123,10 +148,10 @@ def _open(source: str) -> list[xr.Dataset]:
     except ModuleNotFoundError:
         raise
     except Exception as error:  # every backend has exceptions of its own
-        cure = "it is truncated or damaged, so download it again"
         if remote:
-            cure = "check the address, the network and your rights to read it"
-        elif directory:
+            raise _unreachable(source, error) from error
+        cure = "it is truncated or damaged, so download it again"
+        if directory:
             cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
         raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
 
@@ -178,24 +203,34 @@ def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr
 
 
 def _open_url(url: str) -> xr.Dataset:
+    filesystem = _filesystem(url)
+    if url.endswith((".nc", ".nc4", ".h5")):
+        return _lazily(filesystem.open(url), "h5netcdf")
+    return _open_zarr(url, ANONYMOUS.get(_scheme(url), {}))
+
+
+def _filesystem(url: str) -> Any:
+    """Return fsspec's file system for a URL, without credentials where data are public."""
     import fsspec
 
-    scheme = url.split("://")[0]
-    anonymous: dict[str, dict[str, Any]] = {
-        "gs": {"token": "anon"},
-        "gcs": {"token": "anon"},
-        "s3": {"anon": True},
-    }
+    scheme = _scheme(url)
     try:
-        fsspec.get_filesystem_class(scheme)
+        return fsspec.filesystem(scheme, **ANONYMOUS.get(scheme, {}))
     except ImportError as error:
         raise ModuleNotFoundError(
             f"{scheme}:// needs a package that is not installed: pip install 'sciml-dchag[cloud]'."
         ) from error
-    options = anonymous.get(scheme, {})
-    if url.endswith((".nc", ".nc4", ".h5")):
-        return _lazily(fsspec.open(url, **options).open(), "h5netcdf")
-    return _open_zarr(url, options)
+
+
+def _scheme(url: str) -> str:
+    return url.split("://")[0]
+
+
+def _unreachable(url: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{url} cannot be read ({in_short(error)}): check the address, the network and your rights "
+        f"to read it."
+    )
 
 
 def _open_grib(source: str) -> list[xr.Dataset]:
@@ -212,21 +247,52 @@ def _open_grib(source: str) -> list[xr.Dataset]:
         return list(cfgrib.open_datasets(source, backend_kwargs=options, cache=False))
 
 
-def _tidy(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Give dimensions, variables, times and levels our form; drop what is no field."""
+def _tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
+    """Give dimensions, variables, times and levels our form; drop what is no field.
+
+    A variable with its level in its name, such as u850, becomes a dataset of its own.
+    """
     dataset = _level_in_hpa(_decode_time(_rename_dimensions(dataset), source), source)
     if "expver" in dataset.coords and "expver" in dataset.dims:
         dataset = dataset.sortby("expver")  # final data (1) come before preliminary ones (5)
     if "state" in dataset and "channel" in dataset.dims:
-        return dataset[["state", *(["static"] if "static" in dataset else [])]]
+        return [dataset[["state", *(["static"] if "static" in dataset else [])]]]
     single = {d: 0 for d, size in dataset.sizes.items() if size == 1 and d not in DIMENSION_NAMES}
     dataset = dataset.isel(single, drop=True)
+    there = {str(name).lower(): str(name) for name in dataset.data_vars}
     names: dict[str, str] = {}
     for alias, short in VARIABLE_NAMES.items():
-        if alias in dataset.data_vars and short not in names.values():
-            names[alias] = short
-    kept = dataset[list(names)].rename(names)
-    return kept.drop_vars([c for c in kept.coords if c not in DIMENSION_NAMES])
+        if alias in there and short not in names.values():
+            names[there[alias]] = short
+            if alias in GEOPOTENTIAL_HEIGHT:
+                _require_metres(dataset[there[alias]], source)
+    further = [c for c in dataset.coords if c not in DIMENSION_NAMES]
+    dataset = dataset.drop_vars(further)
+    return [dataset[list(names)].rename(names), *_levels_in_names(dataset, set(names))]
+
+
+def _levels_in_names(dataset: xr.Dataset, taken: set[str]) -> list[xr.Dataset]:
+    """Return the variables that are named like our channels, each at the level of its name."""
+    found = []
+    for name in map(str, dataset.data_vars):
+        if name in taken or "level" in dataset[name].dims:
+            continue
+        try:
+            channel = Channel.parse(name.lower())
+        except ValueError:
+            continue
+        if channel.level_hpa is not None:
+            field = dataset[[name]].rename({name: channel.variable})
+            found.append(field.assign_coords(level=channel.level_hpa))
+    return found
+
+
+def _require_metres(field: xr.DataArray, source: str) -> None:
+    if str(field.attrs.get("units", "")).strip() not in ("m", "gpm"):
+        raise ValueError(
+            f"{source} has the geopotential height {field.name} in {field.attrs.get('units')!r}: "
+            f"set its units attribute to m."
+        )
 
 
 def _rename_dimensions(dataset: xr.Dataset) -> xr.Dataset:

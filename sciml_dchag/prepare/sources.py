@@ -1,14 +1,12 @@
 """Raw ERA5 files, joined to one lazy state of the channels asked for.
 
-What a single file looks like is `layouts`' concern, reading it `reading`'s, its times `times`', and
-whether its values are believable `checks`'.
+What a single file looks like is `layouts`' concern, one variable of it `pieces`', reading it
+`reading`'s, its times `times`', and whether its values are believable `checks`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,70 +17,20 @@ from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
 from sciml_dchag.data.layout import iso
 from sciml_dchag.data.store import Period
 from sciml_dchag.prepare.checks import check_mean, check_wind_rows
-from sciml_dchag.prepare.grid_checks import SLACK_DEGREES
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import expand_sources, open_raw, units_factor
+from sciml_dchag.prepare.layouts import expand_sources, open_raw
+from sciml_dchag.prepare.pieces import Piece, north_and_east, one_grid
 from sciml_dchag.prepare.reading import VERTICAL, RawField, lazy_state
-from sciml_dchag.prepare.times import check_times, choose_times, join_times
+from sciml_dchag.prepare.times import (
+    check_times,
+    choose_times,
+    join_times,
+    warn_of_missing_ends,
+)
 
 ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
 WIND_WITNESSES: tuple[Literal["vo", "z"], ...] = ("vo", "z")
 """Fields that tell whether a wind's rows are where its labels say."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """One variable of one file."""
-
-    field: xr.DataArray
-    source: str
-
-    @cached_property
-    def name(self) -> str:
-        return str(self.field.name)
-
-    @cached_property
-    def times(self) -> NDArray[np.datetime64]:
-        if "time" not in self.field.coords:
-            raise ValueError(
-                f"{self.name} of {self.source} has no time coordinate: add one, as every state "
-                f"belongs to a time."
-            )
-        return np.atleast_1d(self.field["time"].values)
-
-    @cached_property
-    def levels(self) -> list[int]:
-        if "level" not in self.field.coords:
-            return []
-        return [int(level) for level in np.atleast_1d(self.field["level"].values)]
-
-    @cached_property
-    def further_dims(self) -> list[str]:
-        """Dimensions that a field does not have, such as ensemble members."""
-        known = ("time", "latitude", "longitude", "expver", *VERTICAL)
-        return [str(dim) for dim in self.field.dims if dim not in known]
-
-    @cached_property
-    def missing_dims(self) -> list[str]:
-        """Dimensions that a field must have and this one has not."""
-        return [dim for dim in ("latitude", "longitude") if dim not in self.field.dims]
-
-    def raw(self) -> RawField:
-        """The field ready to be read, if it has the axes of one and units that we know."""
-        if self.missing_dims:
-            raise ValueError(
-                f"{self.name} of {self.source} has no {self.missing_dims[0]} axis: only fields on "
-                f"a latitude-longitude grid can be read."
-            )
-        if self.further_dims:
-            dim = self.further_dims[0]
-            what = "ensemble members" if dim == "number" else "values"
-            raise ValueError(
-                f"{self.source} holds {self.field.sizes[dim]} {what} of {self.name} (dimension "
-                f"{dim}) where one is needed: write one of them to a file of its own."
-            )
-        factor = units_factor(self.field, self.source) if self.name in VARIABLES else 1.0
-        return RawField(self.field.variable, self.source, factor)
 
 
 def open_era5(
@@ -94,14 +42,15 @@ def open_era5(
 ) -> xr.DataArray:
     """Open raw files as lazy `state(time, channel, latitude, longitude)`, float32.
 
-    Variables, levels and times may be spread over files in any way. The grid and its row order
-    stay. A chunk is one time, or several where the files store several together.
+    Variables, levels and times may be spread over files in any way. The grid stays, its rows from
+    south to north and its columns from 0 eastward. A chunk is one time, or several where the files
+    store several together.
 
     Args:
         sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
         channels: the channels wanted.
         period: first and last time, both included; None for no bound.
-        step_hours: time step wanted; finer data are thinned to multiples of it since midnight.
+        step_hours: time step wanted; finer data are thinned.
 
     Raises:
         FileNotFoundError: a source that is not there.
@@ -114,7 +63,7 @@ def open_era5(
     paths = expand_sources(sources)
     raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
     pieces = [
-        _Piece(dataset[name], path)
+        Piece(north_and_east(dataset[name]), path)
         for path, dataset in raw
         for name in dataset.data_vars
         if name != "static"
@@ -122,12 +71,13 @@ def open_era5(
     if not {"u", "v"}.isdisjoint(channel.variable for channel in channels):
         _check_winds(pieces)
     chosen = _choose_pieces(pieces, channels)
-    grid = _one_grid([piece for _, held, _ in chosen for piece in held])
+    grid = one_grid([piece for _, held, _ in chosen for piece in held])
     parts = []
     for names, held, levels in chosen:
         part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
         parts.append(choose_times(part, period, step_hours))
     check_times(parts, step_hours)
+    warn_of_missing_ends(parts[0].times, period)
     state = lazy_state(parts, channels.names, grid)
     state.attrs = {**_origin([d for _, d in raw], parts[0].times), "sources": paths}
     return state
@@ -140,11 +90,11 @@ def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
         ValueError: a field that is not there, the message says which ones are; units or values
             that are not ours; files of different grids.
     """
-    found: dict[str, tuple[_Piece, list[int]]] = {}
+    found: dict[str, tuple[Piece, list[int]]] = {}
     for path in expand_sources(sources):
         for dataset in open_raw(path):
             for name in dataset.data_vars:
-                piece = _Piece(dataset[name], path)
+                piece = Piece(north_and_east(dataset[name]), path)
                 if name == "static":
                     stored = [str(n) for n in dataset["static_channel"].values]
                     found |= {short: (piece, [i]) for i, short in enumerate(stored)}
@@ -159,7 +109,7 @@ def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
             f"The static field {missing[0]!r} is not in {', '.join(map(str, sources))}, which "
             f"hold {', '.join(found) or 'none'}: name a file with --static-source."
         )
-    grid = _one_grid([found[name][0] for name in names])
+    grid = one_grid([found[name][0] for name in names])
     fields = []
     for name in names:
         piece, position = found[name]
@@ -189,7 +139,7 @@ def list_contents(sources: Sequence[str]) -> dict[str, object]:
     for path in paths:
         for dataset in open_raw(path):
             for name in dataset.data_vars:
-                piece = _Piece(dataset[name], path)
+                piece = Piece(dataset[name], path)
                 on = dataset["channel"].values.tolist() if name == "state" else piece.levels
                 held.setdefault(piece.name, set()).update(on)
                 if {"latitude", "longitude"} <= set(piece.field.dims):
@@ -226,33 +176,7 @@ def _origin(datasets: Sequence[xr.Dataset], times: NDArray[np.datetime64]) -> di
     return {"attribution": (told or [copernicus])[0], "simulated": int(simulated)}
 
 
-def _one_grid(pieces: Sequence[_Piece]) -> Grid:
-    """Return the grid of all pieces, refusing two files of different grids."""
-    first = pieces[0]
-    for piece in pieces:
-        piece.raw()  # refuses a field without the axes of one
-    grid = Grid.of(first.field)
-    for piece in pieces[1:]:
-        rows, columns = piece.field["latitude"].values, piece.field["longitude"].values
-        if (rows.size, columns.size) == grid.shape and (
-            max(np.abs(rows - grid.latitude).max(), np.abs(columns - grid.longitude).max())
-            < SLACK_DEGREES
-        ):
-            continue
-        other = Grid.of(piece.field)
-        raise ValueError(
-            f"{piece.source} has a grid of {_corner(other)} and {first.source} one of "
-            f"{_corner(grid)}: prepare files of one grid at a time."
-        )
-    return grid
-
-
-def _corner(grid: Grid) -> str:
-    rows, columns = grid.shape
-    return f"{rows} x {columns} from {grid.latitude[0]:g} degrees north, {grid.longitude[0]:g} east"
-
-
-def _check_winds(pieces: Sequence[_Piece]) -> None:
+def _check_winds(pieces: Sequence[Piece]) -> None:
     """Warn of winds whose rows run against their labels, where another field is there to tell.
 
     Looks at one time, on the level next to 500 hPa on which all are there.
@@ -277,7 +201,7 @@ def _check_winds(pieces: Sequence[_Piece]) -> None:
 
 
 def _field_at(
-    pieces: Sequence[_Piece], name: str, time: np.datetime64 | None, level: int | None
+    pieces: Sequence[Piece], name: str, time: np.datetime64 | None, level: int | None
 ) -> NDArray[np.float32] | None:
     """Read one field in the file's units, or None where no file has it at that time and level."""
     for piece in pieces:
@@ -292,11 +216,11 @@ def _field_at(
     return None
 
 
-_Chosen = tuple[tuple[str, ...], list[_Piece], list[tuple[int, ...]]]
+_Chosen = tuple[tuple[str, ...], list[Piece], list[tuple[int, ...]]]
 """Names of channels, the pieces that hold them, and by piece their positions on its levels."""
 
 
-def _choose_pieces(pieces: Sequence[_Piece], channels: ChannelSet) -> list[_Chosen]:
+def _choose_pieces(pieces: Sequence[Piece], channels: ChannelSet) -> list[_Chosen]:
     """Find the pieces that hold each channel; channels of the same pieces go together."""
     wanted: dict[str, list[Channel]] = {}
     for channel in channels:
@@ -327,7 +251,7 @@ def _choose_pieces(pieces: Sequence[_Piece], channels: ChannelSet) -> list[_Chos
     return chosen
 
 
-def _position(piece: _Piece, channel: Channel) -> int:
+def _position(piece: Piece, channel: Channel) -> int:
     """Where a piece holds a channel on its vertical axis; -1 where it does not."""
     if piece.name == "state":
         names = piece.field["channel"].values.tolist()
@@ -339,7 +263,7 @@ def _position(piece: _Piece, channel: Channel) -> int:
     return piece.levels.index(channel.level_hpa) if channel.level_hpa in piece.levels else -1
 
 
-def _missing(pieces: Sequence[_Piece], channel: Channel) -> str:
+def _missing(pieces: Sequence[Piece], channel: Channel) -> str:
     """Say which channel is missing and what is there."""
     levels = {level for p in pieces if p.name == channel.variable for level in p.levels}
     if levels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,9 @@ def join_times(
 
 
 def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
-    """Cut to a period, and thin what is finer than the step to its multiples since midnight.
+    """Cut to a period, and thin what is finer than the step.
+
+    To the multiples of the step since midnight where it divides a day, else since the first time.
 
     Raises:
         ValueError: no time is left.
@@ -57,9 +60,10 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
         return part
     step = np.timedelta64(step_hours, "h")
     finer = len(part.times) > 1 and np.diff(part.times).min() < step
-    if finer and 24 % step_hours == 0:
-        since_midnight = part.times - part.times.astype("datetime64[D]")
-        multiples = np.flatnonzero(since_midnight % step == np.timedelta64(0))
+    if finer:
+        midnight = part.times.astype("datetime64[D]")
+        since = part.times - (midnight if 24 % step_hours == 0 else part.times[0])
+        multiples = np.flatnonzero(since % step == np.timedelta64(0))
         if not len(multiples):
             raise ValueError(
                 f"{part.channels[0]} is there at no multiple of {step_hours} h since midnight, but "
@@ -67,6 +71,29 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
             )
         part = part.at(multiples)
     return part
+
+
+def warn_of_missing_ends(times: NDArray[np.datetime64], period: Period) -> None:
+    """Warn where the period asked for begins or ends days before or after the times found."""
+    first, last = (iso(time) for time in times[[0, -1]])
+    start, end = period
+    # A bound such as 1979 or 2015-12 stands for its first, or its last, day.
+    early = start is not None and np.datetime64(start, "D") < np.datetime64(first, "D")
+    late = end is not None and np.datetime64(last, "D") < _last_day(end)
+    if early or late:
+        warnings.warn(
+            f"The period {start} to {end} was asked for and the sources hold {first} to {last} of "
+            f"it: the rest is not there.",
+            stacklevel=3,
+        )
+
+
+def _last_day(bound: str) -> np.datetime64:
+    """Last day of a year, month, day or time."""
+    time = np.datetime64(bound)
+    if np.datetime_data(time.dtype)[0] in ("Y", "M"):
+        return (time + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    return time.astype("datetime64[D]")
 
 
 def check_times(parts: Sequence[Part], step_hours: int | None) -> None:

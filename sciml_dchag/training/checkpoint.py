@@ -1,30 +1,47 @@
-"""Checkpoints: one file that holds all that training and forecasting need, never half-written.
+"""Checkpoints: a folder each, written in the background by all ranks, never half-written.
 
-A file is written beside its place and renamed. It is read without unpickling code. Everything in
-it is keyed by channel names, so that it opens with the recipe or without.
+Tensors are PyTorch's Distributed Checkpoint: each rank writes its shards, and any number of ranks
+reads what it needs of them. What is beside the tensors is `checkpoint.json`, which is written last;
+then the folder gets its name. Everything is keyed by parameter and channel names.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
+import shutil
+import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from sciml_dchag._version import __version__
+from sciml_dchag.parallel.apply import plain_name
+from sciml_dchag.parallel.runtime import Ranks
 
-FORMAT = "sciml-dchag-checkpoint-1"
+FORMAT = "sciml-dchag-checkpoint-2"
+RECORD = "checkpoint.json"
+"""The file that says what a checkpoint is; a folder without it is no checkpoint."""
+
+# Where there is one process, what DCP says of that is no news; and it warns of its own internals.
+warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed.checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What training leaves behind after a step."""
+    """What training leaves behind after a step, without the tensors."""
 
     step: int
     """Optimizer steps done."""
@@ -32,16 +49,12 @@ class Checkpoint:
     """The recipe as plain values, `config.to_mapping`."""
     model_config: dict[str, Any]
     """The architecture with channels and image size filled in."""
-    model: dict[str, Tensor]
-    """Weights."""
-    ema: dict[str, Tensor] | None
-    """Averaged weights; they are the ones to forecast with where they are there."""
-    optimizer: dict[str, Any]
-    """AdamW's state."""
+    averaged: bool
+    """Whether averaged weights are there; they are the ones to forecast with."""
     complete: bool
     """Whether training had ended, at its last step or early."""
-    best_validation: float
-    """Smallest validation loss so far; infinite before the first."""
+    best_validation: float | None
+    """Smallest validation loss so far; None before the first."""
     validations_since_best: int
     """Validations without improvement."""
     channels: list[str]
@@ -59,69 +72,163 @@ class Checkpoint:
     step_hours: int
     """Time step of the training store."""
 
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The weights to forecast with."""
-        return self.model if self.ema is None else self.ema
+
+class CheckpointWriter:
+    """Writes checkpoints in the background, one at a time, and gives a finished one its name.
+
+    Every rank makes every call. Leaving the context waits for the last one.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self.folder, self.ranks = folder, ranks
+        # The background thread must not speak where the training loop speaks.
+        self._group = dist.new_group(backend="gloo") if ranks.mesh is not None else None
+        self._pending: tuple[Future[Any], str] | None = None
+
+    def save(self, name: str, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
+        """Start writing; the tensors are copied before the call returns.
+
+        Args:
+            name: `best`, or `step` for a name with the number of the step.
+            checkpoint: what is beside the tensors.
+            tensors: by name, this rank's shards; their copies are what is written.
+        """
+        self.finish()
+        name = f"step-{checkpoint.step:07d}" if name == "step" else name
+        place = self._partial(name)
+        if self.ranks.first:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+        self.ranks.wait()
+        written = async_save(
+            tensors,
+            checkpoint_id=place,
+            process_group=self._group,
+            no_dist=self.ranks.mesh is None,
+        )
+        assert isinstance(written, Future)
+        # The first rank has the last word: it is done when all ranks have written.
+        installed = self._install_when(written, name, checkpoint) if self.ranks.first else written
+        self._pending = installed, name
+
+    def finish(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._pending is None:
+            return
+        installed, name = self._pending
+        self._pending = None
+        try:
+            installed.result()
+        except (Exception, CheckpointException) as error:
+            raise OSError(
+                f"{self.folder / name} cannot be written ({type(error).__name__}): make room or "
+                f"mend the disk, and resume from the checkpoint before."
+            ) from error
+        self.ranks.wait()
+
+    def _install_when(self, written: Future[Any], name: str, checkpoint: Checkpoint) -> Future[Any]:
+        installed: Future[Any] = Future()
+
+        def install(written: Future[Any]) -> None:
+            try:
+                written.result()
+                self._install(name, checkpoint)
+                installed.set_result(None)
+            except BaseException as error:  # handed to whoever waits
+                installed.set_exception(error)
+
+        written.add_done_callback(install)
+        return installed
+
+    def _install(self, name: str, checkpoint: Checkpoint) -> None:
+        """Complete a folder and give it its name, in place of an older one."""
+        place, path = self._partial(name), self.folder / name
+        values = {"format": FORMAT, "version": __version__, **dataclasses.asdict(checkpoint)}
+        (place / RECORD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+        old = self.folder / f"{name}.old"
+        if path.exists():
+            path.rename(old)
+        place.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if name.startswith("step-"):
+            for older in _steps(self.folder):
+                if older != path:
+                    shutil.rmtree(older)
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}.partial"
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # After an error other ranks may not come; what they wait for would wait for ever.
+        if error is None or self.ranks.mesh is None:
+            self.finish()
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write `step-XXXXXXX.pt` into a folder, all of it or nothing."""
-    path = folder / f"step-{checkpoint.step:07d}.pt"
-    _write(checkpoint, path)
-    return path
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's parameters under the names that they have on one process."""
+    return {plain_name(name): p.detach() for name, p in model.named_parameters()}
 
 
-def save_best(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write `best.pt`, the weights with the smallest validation loss."""
-    path = folder / "best.pt"
-    _write(checkpoint, path)
-    return path
-
-
-def _write(checkpoint: Checkpoint, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fields = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        torch.save({"format": FORMAT, "version": __version__, **fields}, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint file, or the best or else the last one of a run folder.
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read what is beside the tensors of a checkpoint, or of the best or last one of a run.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: not a checkpoint of this package, or a damaged file.
+        ValueError: not a checkpoint of this package, or a damaged one.
     """
-    path = find_checkpoint(Path(path))
+    folder = find_checkpoint(Path(path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError and others
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is damaged or of "
-            f"another kind, so name another one or train again."
-        ) from error
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _unreadable(folder, error) from error
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of this package ({FORMAT} is needed).")
+        raise ValueError(f"{folder} is no checkpoint of this package ({FORMAT} is needed).")
     known = {f.name for f in dataclasses.fields(Checkpoint)}
     return Checkpoint(**{key: value for key, value in content.items() if key in known})
 
 
+def load_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Fill tensors, or this rank's shards of them, from a checkpoint folder.
+
+    Raises:
+        ValueError: a damaged checkpoint, or one that lacks a tensor.
+    """
+    try:
+        load(tensors, checkpoint_id=path, no_dist=not dist.is_initialized())
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read as a checkpoint ({type(error).__name__}): it is damaged or of "
+        f"another kind, so name another one or train again."
+    )
+
+
 def find_checkpoint(path: Path) -> Path:
-    """Resolve a file, a run folder or its `checkpoints` folder to a checkpoint file.
+    """Resolve a checkpoint's folder, a run folder or its `checkpoints` folder to a checkpoint.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    if path.is_file():
+    if (path / RECORD).is_file():
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if (folder / "best.pt").is_file():
-        return folder / "best.pt"
+    if (folder / "best" / RECORD).is_file():
+        return folder / "best"
     if last := last_checkpoint(folder):
         return last
     raise FileNotFoundError(
@@ -131,12 +238,12 @@ def find_checkpoint(path: Path) -> Path:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint of the latest step in a folder, if any."""
-    found = [p for p in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", p.name)]
-    return max(found, key=lambda p: int(p.stem.removeprefix("step-")), default=None)
+    return max(_steps(folder), key=lambda p: int(p.name.removeprefix("step-")), default=None)
 
 
-def drop_older(folder: Path, keep: Path) -> None:
-    """Remove the other numbered checkpoints of a folder."""
-    for path in folder.glob("step-*.pt"):
-        if path != keep:
-            path.unlink()
+def _steps(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.glob("step-*")
+        if re.fullmatch(r"step-\d+", path.name) and (path / RECORD).is_file()
+    ]

@@ -1,14 +1,24 @@
-"""AdamW without decay on embeddings, norms and biases; warm-up and cosine."""
+"""AdamW without decay on embeddings, norms and biases; warm-up and cosine; the gradient's norm;
+averaged weights. All of it works on whole parameters and on shards of them alike.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from sciml_dchag.config import TrainingConfig
+from sciml_dchag.models.seams import local
+from sciml_dchag.parallel.apply import plain_name
+from sciml_dchag.parallel.mesh import sharded_axes
 
 
 def decays(name: str) -> bool:
@@ -24,13 +34,23 @@ def decays(name: str) -> bool:
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Build AdamW (Loshchilov and Hutter 2019) with two groups of parameters."""
-    named = list(model.named_parameters())
-    groups = [
-        {"params": [p for n, p in named if decays(n)], "weight_decay": config.weight_decay},
-        {"params": [p for n, p in named if not decays(n)], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    """Build AdamW (Loshchilov and Hutter 2019).
+
+    Parameters are in groups by decay, and by the mesh that they are sharded over, as one call of
+    the update takes parameters of one mesh.
+    """
+    groups: dict[tuple[bool, DeviceMesh | None], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault((decays(name), mesh), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": config.weight_decay if decayed else 0.0}
+            for (decayed, _), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+    )
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> LambdaLR:
@@ -44,3 +64,76 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> 
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     return LambdaLR(optimizer, factor)
+
+
+@torch.no_grad()
+def clip_gradient(
+    parameters: Iterable[nn.Parameter], limit: float, mesh: DeviceMesh | None
+) -> Tensor:
+    """Scale the gradient to a norm of at most `limit`, and return the norm before, in float64.
+
+    The norm of the whole model's gradient: a shard counts on its own rank and what several ranks
+    hold alike counts once.
+
+    Args:
+        parameters: the model's.
+        limit: 0 for none.
+        mesh: all ranks; None for one process.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    axes = ("fsdp", "tp")
+    # Sums of squares by whether gradients are sharded over fsdp and over tp.
+    squares = torch.zeros(2, 2, dtype=torch.float64, device=gradients[0].device)
+    for gradient in gradients:
+        sharded = sharded_axes(gradient)
+        square = local(gradient).double().square().sum()
+        squares[int("fsdp" in sharded), int("tp" in sharded)] += square
+    if mesh is not None:
+        over_tp = squares[:, 1].clone()
+        dist.all_reduce(over_tp, group=mesh.get_group(axes[1]))
+        squares[:, 1] = over_tp
+        over_fsdp = squares[1].clone()
+        dist.all_reduce(over_fsdp, group=mesh.get_group(axes[0]))
+        squares[1] = over_fsdp
+    norm = squares.sum().sqrt()
+    if limit:
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            local(gradient).mul_(factor.to(gradient.dtype))
+    return norm
+
+
+class AveragedWeights:
+    """An exponential moving average of a model's parameters, shard by shard.
+
+    Args:
+        model: the model whose parameters are averaged.
+        decay: d in average = d * average + (1 - d) * weight; the first weights are taken whole.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = model, decay
+        self.average = {plain_name(n): p.detach().clone() for n, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights into the average."""
+        for name, parameter in self.model.named_parameters():
+            local(self.average[plain_name(name)]).lerp_(local(parameter), 1 - self.decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model have the averaged weights for as long as the context lasts."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            average = local(self.average[plain_name(name)])
+            kept = local(parameter).clone()
+            local(parameter).copy_(average)
+            average.copy_(kept)

@@ -60,7 +60,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     run = work / "runs" / "small"
     assert load_recipe(run / "recipe.yaml") == load_recipe(work / "small.yaml")
-    assert (run / "checkpoints" / "step-0000003.pt").is_file()
+    assert (run / "checkpoints" / "step-0000003" / "checkpoint.json").is_file()
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     header, *rows = (run / "evaluation" / "scores.csv").read_text().splitlines()

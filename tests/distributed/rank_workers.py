@@ -1,6 +1,8 @@
 """What each rank does in the tests of this folder; started by `rank_launcher.on_ranks`."""
 
 import dataclasses
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,3 +108,43 @@ def without_enter(case: tuple[Any, ...]) -> dict[str, Tensor]:
 
     collectives.enter = lambda x, mesh: x
     return three_steps(*case, {"tp": 2})
+
+
+def train_run(mapping: dict[str, Any], run: str) -> int:
+    """Train a recipe as one of the ranks; return the bytes of states that this rank read."""
+    from sciml_dchag.config import Recipe, from_mapping
+    from sciml_dchag.data.store import Store
+    from sciml_dchag.training.trainer import train
+
+    read, whole_read = [], Store.read
+
+    def counted(self: Store, *arguments: Any) -> Any:
+        states = whole_read(self, *arguments)
+        read.append(states.nbytes)
+        return states
+
+    Store.read = counted  # type: ignore[method-assign]
+    try:
+        train(from_mapping(Recipe, mapping), Path(run))
+    finally:
+        Store.read = whole_read  # type: ignore[method-assign]
+    return sum(read)
+
+
+def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
+    """Train, and stop every rank in the sixth step, after the checkpoint of the fourth."""
+    from sciml_dchag.training import trainer
+
+    gradients = trainer._Trainer._gradients
+
+    def stopping(self: Any, batch: Any) -> Any:
+        if self.step == 5:
+            for _ in range(300):  # the checkpoint is written in the background
+                if (Path(run) / "checkpoints" / "step-0000004").is_dir():
+                    break
+                time.sleep(0.1)
+            raise InterruptedError("stopped on purpose")
+        return gradients(self, batch)
+
+    trainer._Trainer._gradients = stopping  # type: ignore[method-assign]
+    train_run(mapping, run)

@@ -30,50 +30,67 @@ def fields(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, 4, 8, generator=torch.Generator().manual_seed(0))
 
 
+def loss(task: ForecastTask, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor):
+    hours, later = torch.full((len(inputs),), 6.0), fields(len(inputs), targets.shape[1] - 1, 1)
+    error = task.squared_error(model, inputs, inputs[:, :2], later, targets, hours)
+    return float(error / task.weight(targets))
+
+
 def test_direct_output_is_the_forecast_and_residual_a_scaled_change() -> None:
-    states, constants, hours = fields(3, 1, 2), fields(3, 1), torch.full((3,), 6.0)
-    direct = task().step(Constant(0.5, 2), states, constants, hours)
+    inputs, hours = fields(3, 2), torch.full((3,), 6.0)
+    direct = task().step(Constant(0.5, 2), inputs, inputs, hours)
     torch.testing.assert_close(direct, torch.full_like(direct, 0.5))
-    residual = task([0.1, 10.0]).step(Constant(0.5, 2), states, constants, hours)
-    change = residual - states[:, 0]
+    change = task([0.1, 10.0]).step(Constant(0.5, 2), inputs, inputs, hours) - inputs
     torch.testing.assert_close(change[:, 0], torch.full_like(change[:, 0], 0.05))
     torch.testing.assert_close(change[:, 1], torch.full_like(change[:, 1], 5.0))
 
 
 def test_loss_is_the_area_weighted_mean_square_over_the_unit_of_each_channel() -> None:
-    states, constants, hours = fields(3, 1, 2), fields(3, 1, 1), torch.full((3,), 6.0)
-    targets = fields(3, 1, 2).flip(0)
-    loss = task([0.1, 10.0]).loss(Constant(0.0, 2), states, constants, targets, hours)
-    error = (states[:, 0] - targets[:, 0]).numpy() / np.array([0.1, 10.0])[:, None, None]
+    inputs, targets = fields(3, 3), fields(3, 1, 2).flip(0)
+    found = loss(task([0.1, 10.0]), Constant(0.0, 2), inputs, targets)
+    error = (inputs[:, :2] - targets[:, 0]).numpy() / np.array([0.1, 10.0])[:, None, None]
     weights = latitude_weights(LATITUDE)[:, None]
-    assert float(loss) == pytest.approx(float((error**2 * weights).mean()), rel=1e-5)
+    assert found == pytest.approx(float((error**2 * weights).mean()), rel=1e-5)
 
 
 def test_missing_targets_do_not_count_and_a_bad_forecast_does() -> None:
-    states, constants, hours = fields(2, 1, 2), fields(2, 1, 1), torch.full((2,), 6.0)
     targets = torch.zeros(2, 1, 2, 4, 8)
     targets[:, :, 1] = torch.nan
-    loss = task().loss(Constant(2.0, 2), states, constants, targets, hours)
-    assert float(loss) == pytest.approx(4.0)
-    assert task().loss(Constant(torch.nan, 2), states, constants, targets, hours).isnan()
+    assert loss(task(), Constant(2.0, 2), fields(2, 3), targets) == pytest.approx(4.0)
+    assert np.isnan(loss(task(), Constant(torch.nan, 2), fields(2, 3), targets))
 
 
 def test_missing_inputs_are_masked_for_the_model() -> None:
-    states = fields(2, 1, 2)
-    states[0, 0, 1, 2, 3] = torch.nan
+    inputs = fields(2, 2)
+    inputs[0, 1, 2, 3] = torch.nan
     model = Constant(0.0, 2)
-    forecast = task([1.0, 1.0]).step(model, states, fields(2, 1), torch.full((2,), 6.0))
+    forecast = task([1.0, 1.0]).step(model, inputs, inputs, torch.full((2,), 6.0))
     assert model.x.isfinite().all() and forecast.isfinite().all()
     assert int((~model.available).sum()) == 1 and not model.available[0, 1, 2, 3]
+    task().step(model, fields(2, 2), inputs, torch.full((2,), 6.0))
+    assert model.available is None
 
 
 def test_a_rollout_feeds_forecasts_back_and_shifts_history() -> None:
-    states = fields(1, 3, 2)
-    advanced = task().advance(states, torch.ones(1, 2, 4, 8))
-    assert (advanced[:, 0] == 1).all()
-    torch.testing.assert_close(advanced[:, 1:], states[:, :2])
-    swapped = task(targets=(1, 0)).advance(states, fields(1, 2))
-    torch.testing.assert_close(swapped[:, 0], fields(1, 2).flip(1))
+    states, constants = fields(1, 6), fields(1, 1)
+    inputs = torch.cat([states, torch.zeros(1, 1, 4, 8)], dim=1)
+    advanced = task().advance(inputs, torch.ones(1, 2, 4, 8), constants)
+    assert advanced.shape == inputs.shape and (advanced[:, [0, 3]] == 1).all()
+    for channel in (0, 3):  # each channel's times lie side by side
+        torch.testing.assert_close(
+            advanced[:, channel + 1 : channel + 3], states[:, channel : channel + 2]
+        )
+    torch.testing.assert_close(advanced[:, 6:], constants)
+    swapped = task(targets=(1, 0)).advance(inputs, fields(1, 2), constants)
+    torch.testing.assert_close(swapped[:, [0, 3]], fields(1, 2).flip(1))
+
+
+def test_the_loss_of_a_rollout_counts_every_step() -> None:
+    """A model that adds 1 each step is off by 1, 2 and 3 from a state that stays."""
+    inputs = fields(2, 3)
+    targets = inputs[:, None, :2].expand(-1, 3, -1, -1, -1)
+    found = loss(task([1.0, 1.0]), Constant(1.0, 2), inputs, targets)
+    assert found == pytest.approx((1 + 4 + 9) / 3, rel=1e-5)
 
 
 def test_which_forecasters_can_be_rolled_out() -> None:

@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "prepare": {"channels", "data"},
     "tasks": {"models", "evaluation.weights"},
     "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
-    "inference": {"channels", "config", "data", "models", "tasks", "training"},
+    "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
     "evaluation": {"channels", "config", "data", "inference", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
     "inspection": {

@@ -11,7 +11,14 @@ from sciml_dchag.config import Recipe, TrainingConfig, from_mapping
 from sciml_dchag.data.store import Store
 from sciml_dchag.inference.forecaster import Forecaster
 from sciml_dchag.models import ModelConfig, build_model
-from sciml_dchag.training.checkpoint import find_checkpoint, last_checkpoint, load_checkpoint
+from sciml_dchag.training.checkpoint import (
+    RECORD,
+    find_checkpoint,
+    last_checkpoint,
+    load_tensors,
+    read_checkpoint,
+    tensors_of,
+)
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.optim import build_optimizer, build_schedule, decays
 from sciml_dchag.training.trainer import train
@@ -38,7 +45,10 @@ def recipe(store: Path, **changes: dict[str, object]) -> Recipe:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(run).weights
+    saved = read_checkpoint(run)
+    tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config), seed=99))
+    load_tensors(find_checkpoint(run), {"average" if saved.averaged else "model": tensors})
+    return tensors
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -66,13 +76,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(msl_store: Path, tmp_path: Pa
 
     with pytest.raises(StopError):
         train(whole, tmp_path / "parts", progress=interrupt)
-    assert load_checkpoint(tmp_path / "parts").step == 3
-    assert not load_checkpoint(tmp_path / "parts").complete
+    assert read_checkpoint(tmp_path / "parts").step == 3
+    assert not read_checkpoint(tmp_path / "parts").complete
     train(whole, tmp_path / "parts")
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     steps = [r["step"] for r in read_log(tmp_path / "parts" / "log.jsonl")]
     assert steps == [1, 2, 3, 4, 5, 6]
-    assert load_checkpoint(tmp_path / "parts").complete
+    assert read_checkpoint(tmp_path / "parts").complete
 
 
 def test_training_lowers_the_loss(msl_store: Path, tmp_path: Path) -> None:
@@ -96,16 +106,16 @@ def test_validation_keeps_the_best_and_can_stop_early(msl_store: Path, tmp_path:
     )  # fmt: skip
     result = train(watched, tmp_path / "run")
     assert result.stopped_early and result.steps < 40
-    assert result.checkpoint.name == "best.pt"
+    assert result.checkpoint.name == "best"
     records = read_log(tmp_path / "run" / "log.jsonl")
     validations = {r["step"]: r["validation_loss"] for r in records if "validation_loss" in r}
     best = min(validations, key=validations.__getitem__)
-    assert load_checkpoint(tmp_path / "run").step == best
+    assert read_checkpoint(tmp_path / "run").step == best
 
 
 def test_the_change_of_a_channel_is_its_unit(msl_store: Path, tmp_path: Path) -> None:
     train(recipe(msl_store), tmp_path / "run")
-    saved = load_checkpoint(tmp_path / "run")
+    saved = read_checkpoint(tmp_path / "run")
     statistics = Store.open(msl_store).statistics()
     expected = statistics.step_difference_std[0] / statistics.std[0]
     assert saved.change_std is not None
@@ -154,12 +164,27 @@ def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None
     train(recipe(msl_store), tmp_path / "run")
     path = last_checkpoint(tmp_path / "run" / "checkpoints")
     assert path is not None
-    path.write_bytes(path.read_bytes()[:1000])
+    for shard in path.glob("*.distcp"):
+        shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
-        load_checkpoint(path)
-    torch.save({"weights": torch.ones(1)}, path)
+        weights(path)
+    record = (path / RECORD).read_text()
+    (path / RECORD).write_text(record[:100])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_checkpoint(path)
+    (path / RECORD).write_text("{}")
     with pytest.raises(ValueError, match="is no checkpoint of this package"):
-        load_checkpoint(path)
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_that_was_being_written_is_none(msl_store: Path, tmp_path: Path) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["step-0000006"]
+    (folder / "step-0000006").rename(folder / "step-0000009.partial")
+    assert last_checkpoint(folder) is None
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
+        read_checkpoint(tmp_path / "run")
 
 
 def test_a_store_of_other_channels_is_refused(
@@ -178,15 +203,14 @@ def test_a_rollout_is_repeated_single_steps(msl_store: Path, tmp_path: Path) -> 
     leads = dict(forecaster.forecast(windows, [100, 101], (6, 18)))
     assert sorted(leads) == [6, 18] and leads[18].shape == (2, 1, 32, 64)
     statistics = store.statistics()
-    states = torch.from_numpy(np.stack([windows.states(i) for i in (100, 101)]))
+    now = torch.from_numpy(store.read([100, 101]) - statistics.mean.astype(np.float32)[0])
+    now /= statistics.std[0]
     for step in range(3):
         times = store.times[[100, 101]] + np.timedelta64(6 * step, "h")
-        constants = torch.from_numpy(windows.constants(times))
+        inputs = torch.cat([now, torch.from_numpy(windows.constants(times))], dim=1)
         with torch.no_grad():
-            forecast = forecaster.task.step(
-                forecaster.model, states, constants, torch.full((2,), 6.0)
-            )
-        states = forecast[:, None]
+            forecast = forecaster.task.step(forecaster.model, inputs, now, torch.full((2,), 6.0))
+        now = forecast
     physical = forecast.numpy() * statistics.std[0] + statistics.mean[0]
     np.testing.assert_allclose(leads[18], physical, rtol=1e-5)
     with pytest.raises(ValueError, match="multiples of 6"):

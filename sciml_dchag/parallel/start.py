@@ -1,0 +1,67 @@
+"""A model that starts on its ranks: no process ever holds more of it than its share and one module.
+
+Start values are those of `build_model` on one process, whatever the mesh.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
+from sciml_dchag.models.presets import draw_start_values
+from sciml_dchag.models.seams import local
+from sciml_dchag.parallel.apply import parallelize, plain_name
+from sciml_dchag.parallel.mesh import ParallelConfig, sharded_axes
+from sciml_dchag.parallel.runtime import Ranks
+
+
+def build_on_ranks(
+    config: ModelConfig, seed: int, ranks: Ranks, parallel: ParallelConfig
+) -> ChannelTransformer:
+    """Build a model on this rank's device, or this rank's share of it.
+
+    Raises:
+        ValueError: the config is incomplete, or tp does not divide partitions or heads.
+    """
+    if ranks.mesh is None:
+        return build_model(config, seed).to(ranks.device)
+    with torch.device("meta"):
+        model, reference = build_model(config), build_model(config)
+    parallelize(model, ranks.mesh, parallel)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.to_empty(device=ranks.device)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    _fill(model, reference, seed)
+    return model
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, reference: nn.Module, seed: int) -> None:
+    """Draw one module after the other as a whole and keep this rank's slices."""
+    parameters = {plain_name(name): p for name, p in model.named_parameters()}
+    with torch.random.fork_rng(devices=[]):
+        for name, module in reference.named_modules():
+            whole = {key: torch.empty(p.shape) for key, p in module.named_parameters(recurse=False)}
+            for key, value in whole.items():
+                setattr(module, key, nn.Parameter(value))
+            draw_start_values(module, name, seed)
+            for key in whole:
+                parameter = parameters[f"{name}.{key}".removeprefix(".")]
+                local(parameter).copy_(own_slice(getattr(module, key), parameter))
+                setattr(module, key, nn.Parameter(torch.empty(0, device="meta")))
+
+
+def own_slice(whole: Tensor, parameter: Tensor) -> Tensor:
+    """Cut what this rank holds of a parameter out of the whole of it."""
+    sharded = sharded_axes(parameter)
+    for axis in ("tp", "fsdp"):  # FSDP splits what tp leaves
+        if axis in sharded:
+            assert isinstance(parameter, DTensor)
+            mesh, dim = parameter.device_mesh, sharded[axis]
+            chunks = whole.chunk(mesh[axis].size(), dim)
+            rank = mesh.get_local_rank(axis)
+            whole = chunks[rank] if rank < len(chunks) else whole.narrow(dim, 0, 0)
+    return whole

@@ -1,0 +1,170 @@
+"""Training on ranks: the same curve as one process, on any mesh, across a change of mesh."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rank_workers as workers
+import yaml
+from rank_launcher import on_ranks
+
+from sciml_dchag.data.statistics import compute_statistics
+from sciml_dchag.data.store import Store
+from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.training.logbook import read_log
+
+
+@pytest.fixture(scope="module")
+def recipe(simulated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All 80 channels, uneven partitions (163 inputs), averaged weights, validation, dropout."""
+    store = Store.open(simulated_store)
+    first, middle, last = (str(store.times[i])[:16] for i in (0, 7, -1))
+    after = str(store.times[8])[:16]
+    copied = tmp_path_factory.mktemp("ranks") / "simulated.zarr"
+    shutil.copytree(simulated_store, copied)
+    shutil.rmtree(copied / "statistics", ignore_errors=True)
+    compute_statistics(copied, (first, middle))
+    return {
+        "name": "ranks",
+        "data": {
+            "store": str(copied), "train": [first, middle], "validation": [after, last],
+            "history_hours": [-6], "forcings": ["cos_latitude", "insolation", "sin_solar_time"],
+        },
+        "model": {"embed_dim": 16, "depth": 2, "heads": 4, "patch": 8, "partitions": 4},
+        "task": {"lead_hours": [6, 6]},
+        "training": {
+            "steps": 8, "batch": 4, "warmup_steps": 2, "log_every": 1, "checkpoint_every": 4,
+            "validate_every": 4, "ema_decay": 0.5, "learning_rate": 1e-3,
+        },
+    }  # fmt: skip
+
+
+def changed(recipe: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
+    new = copy.deepcopy(recipe)
+    for name, values in sections.items():
+        new[name] = {**new.get(name, {}), **values}
+    return new
+
+
+def curve(run: Path) -> dict[str, np.ndarray]:
+    records = read_log(run / "log.jsonl")
+    return {
+        key: np.array([r[key] for r in records if key in r])
+        for key in ("loss", "gradient_norm", "validation_loss")
+    }
+
+
+def assert_same_curve(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+    a, b = curve(one), curve(other)
+    for key in a:
+        assert len(a[key]) == len(b[key]) > 0, key
+        np.testing.assert_allclose(a[key], b[key], rtol=tolerance, err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("alone") / "ranks"
+    workers.train_run(recipe, str(run))
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "parallel",
+    [{"tp": 2}, {"fsdp": 2}, {"dp": 2}, {"tp": 2, "fsdp": 2}, {"tp": 4}],
+    ids=str,
+)
+def test_the_curve_of_a_mesh_is_that_of_one_process(
+    recipe: dict[str, Any], alone: Path, tmp_path: Path, parallel: dict[str, int]
+) -> None:
+    world = int(np.prod(list(parallel.values())))
+    run = tmp_path / "ranks"
+    read = on_ranks(world, workers.train_run, changed(recipe, parallel=parallel), str(run))
+    assert_same_curve(run, alone)
+    # Each rank reads the channels that it works on, as inputs or as targets; 163 inputs and 80
+    # targets are not cut at the very same channels.
+    everything = on_ranks(1, workers.train_run, recipe, str(tmp_path / "one"))[0]
+    for bytes_read in read:
+        assert bytes_read < 1.2 * everything / parallel.get("tp", 1)
+    store = Store.open(recipe["data"]["store"])
+    forecasts = [
+        dict(f.forecast(f.windows((None, None)), [5], (6,)))[6]
+        for f in (Forecaster(path, store) for path in (alone, run))
+    ]
+    std = store.statistics().std[:, None, None]
+    assert np.abs((forecasts[0] - forecasts[1]) / std).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_mesh(recipe: dict[str, Any], alone: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    stopped = changed(recipe, parallel={"tp": 2, "fsdp": 2})
+    with pytest.raises(RuntimeError, match="stopped on purpose"):
+        on_ranks(4, workers.train_until_step_6, stopped, str(begun))
+    assert [p.name for p in (begun / "checkpoints").glob("step-*[0-9]")] == ["step-0000004"]
+    for number, parallel in enumerate(({"tp": 4}, {"fsdp": 4}, {})):
+        run = tmp_path / str(number) / "ranks"
+        shutil.copytree(begun, run)
+        rest = changed(recipe, parallel=parallel)
+        if parallel:
+            on_ranks(4, workers.train_run, rest, str(run))
+        else:
+            workers.train_run(rest, str(run))
+        assert_same_curve(run, alone)
+
+
+@pytest.mark.slow
+def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_path: Path) -> None:
+    rolled = changed(recipe, task={"rollout_steps": 2}, training={"steps": 4, "validate_every": 0})
+    del rolled["data"]["validation"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    workers.train_run(rolled, str(one))
+    parallel = changed(rolled, parallel={"tp": 2}, training={"micro_batch": 1})
+    on_ranks(2, workers.train_run, parallel, str(two))
+    a, b = curve(one), curve(two)
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+    np.testing.assert_allclose(a["gradient_norm"], b["gradient_norm"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_speaks_once(
+    recipe: dict[str, Any], alone: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ranks.yaml").write_text(yaml.safe_dump(recipe))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "sciml_dchag",
+        "train", "ranks.yaml", "--set", "parallel.tp=2",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_curve(tmp_path / "runs" / "ranks", alone)
+    assert done.stdout.count("step      8  loss") == 1, done.stdout
+
+
+def test_degrees_that_do_not_fit_are_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
+    for parallel, message in (
+        ({"tp": 2}, "does not make 1 rank"),
+        ({"dp": 0}, "parallel.dp is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            workers.train_run(changed(recipe, parallel=parallel), str(tmp_path / "run"))
+    with pytest.raises(RuntimeError, match="parallel.tp 2 does not divide model.partitions 3"):
+        on_ranks(
+            2, workers.train_run, changed(recipe, parallel={"tp": 2}, model={"partitions": 3}),
+            str(tmp_path / "run"),
+        )  # fmt: skip
+    with pytest.raises(RuntimeError, match="training.batch 3 cannot be dealt to 2 rank"):
+        on_ranks(
+            2, workers.train_run, changed(recipe, parallel={"fsdp": 2}, training={"batch": 3}),
+            str(tmp_path / "run"),
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()

@@ -60,6 +60,14 @@ class Piece:
         """Dimensions that a field must have and this one has not."""
         return [dim for dim in ("latitude", "longitude") if dim not in self.field.dims]
 
+    def grid(self) -> Grid:
+        """Its grid, if it has the axes of one."""
+        self.raw()
+        try:
+            return Grid.of(self.field)
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from error
+
     def raw(self) -> RawField:
         """The field ready to be read, if it has the axes of one and units that we know."""
         if self.missing_dims:
@@ -98,11 +106,9 @@ def north_and_east(field: xr.DataArray) -> xr.DataArray:
 def one_grid(pieces: Sequence[Piece]) -> Grid:
     """Return the grid of all pieces, refusing two files of different grids."""
     first = pieces[0]
-    for piece in pieces:
-        piece.raw()  # refuses a field without the axes of one
-    grid = Grid.of(first.field)
+    grid = first.grid()
     for piece in pieces[1:]:
-        other = Grid.of(piece.field)
+        other = piece.grid()
         if _alike(grid, other):
             continue
         raise ValueError(

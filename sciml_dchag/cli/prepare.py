@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Group, ProgressBar, out
+from sciml_dchag.cli.console import Command, Group, ProgressBar, out
 from sciml_dchag.cli.options import overwrite_option
 
 
@@ -109,7 +109,7 @@ def era5(
     out.print(f"Store: {path}\nLook at it: sciml-dchag inspect {path}", highlight=False)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
     "--days", type=int, default=425, show_default=True, help="Days to run, the spin-up included."

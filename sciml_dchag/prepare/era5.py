@@ -23,11 +23,12 @@ from sciml_dchag.data.store import Period, times_within
 from sciml_dchag.data.writing import Progress, check_place, write_store
 from sciml_dchag.prepare.checks import check_values
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import expand_sources
+from sciml_dchag.prepare.opening import expand_sources
 from sciml_dchag.prepare.pieces import require_same_grid
 from sciml_dchag.prepare.provenance import describe_sources
 from sciml_dchag.prepare.regrid import regrid
 from sciml_dchag.prepare.sources import open_era5, open_static
+from sciml_dchag.prepare.times import warn_of_missing_ends
 
 NATIVE = "native"
 """The grid's name that keeps the source's."""
@@ -83,7 +84,8 @@ def prepare_era5(
         FileExistsError: `out` exists and `overwrite` is off.
         FileNotFoundError: a source does not exist.
         ValueError: the sources do not hold what is asked, or not as it should be.
-        OSError: the disk is full.
+        OSError: the disk is full, or a remote source does not answer while it is read; what is
+            finished is kept in both cases.
     """
     settings = {
         "channels": channels if isinstance(channels, str) else list(channels),
@@ -99,6 +101,7 @@ def prepare_era5(
     training = state["time"].values[
         times_within(state["time"].values, statistics_period, "the sources")
     ]
+    warn_of_missing_ends(training, statistics_period, "training period")
     wants_hourly(training, climatology, climatology_window_days)  # refuse now what fails later
     fields = open_static(static_sources or sources, static) if static else None
     state = _on_grid(state, grid, method, engine)

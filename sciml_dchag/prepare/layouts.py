@@ -1,23 +1,16 @@
 """One raw file, whatever its layout, as a Dataset under our names, not yet read.
 
-Opening NetCDF, GRIB, Zarr and URLs, and giving dimensions, variables, times and levels one form.
-Reading values is `reading`'s work, choosing channels and joining files `sources`'.
+Giving dimensions, variables, times and levels one form. Opening files is `opening`'s work, their
+variables' names and units are `names`', reading values is `reading`'s, joining files `sources`'.
 """
 
 from __future__ import annotations
 
-import glob
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
-
 import numpy as np
 import xarray as xr
 
-from sciml_dchag.channels import VARIABLES, Channel, canonical_units
-from sciml_dchag.data.layout import FORMAT
-from sciml_dchag.data.store import Store
+from sciml_dchag.prepare.names import GEOPOTENTIAL_HEIGHT, UNITS_UNTOLD, Known, known_variables
+from sciml_dchag.prepare.opening import open_source
 
 DIMENSION_NAMES = {
     "latitude": ("lat", "y"),
@@ -27,77 +20,8 @@ DIMENSION_NAMES = {
 }
 """Our name of a dimension, and the names that files give it."""
 
-GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt")
-"""Names of the height that is geopotential over standard gravity; its units must say metres."""
-
-VARIABLE_NAMES = {
-    alias: short
-    for short, variable in VARIABLES.items()
-    for alias in (short, variable.long, *variable.aliases)
-} | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
-"""Our short name of a variable by each name that files give it, the likeliest first."""
-
-CONVERTIBLE = {
-    ("hPa", "Pa"): 100.0,
-    ("mbar", "Pa"): 100.0,
-    ("g kg-1", "kg kg-1"): 1e-3,
-    ("gpm", "m2 s-2"): 9.80665,
-    ("m", "m2 s-2"): 9.80665,
-    ("mm", "m"): 1e-3,
-}
-"""Factor from a file's units to ours, where there is no doubt; metres are geopotential height."""
-
-SAME = {
-    "(0 - 1)": "1", "0-1": "1", "~": "1", "": "1", "dimensionless": "1",
-    "Kelvin": "K", "kelvin": "K", "percent": "%",
-}  # fmt: skip
-"""Other spellings of units."""
-
-# SciPy warns of every classic file whose arrays outlive it; nothing is lost, the map lives on.
-warnings.filterwarnings("ignore", "Cannot close a netcdf_file opened with mmap=True")
-
-ANONYMOUS: dict[str, dict[str, Any]] = {
-    "gs": {"token": "anon"},
-    "gcs": {"token": "anon"},
-    "s3": {"anon": True},
-}
-"""By scheme, what lets fsspec read public data without credentials."""
-
 HECTOPASCAL = ("hpa", "millibar", "millibars", "mbar", "mb")
 PASCAL = ("pa", "pascal", "pascals")
-
-
-def expand_sources(sources: Sequence[str]) -> list[str]:
-    """Resolve globs to sorted paths; URLs and plain paths stay.
-
-    Raises:
-        FileNotFoundError: no source is given, or one that is not there.
-    """
-    found: list[str] = []
-    for source in map(str, sources):
-        if "://" in source and "*" in source:
-            found.extend(_expand_url(source))
-        elif "://" in source or Path(source).exists():
-            found.append(source)
-        elif matches := sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 - may be absolute
-            found.extend(matches)
-        else:
-            raise FileNotFoundError(f"There is no file {source!r}: check the path or the pattern.")
-    if not found:
-        raise FileNotFoundError("No source files are given: name NetCDF, GRIB or Zarr files.")
-    return list(dict.fromkeys(found))
-
-
-def _expand_url(pattern: str) -> list[str]:
-    """List what a remote pattern matches, sorted."""
-    filesystem = _filesystem(pattern)
-    try:
-        matches = sorted(map(str, filesystem.glob(pattern)))
-    except Exception as error:  # every filesystem has exceptions of its own
-        raise _unreachable(pattern, error) from error
-    if not matches:
-        raise FileNotFoundError(f"Nothing matches {pattern!r}: check the address and the pattern.")
-    return [str(filesystem.unstrip_protocol(match)) for match in matches]
 
 
 def open_raw(source: str) -> list[xr.Dataset]:
@@ -111,146 +35,13 @@ def open_raw(source: str) -> list[xr.Dataset]:
         ValueError: an unreadable or half-written source, or times or levels without meaning.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    return [part for dataset in _open(source) for part in _tidy(dataset, source)]
-
-
-def units_factor(field: xr.DataArray, source: str) -> float:
-    """Tell by what to multiply a field to have it in our units.
-
-    Raises:
-        ValueError: units that are not ours, nor certain to be convertible.
-    """
-    variable = VARIABLES[str(field.name)]
-    found = field.attrs.get("units")
-    if found is None:
-        return 1.0
-    units = canonical_units(SAME.get(str(found).strip(), str(found)))
-    ours = canonical_units(variable.units)
-    if units == ours:
-        return 1.0
-    if (units, ours) not in CONVERTIBLE:
-        raise ValueError(
-            f"{source} has {variable.short} in {found!r} where {variable.units!r} is needed: "
-            f"convert it and set its units attribute."
-        )
-    return CONVERTIBLE[units, ours]
-
-
-def _open(source: str) -> list[xr.Dataset]:
-    remote, directory = "://" in source, Path(source).is_dir()
-    engine = None if remote or directory else _engine(source)
-    try:
-        if remote:
-            return [_open_url(source)]
-        if directory:
-            return [_open_zarr(source)]
-        return _open_grib(source) if engine == "cfgrib" else [_lazily(source, engine)]
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:  # every backend has exceptions of its own
-        if remote:
-            raise _unreachable(source, error) from error
-        cure = "it is truncated or damaged, so download it again"
-        if directory:
-            cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
-        raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
-
-
-def _engine(source: str) -> Literal["cfgrib", "scipy", "h5netcdf"]:
-    """Tell by a file's first bytes what opens it."""
-    with Path(source).open("rb") as file:
-        magic = file.read(4)
-    if magic == b"GRIB":
-        return "cfgrib"
-    if magic in (b"CDF\x01", b"CDF\x02"):
-        return "scipy"  # the netCDF library would read zeros beyond the end of a truncated file
-    if magic == b"\x89HDF":
-        return "h5netcdf"  # not the netCDF library, which can crash where several threads read
-    if magic == b"CDF\x05":
-        raise ValueError(
-            f"{source} cannot be read, because it is of NetCDF's rare format CDF-5: convert it "
-            f"with nccopy -k nc4."
-        )
-    if magic == b"PK\x03\x04":
-        raise ValueError(
-            f"{source} cannot be read, because it is a ZIP archive, as the Climate Data Store "
-            f"sends them: unpack it first."
-        )
-    what = "is neither NetCDF nor GRIB" if magic else "is empty"
-    raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
-
-
-def in_short(error: Exception) -> str:
-    """Say a backend's error in some words of one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:
-    """Open without Dask, whose graph would have to be built for all times at once."""
-    return xr.open_dataset(
-        source, engine=engine, chunks=None, cache=False, decode_timedelta=False, **options
-    )
-
-
-def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr.Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # files beside the arrays, consolidation: not the user's
-        dataset = _lazily(source, "zarr", storage_options=storage_options)
-    if dataset.attrs.get("format") == FORMAT and "://" not in source:
-        Store.open(source)  # refuses a store that is half written
-    return dataset
-
-
-def _open_url(url: str) -> xr.Dataset:
-    filesystem = _filesystem(url)
-    if url.endswith((".nc", ".nc4", ".h5")):
-        return _lazily(filesystem.open(url), "h5netcdf")
-    return _open_zarr(url, ANONYMOUS.get(_scheme(url), {}))
-
-
-def _filesystem(url: str) -> Any:
-    """Return fsspec's file system for a URL, without credentials where data are public."""
-    import fsspec
-
-    scheme = _scheme(url)
-    try:
-        return fsspec.filesystem(scheme, **ANONYMOUS.get(scheme, {}))
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"{scheme}:// needs a package that is not installed: pip install 'sciml-dchag[cloud]'."
-        ) from error
-
-
-def _scheme(url: str) -> str:
-    return url.split("://")[0]
-
-
-def _unreachable(url: str, error: Exception) -> ValueError:
-    return ValueError(
-        f"{url} cannot be read ({in_short(error)}): check the address, the network and your rights "
-        f"to read it."
-    )
-
-
-def _open_grib(source: str) -> list[xr.Dataset]:
-    try:
-        import cfgrib
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"{source} is GRIB, which needs cfgrib: pip install 'sciml-dchag[grib]'."
-        ) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # cfgrib's own use of xarray
-        # No index file is left beside the user's data; a truncated file is an error.
-        options = {"indexpath": "", "errors": "raise"}
-        return list(cfgrib.open_datasets(source, backend_kwargs=options, cache=False))
+    return [part for dataset in open_source(source) for part in _tidy(dataset, source)]
 
 
 def _tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
     """Give dimensions, variables, times and levels our form; drop what is no field.
 
-    A variable with its level in its name, such as u850, becomes a dataset of its own.
+    Variables with a level in their names, such as u850, make a dataset of their own by level.
     """
     dataset = _level_in_hpa(_decode_time(_rename_dimensions(dataset), source), source)
     if "expver" in dataset.coords and "expver" in dataset.dims:
@@ -259,40 +50,36 @@ def _tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
         return [dataset[["state", *(["static"] if "static" in dataset else [])]]]
     single = {d: 0 for d, size in dataset.sizes.items() if size == 1 and d not in DIMENSION_NAMES}
     dataset = dataset.isel(single, drop=True)
-    there = {str(name).lower(): str(name) for name in dataset.data_vars}
-    names: dict[str, str] = {}
-    for alias, short in VARIABLE_NAMES.items():
-        if alias in there and short not in names.values():
-            names[there[alias]] = short
-            if alias in GEOPOTENTIAL_HEIGHT:
-                _require_metres(dataset[there[alias]], source)
-    further = [c for c in dataset.coords if c not in DIMENSION_NAMES]
-    dataset = dataset.drop_vars(further)
-    return [dataset[list(names)].rename(names), *_levels_in_names(dataset, set(names))]
+    known = known_variables(dataset)
+    dataset = dataset.drop_vars([c for c in dataset.coords if c not in DIMENSION_NAMES])
+    levels = dict.fromkeys([None, *(variable.level_hpa for variable in known)])
+    return [
+        _renamed(dataset, [variable for variable in known if variable.level_hpa == level], source)
+        for level in levels
+    ]
 
 
-def _levels_in_names(dataset: xr.Dataset, taken: set[str]) -> list[xr.Dataset]:
-    """Return the variables that are named like our channels, each at the level of its name."""
-    found = []
-    for name in map(str, dataset.data_vars):
-        if name in taken or "level" in dataset[name].dims:
+def _renamed(dataset: xr.Dataset, known: list[Known], source: str) -> xr.Dataset:
+    """Keep some variables under our names, on the level that theirs tell.
+
+    Raises:
+        ValueError: a level in a name that is not the one of the coordinate.
+    """
+    renamed = dataset[[v.name for v in known]].rename({v.name: v.short for v in known})
+    for variable in known:
+        field = renamed[variable.short]
+        if variable.alias in GEOPOTENTIAL_HEIGHT:
+            field.attrs.setdefault("units", UNITS_UNTOLD)
+        if variable.level_hpa is None:
             continue
-        try:
-            channel = Channel.parse(name.lower())
-        except ValueError:
-            continue
-        if channel.level_hpa is not None:
-            field = dataset[[name]].rename({name: channel.variable})
-            found.append(field.assign_coords(level=channel.level_hpa))
-    return found
-
-
-def _require_metres(field: xr.DataArray, source: str) -> None:
-    if str(field.attrs.get("units", "")).strip() not in ("m", "gpm"):
-        raise ValueError(
-            f"{source} has the geopotential height {field.name} in {field.attrs.get('units')!r}: "
-            f"set its units attribute to m."
-        )
+        if "level" not in (*field.dims, *field.coords):
+            renamed = renamed.assign_coords(level=variable.level_hpa)
+        elif (held := np.atleast_1d(field["level"].values).tolist()) != [variable.level_hpa]:
+            raise ValueError(
+                f"{source} has {variable.name} on {', '.join(map(str, held))} hPa by its "
+                f"coordinate level: correct that or the name."
+            )
+    return renamed
 
 
 def _rename_dimensions(dataset: xr.Dataset) -> xr.Dataset:

@@ -14,9 +14,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import VARIABLES
-from sciml_dchag.prepare.grid_checks import SLACK_DEGREES
+from sciml_dchag.prepare.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import units_factor
+from sciml_dchag.prepare.names import units_factor
 from sciml_dchag.prepare.reading import VERTICAL, RawField
 
 
@@ -37,14 +37,14 @@ class Piece:
         """Its times; a variable without any is refused."""
         if "time" not in self.field.coords:
             raise ValueError(
-                f"{self.name} of {self.source} has no time coordinate: add one, as every state "
-                f"belongs to a time."
+                f"{self.name} of {self.source} has no time coordinate, and every state belongs to "
+                f"a time: add it, as xarray's assign_coords(time=...) does."
             )
         return np.atleast_1d(self.field["time"].values)
 
     @cached_property
     def levels(self) -> list[int]:
-        """Its levels in hPa; none for a field on a surface."""
+        """Its levels in hPa; none where the file tells none."""
         if "level" not in self.field.coords:
             return []
         return [int(level) for level in np.atleast_1d(self.field["level"].values)]
@@ -90,16 +90,26 @@ def north_and_east(field: xr.DataArray) -> xr.DataArray:
     """Order rows from south to north and columns from 0 eastward, when they are read.
 
     So that files of one grid join in whatever order they hold it, and a store need not sort.
+    Columns that do not go once around stay together: from 350 to 10 degrees they run from -10.
+    Coordinates that make no grid are left as they are, for `Grid` to refuse.
     """
-    if "latitude" in field.dims and field["latitude"].size > 1:
+    if "latitude" in field.dims and "latitude" in field.coords:
         rows = field["latitude"].values
         if rows[0] > rows[-1]:
             field = field.isel(latitude=slice(None, None, -1))
-    if "longitude" in field.dims:
-        east = np.mod(field["longitude"].values, 360.0)
-        field = field.assign_coords(longitude=east)
-        if (np.diff(east) < 0).sum() == 1:  # eastward from another meridian, such as -180
-            field = field.isel(longitude=np.argsort(east, kind="stable"))
+    if "longitude" not in field.dims or "longitude" not in field.coords:
+        return field
+    columns = field["longitude"].values.astype(np.float64)
+    steps = np.mod(np.diff(columns), 360.0)
+    if not 0 < steps.sum() < 360.0:
+        return field
+    east = np.mod(columns, 360.0)
+    east[east > 360.0 - SLACK_DEGREES] -= 360.0  # a rounded 0
+    if (np.diff(east) < 0).any() and 360.0 - steps.sum() > 1.001 * steps.max():
+        return field.assign_coords(longitude=np.where(east >= east[0], east - 360.0, east))
+    field = field.assign_coords(longitude=east)
+    if (np.diff(east) < 0).any():
+        field = field.isel(longitude=np.argsort(east, kind="stable"))
     return field
 
 
@@ -108,13 +118,13 @@ def one_grid(pieces: Sequence[Piece]) -> Grid:
     first = pieces[0]
     grid = first.grid()
     for piece in pieces[1:]:
-        other = piece.grid()
-        if _alike(grid, other):
-            continue
-        raise ValueError(
-            f"{piece.source} has a grid of {_corner(other)} and {first.source} one of "
-            f"{_corner(grid)}: prepare files of one grid at a time."
-        )
+        piece.raw()  # refuses a field without the axes of one
+        rows, columns = piece.field["latitude"].values, piece.field["longitude"].values
+        if not _alike(grid, rows, columns):
+            raise ValueError(
+                f"{piece.source} has a grid of {_extent(piece.grid())} and {first.source} "
+                f"one of {_extent(grid)}: prepare files of one grid at a time."
+            )
     return grid
 
 
@@ -125,24 +135,23 @@ def require_same_grid(static: xr.DataArray, state: xr.DataArray) -> None:
         ValueError: the grids differ.
     """
     ours, theirs = Grid.of(state), Grid.of(static)
-    if not _alike(ours, theirs):
+    if not _alike(ours, theirs.latitude, theirs.longitude):
         raise ValueError(
-            f"The static fields have a grid of {_corner(theirs)} and the states one of "
-            f"{_corner(ours)}: name static files on the states' grid, or regrid to one."
+            f"The static fields have a grid of {_extent(theirs)} and the states one of "
+            f"{_extent(ours)}: name static files on the states' grid, or regrid to one."
         )
 
 
-def _alike(one: Grid, other: Grid) -> bool:
-    """Whether two grids are the same to the rounding of files."""
-    return one.shape == other.shape and (
-        max(
-            np.abs(one.latitude - other.latitude).max(),
-            np.abs(one.longitude - other.longitude).max(),
-        )
+def _alike(grid: Grid, rows: FloatArray, columns: FloatArray) -> bool:
+    """Whether rows and columns are a grid's, to the rounding of files."""
+    return (rows.size, columns.size) == grid.shape and bool(
+        max(np.abs(rows - grid.latitude).max(), np.abs(columns - grid.longitude).max())
         < SLACK_DEGREES
     )
 
 
-def _corner(grid: Grid) -> str:
+def _extent(grid: Grid) -> str:
     rows, columns = grid.shape
-    return f"{rows} x {columns} from {grid.latitude[0]:g} degrees north, {grid.longitude[0]:g} east"
+    south, north = grid.latitude[[0, -1]]
+    west, east = grid.longitude[[0, -1]]
+    return f"{rows} x {columns} from {south:g} to {north:g} north and {west:g} to {east:g} east"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sciml_dchag.data.writing import Progress
+from sciml_dchag.prepare.opening import filesystem_of, is_remote
 
 
 def describe_sources(
@@ -22,7 +23,7 @@ def describe_sources(
     described = []
     for done, source in enumerate(sources, start=1):
         path = Path(source)
-        if "://" in source:
+        if is_remote(source):
             described.append(_remote(source))
         elif path.is_dir():
             described.append(_directory(path))
@@ -47,10 +48,8 @@ def _directory(path: Path) -> dict[str, Any]:
 
 
 def _remote(url: str) -> dict[str, Any]:
-    import fsspec
-
-    filesystem, inside = fsspec.core.url_to_fs(url)
-    told = filesystem.info(inside) if filesystem.exists(inside) else {}
+    filesystem = filesystem_of(url)
+    told = filesystem.info(url) if filesystem.exists(url) else {}
     described: dict[str, Any] = {"path": url}
     if told.get("type") == "file":
         described["bytes"] = told.get("size")

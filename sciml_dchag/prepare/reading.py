@@ -18,7 +18,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import in_short
+from sciml_dchag.prepare.opening import in_short, is_remote
 
 CHUNK_BYTES = 32 * 2**20
 """Most of what is read at once, where a file stores more than one time together."""
@@ -41,6 +41,7 @@ class RawField:
 
         Raises:
             ValueError: the file cannot be read.
+            OSError: a remote one cannot, which may be the network's fault.
         """
         chosen: dict[str, Any] = {}
         for dim in self.variable.dims:
@@ -53,6 +54,11 @@ class RawField:
         except MemoryError:
             raise
         except Exception as error:  # every backend has exceptions of its own
+            if is_remote(self.source):
+                raise OSError(
+                    f"{self.source} cannot be read ({in_short(error)}): check the network and "
+                    f"repeat the command, which goes on where it stopped."
+                ) from error
             raise ValueError(
                 f"{self.source} cannot be read ({in_short(error)}): it is truncated or damaged, so "
                 f"download it again."

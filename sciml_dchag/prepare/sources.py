@@ -1,13 +1,13 @@
 """Raw ERA5 files, joined to one lazy state of the channels asked for.
 
-What a single file looks like is `layouts`' concern, one variable of it `pieces`', reading it
-`reading`'s, its times `times`', and whether its values are believable `checks`'.
+What a single file looks like is `layouts`' concern, one variable of it `pieces`', its times are
+`times`', reading is `reading`'s, and whether values are believable `checks`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,21 +16,16 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
 from sciml_dchag.data.layout import iso
 from sciml_dchag.data.store import Period
-from sciml_dchag.prepare.checks import check_mean, check_wind_rows
+from sciml_dchag.prepare.checks import check_mean
 from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.layouts import expand_sources, open_raw
+from sciml_dchag.prepare.layouts import open_raw
+from sciml_dchag.prepare.opening import expand_sources
 from sciml_dchag.prepare.pieces import Piece, north_and_east, one_grid
-from sciml_dchag.prepare.reading import VERTICAL, RawField, lazy_state
-from sciml_dchag.prepare.times import (
-    check_times,
-    choose_times,
-    join_times,
-    warn_of_missing_ends,
-)
+from sciml_dchag.prepare.reading import VERTICAL, lazy_state
+from sciml_dchag.prepare.times import check_times, choose_times, join_times, warn_of_missing_ends
+from sciml_dchag.prepare.winds import check_winds
 
 ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
-WIND_WITNESSES: tuple[Literal["vo", "z"], ...] = ("vo", "z")
-"""Fields that tell whether a wind's rows are where its labels say."""
 
 
 def open_era5(
@@ -50,13 +45,17 @@ def open_era5(
         sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
         channels: the channels wanted.
         period: first and last time, both included; None for no bound.
-        step_hours: time step wanted; finer data are thinned.
+        step_hours: time step wanted; finer data are thinned to its multiples since midnight, or
+            since the first time where it does not divide a day.
 
     Raises:
         FileNotFoundError: a source that is not there.
         ValueError: an unreadable file, a variable or level that is missing, files of different
             grids or overlapping times, gaps or uneven steps where `step_hours` is given, or a
             period outside the data.
+
+    Warns:
+        UserWarning: a period that is partly outside the data, or winds stored upside down.
     """
     if step_hours is not None and step_hours < 1:
         raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
@@ -69,7 +68,7 @@ def open_era5(
         if name != "static"
     ]
     if not {"u", "v"}.isdisjoint(channel.variable for channel in channels):
-        _check_winds(pieces)
+        check_winds(pieces)
     chosen = _choose_pieces(pieces, channels)
     grid = one_grid([piece for _, held, _ in chosen for piece in held])
     parts = []
@@ -77,7 +76,7 @@ def open_era5(
         part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
         parts.append(choose_times(part, period, step_hours))
     check_times(parts, step_hours)
-    warn_of_missing_ends(parts[0].times, period)
+    warn_of_missing_ends(parts[0].times, period, "period")
     state = lazy_state(parts, channels.names, grid)
     state.attrs = {**_origin([d for _, d in raw], parts[0].times), "sources": paths}
     return state
@@ -176,46 +175,6 @@ def _origin(datasets: Sequence[xr.Dataset], times: NDArray[np.datetime64]) -> di
     return {"attribution": (told or [copernicus])[0], "simulated": int(simulated)}
 
 
-def _check_winds(pieces: Sequence[Piece]) -> None:
-    """Warn of winds whose rows run against their labels, where another field is there to tell.
-
-    Looks at one time, on the level next to 500 hPa on which all are there.
-    """
-    usable = [piece for piece in pieces if not piece.missing_dims and not piece.further_dims]
-    first = next((piece for piece in usable if piece.name == "u"), None)
-    if first is None:
-        return
-    time = first.times[0] if "time" in first.field.coords else None
-    levels: list[int | None] = [*sorted(first.levels, key=lambda level: abs(level - 500))]
-    for known in WIND_WITNESSES:
-        for level in levels or [None]:
-            fields = [_field_at(usable, name, time, level) for name in ("u", "v", known)]
-            u, v, other = fields
-            if u is None or v is None or other is None or not u.shape == v.shape == other.shape:
-                continue
-            grid = Grid.of(first.field)
-            check_wind_rows(
-                u, v, other, grid.latitude, grid.longitude, known=known, source=first.source
-            )
-            return
-
-
-def _field_at(
-    pieces: Sequence[Piece], name: str, time: np.datetime64 | None, level: int | None
-) -> NDArray[np.float32] | None:
-    """Read one field in the file's units, or None where no file has it at that time and level."""
-    for piece in pieces:
-        if piece.name != name or (level is not None and level not in piece.levels):
-            continue
-        times = piece.times if "time" in piece.field.coords else None
-        if time is not None and times is not None and time not in times:
-            continue
-        when = 0 if time is None or times is None else int(np.argmax(times == time))
-        where = [] if level is None else [piece.levels.index(level)]
-        return RawField(piece.field.variable, piece.source, 1.0).read(np.array([when]), where)[0, 0]
-    return None
-
-
 _Chosen = tuple[tuple[str, ...], list[Piece], list[tuple[int, ...]]]
 """Names of channels, the pieces that hold them, and by piece their positions on its levels."""
 
@@ -271,10 +230,14 @@ def _missing(pieces: Sequence[Piece], channel: Channel) -> str:
             f"The sources lack {channel.variable} at {channel.level_hpa} hPa and hold it at "
             f"{', '.join(map(str, sorted(levels)))}: add that level's file or change the channels."
         )
-    if any(piece.name == channel.variable for piece in pieces):
+    untold = [piece for piece in pieces if piece.name == channel.variable]
+    if untold:
+        timeless = "time" not in untold[0].field.coords
+        nor, what = (", nor at which time", "both") if timeless else ("", "it")
         return (
-            f"The sources do not say on which level {channel.variable} is: give it a coordinate "
-            f"level in hPa, a scalar one for a single level."
+            f"The sources do not say on which level {channel.variable} is{nor}: add {what} to "
+            f"{untold[0].source}, as xarray's assign_coords(level={channel.level_hpa}"
+            f"{', time=...' if timeless else ''}) does."
         )
     there = {piece.name for piece in pieces if piece.name != "state"}
     for piece in pieces:

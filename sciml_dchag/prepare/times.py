@@ -73,27 +73,30 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
     return part
 
 
-def warn_of_missing_ends(times: NDArray[np.datetime64], period: Period) -> None:
-    """Warn where the period asked for begins or ends days before or after the times found."""
-    first, last = (iso(time) for time in times[[0, -1]])
-    start, end = period
-    # A bound such as 1979 or 2015-12 stands for its first, or its last, day.
-    early = start is not None and np.datetime64(start, "D") < np.datetime64(first, "D")
-    late = end is not None and np.datetime64(last, "D") < _last_day(end)
-    if early or late:
+def warn_of_missing_ends(times: NDArray[np.datetime64], period: Period, what: str) -> None:
+    """Warn where a period would hold another time before or after those that were found in it.
+
+    Less than a time step is nothing missing: all of 2017 is there where 18:00 is the last of
+    6-hourly times.
+
+    Args:
+        times: those found in the period, ascending.
+        period: first and last time asked, both included.
+        what: what the warning calls the period.
+    """
+    one_day = np.timedelta64(1, "D").astype("timedelta64[ns]")
+    step = np.median(np.diff(times)) if len(times) > 1 else one_day
+    before = times[:1] - step if period[0] is not None else times[:0]
+    after = times[-1:] + step if period[1] is not None else times[:0]
+    asked = times_within(np.concatenate([before, times, after]), period, what)
+    if len(asked) > len(times):
         warnings.warn(
-            f"The period {start} to {end} was asked for and the sources hold {first} to {last} of "
-            f"it: the rest is not there.",
+            f"The {what} asked is {period[0] or 'the first time'} to {period[1] or 'the last'}, of "
+            f"which the sources hold {iso(times[0])} to {iso(times[-1])} alone: add what is "
+            f"missing, unless that is enough.",
+            UserWarning,
             stacklevel=3,
         )
-
-
-def _last_day(bound: str) -> np.datetime64:
-    """Last day of a year, month, day or time."""
-    time = np.datetime64(bound)
-    if np.datetime_data(time.dtype)[0] in ("Y", "M"):
-        return (time + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
-    return time.astype("datetime64[D]")
 
 
 def check_times(parts: Sequence[Part], step_hours: int | None) -> None:

@@ -1,0 +1,126 @@
+"""Names and units of the variables in raw files, and what is ours for each.
+
+Dimensions, times and levels are `layouts`' concern.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import xarray as xr
+
+from sciml_dchag.channels import VARIABLES, canonical_units
+
+GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt")
+"""Names of the height that is geopotential over standard gravity; its units must say so."""
+
+VARIABLE_NAMES = {
+    alias: short
+    for short, variable in VARIABLES.items()
+    for alias in (short, variable.long, *variable.aliases)
+} | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
+"""Our short name of a variable by each name that files give it, the likeliest first."""
+
+ON_LEVELS = {alias for alias, short in VARIABLE_NAMES.items() if VARIABLES[short].kind == "level"}
+"""Names that a level may follow."""
+
+CONVERTIBLE = {
+    ("hPa", "Pa"): 100.0,
+    ("mbar", "Pa"): 100.0,
+    ("g kg-1", "kg kg-1"): 1e-3,
+    ("gpm", "m2 s-2"): 9.80665,
+    ("m", "m2 s-2"): 9.80665,
+    ("mm", "m"): 1e-3,
+}
+"""Factor from a file's units to ours, where there is no doubt; metres are geopotential height."""
+
+SAME = {
+    "(0 - 1)": "1", "0-1": "1", "~": "1", "": "1", "dimensionless": "1",
+    "Kelvin": "K", "kelvin": "K", "percent": "%",
+    "metre": "m", "metres": "m", "meter": "m", "meters": "m",
+}  # fmt: skip
+"""Other spellings of units."""
+
+UNITS_UNTOLD = "untold"
+"""Stands for the units of a geopotential height that has none: it may not pass for geopotential."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A variable of a file that is one of ours."""
+
+    name: str
+    """What the file calls it."""
+    alias: str
+    """Its name in `VARIABLE_NAMES`."""
+    level_hpa: int | None
+    """The level that its name tells, as `u850` does."""
+
+    @property
+    def short(self) -> str:
+        """What we call it."""
+        return VARIABLE_NAMES[self.alias]
+
+
+def known_variables(dataset: xr.Dataset) -> list[Known]:
+    """Find the variables that are ours: each once, on each level that a name tells.
+
+    Small and capital letters count alike.
+    """
+    found = []
+    for name in sorted(map(str, dataset.data_vars), reverse=True):  # small letters come first
+        lower = name.lower()
+        match = re.fullmatch(r"(.+?)_?(\d+)_?(hpa|mb)?", lower)
+        if lower in VARIABLE_NAMES:
+            found.append(Known(name, lower, None))
+        elif match and match[1] in ON_LEVELS:
+            level = _level_told(match[1], int(match[2]), bool(match[3]), dataset[name])
+            if level is not None:
+                found.append(Known(name, match[1], level))
+    found.sort(key=lambda known: list(VARIABLE_NAMES).index(known.alias))
+    once: dict[tuple[str, int | None], Known] = {}
+    for known in found:
+        once.setdefault((known.short, known.level_hpa), known)
+    return list(once.values())
+
+
+def _level_told(alias: str, number: int, in_hpa: bool, field: xr.DataArray) -> int | None:
+    """Tell whether the number in a variable's name is its level in hPa, or a height in metres."""
+    if not 1 <= number <= 1100:
+        return None
+    attrs = f"{field.attrs.get('long_name')} {field.attrs.get('standard_name')}"
+    if in_hpa or re.search(rf"(?<!\d){number}[ _-]?(hPa|mb|millibar)", attrs):
+        return number
+    if re.search(rf"(?<!\d){number}[ _-]?m(et(er|re)s?)?\b", attrs):
+        return None
+    # Names that others give to heights above the ground: WRF's T2, ERA5's u100.
+    in_metres = number < 10 or (VARIABLE_NAMES[alias] in ("u", "v") and number in (10, 100))
+    return None if in_metres and "level" not in field.coords else number
+
+
+def units_factor(field: xr.DataArray, source: str) -> float:
+    """Tell by what to multiply a field to have it in our units.
+
+    Raises:
+        ValueError: units that are not ours, nor certain to be convertible.
+    """
+    variable = VARIABLES[str(field.name)]
+    found = field.attrs.get("units")
+    if found is None:
+        return 1.0
+    if found == UNITS_UNTOLD:
+        raise ValueError(
+            f"{source} has a geopotential height without units: if it is in metres, set its units "
+            f"attribute to m."
+        )
+    units = canonical_units(SAME.get(str(found).strip(), str(found)))
+    ours = canonical_units(variable.units)
+    if units == ours:
+        return 1.0
+    if (units, ours) not in CONVERTIBLE:
+        raise ValueError(
+            f"{source} has {variable.short} in {found!r} where {variable.units!r} is needed: "
+            f"convert it and set its units attribute."
+        )
+    return CONVERTIBLE[units, ours]

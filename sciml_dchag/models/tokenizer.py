@@ -25,8 +25,9 @@ def unpatchify(x_BLCP: Tensor, patch: int, height: int) -> Tensor:
     """Undo `patchify`: (B, L, C, P) -> (B, C, H, W)."""
     B, L, C, _ = x_BLCP.shape
     rows = height // patch
-    x = x_BLCP.reshape(B, rows, L // rows, C, patch, patch)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(B, C, height, -1)
+    columns = L // rows
+    x = x_BLCP.reshape(B, rows, columns, C, patch, patch)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(B, C, height, columns * patch)
 
 
 def _even_sizes(total: int, parts: int) -> list[int]:

@@ -113,7 +113,10 @@ def _split_output(head: ForecastHead, tp: DeviceMesh) -> None:
 
 
 def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
-    """Split the blocks' and the head's hidden layers: columns, then rows, one all-reduce a pair."""
+    """Split the blocks' and the head's hidden layers: columns, then rows, one all-reduce a pair.
+
+    Every rank holds all of a parameter now and cuts its own slice; nothing is sent.
+    """
     plan: dict[str, ParallelStyle] = {
         # The attention's input is entered once for its three layers.
         "attention": PrepareModuleInput(
@@ -127,10 +130,11 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
         "mlp_out": RowwiseParallel(),
     }
     for block in model.backbone.blocks:
-        parallelize_module(block, tp, plan)
+        parallelize_module(block, tp, plan, src_data_rank=None)
         assert isinstance(block, TransformerBlock)
         _own_randomness(block.attention, tp)
-    parallelize_module(model.head.hidden, tp, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
 
 
 def _own_randomness(attention: SelfAttention, tp: DeviceMesh) -> None:

@@ -74,6 +74,6 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[
                 if failed or len(answers) < world:
                     process.kill()
                 process.join(30)
-    if failed:
-        raise failed[0]
+    if failed:  # of all ranks, as most only lost the one that failed first
+        raise RuntimeError("\n".join(map(str, failed)))
     return answers

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
+from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.parallel.apply import own_channels, parallelize
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
 
@@ -21,7 +23,7 @@ def config(kind: str, channels: int, tree: int, implementation: str) -> ModelCon
     return dataclasses.replace(
         CONFIG, aggregation=kind, tree=tree, implementation=implementation,
         input_channels=tuple(f"i{i}" for i in range(channels)),
-        output_channels=tuple(f"o{i}" for i in range(max(3, channels // 2))),
+        output_channels=tuple(f"o{i}" for i in range(max(4, channels // 2))),
     )  # fmt: skip
 
 
@@ -148,3 +150,82 @@ def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
 
     trainer._Trainer._gradients = stopping  # type: ignore[method-assign]
     train_run(mapping, run)
+
+
+def on_tp(model_config: ModelConfig, dtype: torch.dtype) -> tuple[ChannelTransformer, slice]:
+    """A model spread over all ranks of the test, and the input channels of this one."""
+    world = torch.distributed.get_world_size()
+    degrees = ParallelConfig(tp=world)
+    mesh = build_mesh(degrees, world, "cpu")
+    model = model_and_data(model_config, dtype)[0]
+    parallelize(model, mesh, degrees)
+    inputs, _ = own_channels(model, mesh)
+    return model, slice(inputs.start, inputs.stop)
+
+
+def channels_without_effect(cases: list[tuple[str, int, int]]) -> list[list[int]]:
+    """Change one input channel a sample; return the channels that leave this rank's output alone."""
+    found = []
+    for kind, channels, tree in cases:
+        small = dataclasses.replace(
+            config(kind, channels, tree, "absorbed"), image_size=(2, 2), depth=1
+        )
+        model, own = on_tp(small, torch.float64)
+        base = torch.randn(
+            1, channels, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
+        x = base.repeat(channels + 1, 1, 1, 1)
+        x[torch.arange(channels), torch.arange(channels)] += 1  # the last sample stays as it is
+        with torch.no_grad():
+            out = model(x[:, own], torch.full((channels + 1,), 6.0, dtype=torch.float64))
+        change = (out[:-1] - out[-1:]).flatten(1).abs().amax(1)
+        found.append((change < 1e-9).nonzero().flatten().tolist())
+    return found
+
+
+def alone_and_in_company(kinds: list[str]) -> list[float]:
+    """Greatest difference between a sample's output in a batch and by itself."""
+    found = []
+    for kind in kinds:
+        model_config = config(kind, 9, 0, "absorbed")
+        model, own = on_tp(model_config, torch.float64)
+        _, x, _, hours = model_and_data(model_config, torch.float64)
+        with torch.no_grad():
+            together = model(x[:, own], hours)
+            apart = [model(x[i : i + 1, own], hours[i : i + 1]) for i in range(BATCH)]
+        found.append(float((together - torch.cat(apart)).abs().max()))
+    return found
+
+
+class Collectives(TorchDispatchMode):
+    """Notes the name and the bytes that a rank hands in, of every collective."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        namespace, name = str(func).split(".")[:2]
+        moves = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast")
+        if namespace == "_c10d_functional" and name.startswith(moves):
+            self.seen.append((name, args[0].nbytes))
+        return func(*args, **(kwargs or {}))
+
+
+def collectives_of_a_step(kind: str, implementation: str) -> dict[str, list[tuple[str, int]]]:
+    """What one rank hands to collectives: by the channel stage alone, and by the whole model."""
+    model_config = config(kind, 9, 0, implementation)
+    model, own = on_tp(model_config, torch.float32)
+    _, x, _, hours = model_and_data(model_config, torch.float32)
+    found = {}
+    pixels = patchify(x[:, own], model_config.patch)
+    for name, call in {
+        "stage": lambda: model.aggregation(pixels),
+        "model": lambda: model(x[:, own], hours),
+    }.items():
+        with Collectives() as forward:
+            out = call()
+        with Collectives() as backward:
+            out.square().sum().backward()
+        found[f"{name} forward"], found[f"{name} backward"] = forward.seen, backward.seen
+    return found

@@ -133,6 +133,15 @@ def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_p
 
 
 @pytest.mark.slow
+def test_a_rank_may_have_nothing_to_predict(recipe: dict[str, Any], tmp_path: Path) -> None:
+    few = changed(recipe, task={"targets": ["z500", "t2m", "u10"]}, training={"steps": 4})
+    one, four = tmp_path / "one", tmp_path / "four"
+    workers.train_run(few, str(one))
+    on_ranks(4, workers.train_run, changed(few, parallel={"tp": 4}), str(four))
+    assert_same_curve(four, one)
+
+
+@pytest.mark.slow
 def test_torchrun_trains_and_speaks_once(
     recipe: dict[str, Any], alone: Path, tmp_path: Path
 ) -> None:

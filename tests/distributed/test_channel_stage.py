@@ -1,0 +1,66 @@
+"""The distributed channel stage: every channel counts, samples stay apart, little is sent."""
+
+import pytest
+import rank_workers as workers
+from rank_launcher import on_ranks
+
+CASES = [
+    (kind, channels, tree)
+    for kind in ("dchag-c", "dchag-l", "single")
+    for channels in (80, 81, 500, 7)
+    for tree in ((0,) if kind == "single" else (0, 2, 4, 8))
+    if channels >= workers.CONFIG.partitions * max(tree, 1)
+]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_input_channel_changes_the_output_of_every_rank(world: int) -> None:
+    for rank, found in enumerate(on_ranks(world, workers.channels_without_effect, CASES)):
+        for case, without_effect in zip(CASES, found, strict=True):
+            assert without_effect == [], (case, rank)
+
+
+def test_a_sample_does_not_depend_on_its_batch_mates() -> None:
+    kinds = ["dchag-c", "dchag-l", "single"]
+    for found in on_ranks(2, workers.alone_and_in_company, kinds):
+        assert max(found) < 1e-12, dict(zip(kinds, found, strict=True))
+
+
+B, L, D, G, DEPTH = workers.BATCH, 8, 16, 4, workers.CONFIG.depth
+FLOAT = 4
+TOKENS = B * L * D * FLOAT
+"""Bytes of one token a location."""
+
+
+@pytest.mark.parametrize("implementation", ["absorbed", "materialised"])
+@pytest.mark.parametrize("kind", ["dchag-c", "dchag-l"])
+def test_dchag_gathers_one_token_a_partition_and_sends_little_else(
+    kind: str, implementation: str
+) -> None:
+    for found in on_ranks(2, workers.collectives_of_a_step, kind, implementation):
+        # Forward, each rank hands its own two of four tokens in; the final attention's heads are
+        # summed. Backward there is nothing of the gathering: what is summed is what the heads
+        # apart find of the gathered tokens and of the final query.
+        assert found["stage forward"] == [
+            ("all_gather_into_tensor", TOKENS * G // 2), ("all_reduce", TOKENS),
+        ]  # fmt: skip
+        assert sorted(found["stage backward"]) == [
+            ("all_reduce", D * FLOAT), ("all_reduce", TOKENS * G),
+        ]  # fmt: skip
+        # Megatron's two all-reduces a block each way, and those of the head.
+        rest = [("all_reduce", TOKENS)] * (2 * DEPTH + 1)
+        assert sorted(found["model forward"]) == sorted(found["stage forward"] + rest)
+        rest = [("all_reduce", TOKENS)] * (2 * DEPTH + 2)
+        assert sorted(found["model backward"]) == sorted(found["stage backward"] + rest)
+
+
+def test_single_sends_no_more_than_dchag() -> None:
+    for found in on_ranks(2, workers.collectives_of_a_step, "single", "absorbed"):
+        heads = workers.CONFIG.heads
+        assert sorted(found["stage forward"]) == [
+            ("all_gather_into_tensor", B * L * heads * FLOAT), ("all_gather_into_tensor", TOKENS),
+        ]  # fmt: skip
+        # Gradients of the query and of three D x D weights, whose uses are spread over ranks.
+        assert sorted(found["stage backward"]) == [
+            ("all_reduce", D * FLOAT), *[("all_reduce", D * D * FLOAT)] * 3,
+        ]  # fmt: skip

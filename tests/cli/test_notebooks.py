@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -12,8 +14,6 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 def test_the_weather_notebook_beats_persistence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(NOTEBOOKS / "01_weather_forecast.ipynb", as_version=4)
     notebook.cells.append(
@@ -32,7 +32,6 @@ def test_the_weather_notebook_beats_persistence(
 
 
 def test_notebooks_are_kept_without_outputs() -> None:
-    nbformat = pytest.importorskip("nbformat")
     for path in NOTEBOOKS.glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             assert not cell.get("outputs") and not cell.get("execution_count"), path.name

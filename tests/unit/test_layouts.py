@@ -1,12 +1,15 @@
 """What one raw file may look like: layouts, units, levels, damage, URLs."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import eccodes
 import numpy as np
 import pytest
 import xarray as xr
+from fsspec.registry import _registry
 from raw_files import COLUMNS, MEMBERS, on_levels, read, saved, surface, times, to_zarr
 
 from sciml_dchag.prepare.layouts import open_raw
@@ -91,8 +94,6 @@ def test_units_are_converted_where_there_is_no_doubt(tmp_path: Path) -> None:
 
 
 def test_grib(tmp_path: Path) -> None:
-    pytest.importorskip("cfgrib")
-    eccodes = pytest.importorskip("eccodes")
     path, expected = tmp_path / "member.grib", {}
     with MEMBERS.open("rb") as members, path.open("wb") as file:
         while (message := eccodes.codes_grib_new_from_file(members)) is not None:
@@ -195,16 +196,16 @@ def test_coordinates_without_meaning(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("scheme", ["gs", "s3", "https"])
-def test_clouds_need_an_extra(scheme: str) -> None:
-    fsspec = pytest.importorskip("fsspec")
-    try:
-        fsspec.get_filesystem_class(scheme)
-    except ImportError:
-        with pytest.raises(ModuleNotFoundError, match=r"pip install 'sciml-dchag\[cloud\]'"):
-            read([f"{scheme}://bucket/era5.zarr"], "t2m")
-    else:
-        pytest.skip(f"{scheme}:// is installed here")
+@pytest.mark.parametrize(
+    ("scheme", "package"), [("gs", "gcsfs"), ("s3", "s3fs"), ("https", "aiohttp")]
+)
+def test_clouds_need_an_extra(scheme: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # not importable, installed or not
+    # What another test may have loaded already would not be imported again.
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    monkeypatch.delitem(_registry, scheme, raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sciml-dchag\[cloud\]'"):
+        read([f"{scheme}://bucket/era5.zarr"], "t2m")
 
 
 def test_urls(tmp_path: Path) -> None:

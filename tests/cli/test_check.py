@@ -1,0 +1,152 @@
+"""`check` and `inspect`, which look before work starts, and what is wrong in a recipe."""
+
+import json
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from fsspec.registry import _registry
+
+from sciml_dchag.config import load_recipe
+
+Call = Callable[..., Result]
+Refused = Callable[[Result], str]
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+RECIPES = sorted(PIPELINES.glob("*.yaml"))
+ERA5 = PIPELINES / "era5_forecast.yaml"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, and no network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_named_like_its_file_and_explained_in_the_guide(path: Path) -> None:
+    assert load_recipe(path).name.replace("-", "_") == path.stem
+    assert f"`{path.name}`" in (PIPELINES / "README.md").read_text()
+
+
+def test_the_papers_experiment_is_the_papers() -> None:
+    recipe = load_recipe(ERA5)
+    model, training = recipe.model, recipe.training
+    assert (model.embed_dim, model.depth, model.heads, model.patch) == (512, 16, 16, 4)
+    assert (training.learning_rate, training.betas, training.weight_decay) == (
+        2e-5, (0.9, 0.95), 1e-5,
+    )  # fmt: skip
+    assert (training.steps, training.batch, training.warmup_steps) == (20_000, 512, 1_000)
+    assert training.final_learning_rate == 1e-8 and model.dropout == 0.1
+    assert recipe.task.lead_hours == (1, 719) and recipe.evaluation.lead_hours == (168, 336, 720)
+    assert recipe.task.targets == ("z500", "t850", "t2m", "u10", "v10")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_check_of_a_recipe_needs_seconds_and_no_network(
+    path: Path, elsewhere: Path, call: Call
+) -> None:
+    began = time.monotonic()
+    result = call("check", path)
+    # 0.1 s when all is imported; an order of magnitude and more for a busy machine.
+    assert time.monotonic() - began < 5
+    assert "is not there yet: `run` prepares it" in result.stdout
+    assert re.search(r"model: \d[\d,]+,\d{3} parameters", result.stdout), result.stdout
+    assert "ok     lead times" in result.stdout
+    if path.stem == "gcm80_forecast":  # its source is simulated first
+        assert result.exit_code == 2 and "There is no file" in result.stdout
+    else:
+        assert result.exit_code == 0, result.stdout
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_smaller_era5_that_recipe_and_guide_name_checks_too(call: Call) -> None:
+    six_hourly = ("prepare.step_hours=6", "task.lead_hours=[6,714]")
+    for setting in six_hourly:
+        assert f"--set {setting}" in ERA5.read_text()
+    result = call("check", ERA5, overrides=six_hourly)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("task.lead_hours=[6,719]", "task.lead_hours has 719 h"),
+        ("data.history_hours=[-3]", "data.history_hours has -3 h"),
+        ("evaluation.lead_hours=[100]", "evaluation.lead_hours has 100 h"),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_check_refuses_hours_between_the_steps_of_the_store(
+    override: str, found: str, call: Call
+) -> None:
+    settings = ("prepare.step_hours=6", "task.lead_hours=[6,714]", override)
+    result = call("check", ERA5, overrides=settings)
+    assert result.exit_code == 2
+    assert f"fails  {found}, no multiple of the time step of 6 h" in result.output
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_check_names_the_extra_that_a_url_needs(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # not importable, installed or not
+    monkeypatch.delitem(_registry, "gs", raising=False)  # loaded by another test
+    result = call("check", ERA5)
+    assert result.exit_code == 0  # a note: what is not installed now may be when it is run
+    assert "pip install 'sciml-dchag[cloud]'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainig: {steps: 3}", "unknown key 'trainig': did you mean 'training'?"),
+        ("training: {stepz: 3}", "did you mean 'training.steps'?"),
+        ("training: {steps: many}", "training.steps is 'many': it must be"),
+        ("training: [3", "is not readable as YAML"),
+        ("- a list", "holds a list"),
+        ("name: a/b", "must be a plain folder name"),
+        ("task: {lead_hours: [6, 6]}\nevaluation: {lead_hours: [7]}", "lead_hours has 7"),
+        ("model: {size: enormous}", "model.size 'enormous' is none of"),
+        ("data: {history_hours: [6]}", "data.history_hours has 6"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "run", "train"])
+def test_a_bad_recipe_is_one_sentence(
+    command: str, text: str, message: str, elsewhere: Path, call: Call, refused: Refused
+) -> None:
+    recipe = elsewhere / "bad.yaml"
+    recipe.write_text(text)
+    assert message in refused(call(command, recipe))
+    assert list(elsewhere.iterdir()) == [recipe]
+
+
+@pytest.mark.usefixtures("work")
+def test_check_says_what_would_fail(call: Call) -> None:
+    result = call("check", "small.yaml", overrides=("task.targets=[z500]",))
+    assert result.exit_code == 2 and "'z500' is not among msl" in result.stdout
+
+
+@pytest.mark.usefixtures("work")
+def test_inspect_knows_what_it_looks_at(call: Call) -> None:
+    for path, kind in {
+        "stores/demo_weather.zarr": "weather store",
+        "runs/small": "checkpoint",
+        "runs/small/forecasts/test.zarr": "WeatherBench 2 layout",
+        "sample:era5_msl": "raw files",
+    }.items():
+        assert kind in call("inspect", path).stdout
+    facts = json.loads(call("inspect", "runs/small", "--json").stdout)
+    assert facts["step"] == 3

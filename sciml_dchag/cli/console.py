@@ -26,7 +26,10 @@ from rich.progress import (
 # Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
 _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
 
-out = Console(width=_WIDTH, soft_wrap=True)
+# Of the processes that torchrun starts, the first one speaks.
+_FIRST = os.environ.get("RANK", "0") == "0"
+
+out = Console(width=_WIDTH, soft_wrap=True, quiet=not _FIRST)
 err = Console(stderr=True, soft_wrap=True)
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
@@ -49,6 +52,11 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and self.name != "train":
+            raise _UserError(
+                f"{self.name} works on one process and torchrun has started several: start it "
+                f"without torchrun; train alone is spread over them."
+            )
         with _short_warnings():
             try:
                 return super().invoke(ctx)
@@ -83,7 +91,7 @@ def _short_warnings() -> Iterator[None]:
     """Show a warning to the user as one line, without the source line that raised it."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, UserWarning):
+        if issubclass(category, UserWarning) and _FIRST:
             text = f"Warning: {' '.join(str(message).split())}"
             err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 

@@ -25,6 +25,7 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
     \b
     Example:
       sciml-dchag train pipelines/gcm80_forecast.yaml --set training.steps=100
+      torchrun --nproc-per-node 4 -m sciml_dchag train RECIPE --set parallel.tp=2
     """
     from sciml_dchag.config import load_recipe
     from sciml_dchag.training.trainer import train as train_run

@@ -172,8 +172,8 @@ def _require_same_data(saved: Checkpoint, store: Store, path: Path) -> None:
             else "has them in another order"
         )
         raise ValueError(
-            f"{path} was trained on {len(saved.channels)} channels and {store.path} {what}: use a "
-            f"store prepared with the channels of the run's recipe.yaml."
+            f"{path} was trained on {len(saved.channels)} channel(s) and {store.path} {what}: use "
+            f"a store prepared with the channels of the run's recipe.yaml."
         )
     if saved.grid_sha256 != store.grid_sha256:
         raise ValueError(

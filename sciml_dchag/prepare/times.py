@@ -53,7 +53,7 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
     To the multiples of the step since midnight where it divides a day, else since the first time.
 
     Raises:
-        ValueError: no time is left.
+        ValueError: no time is left, or a gap of which a time between the multiples is the cause.
     """
     part = part.at(times_within(part.times, period, "the sources"))
     if step_hours is None:
@@ -69,8 +69,25 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
                 f"{part.channels[0]} is there at no multiple of {step_hours} h since midnight, but "
                 f"at {iso(part.times[0])}: choose another step_hours."
             )
+        _refuse_odd_times(part.times, multiples, step)
         part = part.at(multiples)
     return part
+
+
+def _refuse_odd_times(
+    times: NDArray[np.datetime64], multiples: NDArray[np.int64], step: np.timedelta64
+) -> None:
+    """Refuse a time off the multiples of a step where one of them is missing."""
+    kept = times[multiples]
+    for before in np.flatnonzero(np.diff(kept) > step):
+        between = times[(times > kept[before]) & (times < kept[before + 1])]
+        if len(between):
+            hours = int(step / np.timedelta64(1, "h"))
+            raise ValueError(
+                f"{iso(between[0])} is no multiple of {hours} h, and between {iso(kept[before])} "
+                f"and {iso(kept[before + 1])} there is none: correct that time or add what is "
+                f"missing, or choose another step_hours."
+            )
 
 
 def warn_of_missing_ends(times: NDArray[np.datetime64], period: Period, what: str) -> None:

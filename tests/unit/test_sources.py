@@ -249,3 +249,11 @@ def test_a_step_that_does_not_divide_a_day(tmp_path: Path) -> None:
     state = read([file], "t2m", step_hours=18)
     assert (np.diff(state["time"].values) == np.timedelta64(18, "h")).all()
     assert state["time"].values[0] == np.datetime64("2001-01-01T06") and len(state) == 7
+
+
+def test_a_time_off_the_step_is_named_where_it_leaves_a_gap(tmp_path: Path) -> None:
+    odd = times(4).copy()
+    odd[2] += np.timedelta64(1, "h")  # 0, 6, 13, 18
+    file = saved(surface(when=odd), tmp_path / "odd.nc")
+    with pytest.raises(ValueError, match="2001-01-01T13:00 is no multiple of 6 h, and between"):
+        read([file], "t2m", step_hours=6)

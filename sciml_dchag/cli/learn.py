@@ -1,4 +1,4 @@
-"""`train`, `evaluate` and `predict`."""
+"""`train`, `evaluate`, `predict` and `export`."""
 
 from __future__ import annotations
 
@@ -140,6 +140,25 @@ def predict(
             lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     out.print(f"Forecasts: {path}", highlight=False)
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
+@overwrite_option
+def export(checkpoint: Path, model: Path, overwrite: bool) -> None:
+    """Write the weights of CHECKPOINT (a checkpoint or run folder) to MODEL, one safetensors file.
+
+    The file carries the architecture, the channels and their statistics, and does not know how many
+    ranks trained it.
+
+    \b
+    Example:
+      sciml-dchag export runs/demo-weather demo.safetensors
+    """
+    from sciml_dchag.inference.export import export as export_model
+
+    out.print(f"Model: {export_model(checkpoint, model, overwrite=overwrite)}", highlight=False)
 
 
 def _hours(text: str | None) -> list[int] | None:

@@ -197,6 +197,26 @@ def alone_and_in_company(kinds: list[str]) -> list[float]:
     return found
 
 
+def with_missing(kinds: list[str], over_ranks: bool) -> list[tuple[Tensor, Tensor]]:
+    """Output and the gradient of a query, where whole partitions and single values are missing."""
+    found = []
+    for kind in kinds:
+        model_config = config(kind, 9, 0, "absorbed")
+        model, x, _, hours = model_and_data(model_config, torch.float64)
+        available = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) > 0.1
+        available[0] = False  # nothing at all
+        available[1, :5] = False  # the first rank's channels
+        own = slice(None)
+        if over_ranks:
+            model, own = on_tp(model_config, torch.float64)
+        out = model(x[:, own], hours, available[:, own])
+        out.square().sum().backward()
+        query = model.aggregation.final or model.aggregation.partial
+        assert query.query.grad is not None
+        found.append((out.detach(), whole(query.query.grad)))
+    return found
+
+
 class Collectives(TorchDispatchMode):
     """Notes the name and the bytes that a rank hands in, of every collective."""
 

@@ -2,6 +2,7 @@
 
 import pytest
 import rank_workers as workers
+import torch
 from rank_launcher import on_ranks
 
 CASES = [
@@ -24,6 +25,19 @@ def test_a_sample_does_not_depend_on_its_batch_mates() -> None:
     kinds = ["dchag-c", "dchag-l", "single"]
     for found in on_ranks(2, workers.alone_and_in_company, kinds):
         assert max(found) < 1e-12, dict(zip(kinds, found, strict=True))
+
+
+def test_what_is_missing_is_missing_on_every_rank() -> None:
+    kinds = ["dchag-c", "dchag-l", "single"]
+    expected = workers.with_missing(kinds, False)
+    for kind, one, *parts in zip(
+        kinds, expected, *on_ranks(2, workers.with_missing, kinds, True), strict=True
+    ):
+        out = torch.cat([output for output, _ in parts], dim=1)
+        torch.testing.assert_close(out, one[0], rtol=0, atol=1e-12, msg=kind)
+        for _, gradient in parts:
+            scale = float(one[1].abs().max())
+            torch.testing.assert_close(gradient, one[1], rtol=0, atol=1e-10 * scale, msg=kind)
 
 
 B, L, D, G, DEPTH = workers.BATCH, 8, 16, 4, workers.CONFIG.depth

@@ -9,6 +9,7 @@ import torch
 
 from sciml_dchag.config import Recipe, TrainingConfig, from_mapping
 from sciml_dchag.data.store import Store
+from sciml_dchag.inference.export import export, from_pretrained
 from sciml_dchag.inference.forecaster import Forecaster
 from sciml_dchag.models import ModelConfig, build_model
 from sciml_dchag.training.checkpoint import (
@@ -248,3 +249,23 @@ def test_the_learning_rate_rises_then_falls_as_a_cosine() -> None:
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 1e-4)
     assert rates[55] == pytest.approx(5e-4, rel=1e-3)
     assert schedule.get_last_lr()[0] == pytest.approx(1e-8)
+
+
+def test_an_exported_model_is_the_one_that_forecasts(msl_store: Path, tmp_path: Path) -> None:
+    train(recipe(msl_store), tmp_path / "run")
+    file = export(tmp_path / "run", tmp_path / "model.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "run"]
+    model, saved = from_pretrained(file)
+    assert saved == read_checkpoint(tmp_path / "run") and saved.channels == ["msl"]
+    forecaster = Forecaster(tmp_path / "run", Store.open(msl_store))
+    for name, parameter in forecaster.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], parameter.cpu(), rtol=0, atol=0)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        export(tmp_path / "run", file)
+    with pytest.raises(ValueError, match="must end in .safetensors"):
+        export(tmp_path / "run", tmp_path / "model.pt")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        from_pretrained(file)
+    with pytest.raises(FileNotFoundError, match="make one with `export`"):
+        from_pretrained(tmp_path / "none.safetensors")

@@ -30,18 +30,18 @@ from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
 
 
-def parallelize(model: ChannelTransformer, mesh: DeviceMesh, config: ParallelConfig) -> None:
+def parallelize(model: ChannelTransformer, mesh: DeviceMesh | None, config: ParallelConfig) -> None:
     """Spread a model over the ranks of a mesh, in place; it may be on the meta device.
 
     Afterwards it takes this rank's input channels and returns this rank's output channels, as
-    `own_channels` gives them.
+    `own_channels` gives them. Without a mesh, for one process, recomputation and compilation are
+    what is left.
 
     Raises:
         ValueError: tp does not divide the model's partitions or heads.
     """
-    tp = mesh["tp"]
-    require_divisible(model.config, tp.size())
-    if tp.size() > 1:
+    if mesh is not None and (tp := mesh["tp"]).size() > 1:
+        require_divisible(model.config, tp.size())
         # D-CHAG first: it changes which channels and parameters a rank has.
         _split_channels(model.aggregation, tp)
         _split_output(model.head, tp)
@@ -56,7 +56,7 @@ def parallelize(model: ChannelTransformer, mesh: DeviceMesh, config: ParallelCon
         for block in model.backbone.blocks:
             block.compile()
     # Last, as it hooks into the modules as they will be called.
-    if mesh["dp", "fsdp"].size() > 1:
+    if mesh is not None and mesh["dp", "fsdp"].size() > 1:
         _shard_storage(model, mesh["dp", "fsdp"])
 
 

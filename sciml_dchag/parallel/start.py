@@ -26,7 +26,9 @@ def build_on_ranks(
         ValueError: the config is incomplete, or tp does not divide partitions or heads.
     """
     if ranks.mesh is None:
-        return build_model(config, seed).to(ranks.device)
+        model = build_model(config, seed).to(ranks.device)
+        parallelize(model, None, parallel)
+        return model
     with torch.device("meta"):
         model, reference = build_model(config), build_model(config)
     parallelize(model, ranks.mesh, parallel)

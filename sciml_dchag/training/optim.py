@@ -86,8 +86,8 @@ def clip_gradient(
     squares = torch.zeros(2, 2, dtype=torch.float64, device=gradients[0].device)
     for gradient in gradients:
         sharded = sharded_axes(gradient)
-        square = local(gradient).double().square().sum()
-        squares[int("fsdp" in sharded), int("tp" in sharded)] += square
+        norm = torch.linalg.vector_norm(local(gradient), dtype=torch.float64)
+        squares[int("fsdp" in sharded), int("tp" in sharded)] += norm.square()
     if mesh is not None:
         over_tp = squares[:, 1].clone()
         dist.all_reduce(over_tp, group=mesh.get_group(axes[1]))

@@ -27,6 +27,7 @@ MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2, "dp": 2}, SOME),
     ({"dp": 2, "fsdp": 2}, SOME[:1]),
     ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME),
+    ({"tp": 2, "compile": True}, SINGLE_PRECISION[:1]),
 ]
 
 

@@ -86,6 +86,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(msl_store: Path, tmp_path: Pa
     assert read_checkpoint(tmp_path / "parts").complete
 
 
+def test_recomputing_blocks_changes_nothing(msl_store: Path, tmp_path: Path) -> None:
+    """Dropout included: what is computed again is drawn again."""
+    train(recipe(msl_store), tmp_path / "kept")
+    again = recipe(msl_store, parallel={"activation_checkpointing": "blocks"})
+    train(again, tmp_path / "again")
+    assert_same_weights(tmp_path / "kept", tmp_path / "again")
+
+
 def test_training_lowers_the_loss(msl_store: Path, tmp_path: Path) -> None:
     learnt = recipe(
         msl_store,

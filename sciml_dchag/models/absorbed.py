@@ -99,9 +99,12 @@ class _AbsorbedAttention(torch.autograd.Function):
             attention_hNK[:, rows] = masked_softmax(scores_hnK, mask_nK, dim=-1)
             if logsumexp_Nh is not None:
                 logsumexp_Nh[rows] = masked_logsumexp(scores_hnK, mask_nK, dim=-1).t()
-            for i, mixed_nd in enumerate(mixed_Nhd[rows].unbind(1)):
-                torch.mul(attention_hNK[i, rows, :, None], x_nKP, out=scaled_nKP)
-                torch.mm(flat, value_maps[i], out=mixed_nd)
+            heads = zip(
+                attention_hNK[:, rows, :, None], value_maps, mixed_Nhd[rows].unbind(1), strict=True
+            )
+            for attention_nK1, value_map, mixed_nd in heads:
+                torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
+                torch.mm(flat, value_map, out=mixed_nd)
         ctx.save_for_backward(x_NKP, score_maps_KPh, value_maps, attention_hNK)
         return mixed_Nhd.flatten(1), logsumexp_Nh
 
@@ -116,23 +119,27 @@ class _AbsorbedAttention(torch.autograd.Function):
         grad_Nhd = grad_ND.unflatten(1, (h, -1))
         grad_x = x_NKP.new_zeros(N, K, P) if ctx.needs_input_grad[0] else None
         grad_score_maps = torch.zeros_like(score_maps_KPh)
-        grad_value_maps = torch.zeros_like(value_maps)
+        # Transposed, (h, d, K P), which is the faster way to add products of tall matrices up.
+        grad_value_maps = value_maps.new_zeros(h, value_maps.shape[-1], K * P)
         one_P = x_NKP.new_ones(P)
         for rows, scaled_nKP in _buffered_rows(x_NKP):
             x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             attention_hnK = attention_hNK[:, rows]
-            grad_hnK = torch.empty_like(attention_hnK)
-            for i, grad_nd in enumerate(grad_Nhd[rows].unbind(1)):
-                attention_nK1 = attention_hnK[i, :, :, None]
+            grad_hnK = torch.empty(attention_hnK.shape, dtype=x_NKP.dtype, device=x_NKP.device)
+            heads = zip(
+                attention_hnK[..., None], grad_Nhd[rows].unbind(1), value_maps.transpose(1, 2),
+                grad_value_maps, grad_hnK.flatten(1), strict=True,
+            )  # fmt: skip
+            for attention_nK1, grad_nd, value_map_dKP, grad_value_map, grad_attention in heads:
                 torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
-                grad_value_maps[i].addmm_(flat.t(), grad_nd)
+                grad_value_map.addmm_(grad_nd.t(), flat)
                 # What the pixels, once scaled, receive; the buffer has served and is used again.
-                torch.mm(grad_nd, value_maps[i].t(), out=flat)
+                torch.mm(grad_nd, value_map_dKP, out=flat)
                 if grad_x is not None:
                     grad_x[rows] += scaled_nKP * attention_nK1
                 # A sum over P as a product with ones: twice as fast over so few numbers.
                 scaled_nKP.mul_(x_nKP)
-                torch.mv(scaled_nKP.view(-1, P), one_P, out=grad_hnK[i].view(-1))
+                torch.mv(scaled_nKP.view(-1, P), one_P, out=grad_attention)
             inner = (attention_hnK * grad_hnK).sum(-1, keepdim=True)
             if grad_logsumexp_Nh is not None:  # whose derivative is the attention itself
                 inner = inner - grad_logsumexp_Nh[rows].t()[..., None].to(inner.dtype)
@@ -142,18 +149,18 @@ class _AbsorbedAttention(torch.autograd.Function):
             if grad_x is not None:
                 through_scores = torch.bmm(grad_scores_Knh, score_maps_KPh.transpose(1, 2))
                 grad_x[rows] += through_scores.transpose(0, 1)
-        grad_value_maps_KPD = grad_value_maps.transpose(0, 1).reshape(K, P, -1)
+        grad_value_maps_KPD = grad_value_maps.permute(2, 0, 1).reshape(K, P, -1)
         return grad_x, grad_score_maps, grad_value_maps_KPD, None, None
 
 
 def _buffered_rows(x_NKP: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory.
 
-    On the CPU a buffer holds 2^19 numbers, what a core's second-level cache holds; an accelerator
-    is better served by few large steps.
+    On the CPU a buffer holds 2^20 numbers, about what the second-level caches of two cores hold; an
+    accelerator is better served by few large steps.
     """
     N, K, P = x_NKP.shape
-    length = max(1, (2**19 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
+    length = max(1, (2**20 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
     buffer = x_NKP.new_empty(min(length, N), K, P)
     for start in range(0, N, length):
         rows = slice(start, min(start + length, N))

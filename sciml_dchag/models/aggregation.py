@@ -184,15 +184,17 @@ class PartialCrossAttention(nn.Module):
         x_BLGSKP, maps_GSKPD = self.enter(x_BLGSKP), self.enter(maps_GSKPD)
         key_heads_GDhd = self.own(self.key_weight).unflatten(-1, (-1, self.head_dim))
         kappa_GDh = torch.einsum("gDhd,ghd->gDh", key_heads_GDhd, self._scaled_query())
-        score_maps = torch.einsum("gskpD,gDh->gskph", maps_GSKPD, kappa_GDh)
-        value_maps = torch.einsum("gskpD,gDe->gskpe", maps_GSKPD, self.own(self.value_weight))
+        value_weight = self.own(self.value_weight)
+        # One plain product a partition: a batched one of few large matrices is slower.
+        score_maps = [maps_GSKPD[g] @ kappa_GDh[g] for g in range(G)]
+        value_maps = [maps_GSKPD[g] @ value_weight[g] for g in range(G)]
         x_NGSKP = x_BLGSKP.flatten(0, 1)
         with_logsumexp = self.combine is not None
         attended = [
             absorbed_attention(
                 x_NGSKP[:, g, s],
-                score_maps[g, s],
-                value_maps[g, s],
+                score_maps[g][s],
+                value_maps[g][s],
                 None if mask_BLGSK is None else mask_BLGSK[:, :, g, s],
                 with_logsumexp,
             )

@@ -220,6 +220,6 @@ def test_a_store_of_other_channels_is_refused(
         ("evaluate", "runs/small", "--set", f"data.store={store}"),
     ):
         message = refused(call(*words))
-        assert "trained on 1 channels" in message and found in message
+        assert "trained on 1 channel(s)" in message and found in message
         assert "use a store prepared with the channels of the run" in message
     assert [path.name for path in tmp_path.iterdir()] == ["other.zarr"]

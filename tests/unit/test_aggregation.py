@@ -87,7 +87,7 @@ def test_absorbed_equals_materialised(
 @pytest.mark.parametrize(("partitions", "tree"), [(2, 0), (2, 2)])
 def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked: bool) -> None:
     """The absorbed form goes through the locations in runs; here several, the last one shorter."""
-    channels, locations = 80, 2000
+    channels, locations = 80, 4000
     size = partitions * max(tree, 1)
     slices = [rows for rows, _ in _buffered_rows(torch.empty(2 * locations, channels // size, 17))]
     assert len(slices) > 2 and len({r.stop - r.start for r in slices}) == 2
@@ -103,7 +103,7 @@ def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked
         gradients.append([pixels_.grad, *(p.grad for p in module.parameters())])
     assert relative(out[0], out[1]) < 1e-12
     for ours, expected in zip(*gradients, strict=True):
-        assert relative(ours, expected) < 1e-11  # sums over 3000 locations
+        assert relative(ours, expected) < 1e-11  # sums over 8000 locations
 
 
 @pytest.mark.parametrize("with_logsumexp", [False, True])

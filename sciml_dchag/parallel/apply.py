@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
@@ -154,12 +154,11 @@ def _own_randomness(attention: SelfAttention, tp: DeviceMesh) -> None:
 
 def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
     """FSDP2: parameters are gathered module by module, gradients averaged over the mesh."""
-    policy = MixedPrecisionPolicy()
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for module in (model.aggregation, *model.backbone.blocks, model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
-        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 @torch.no_grad()

@@ -81,7 +81,6 @@ def clip_gradient(
         mesh: all ranks; None for one process.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    axes = ("fsdp", "tp")
     # Sums of squares by whether gradients are sharded over fsdp and over tp.
     squares = torch.zeros(2, 2, dtype=torch.float64, device=gradients[0].device)
     for gradient in gradients:
@@ -89,12 +88,10 @@ def clip_gradient(
         norm = torch.linalg.vector_norm(local(gradient), dtype=torch.float64)
         squares[int("fsdp" in sharded), int("tp" in sharded)] += norm.square()
     if mesh is not None:
-        over_tp = squares[:, 1].clone()
-        dist.all_reduce(over_tp, group=mesh.get_group(axes[1]))
-        squares[:, 1] = over_tp
-        over_fsdp = squares[1].clone()
-        dist.all_reduce(over_fsdp, group=mesh.get_group(axes[0]))
-        squares[1] = over_fsdp
+        for axis, sharded_over_it in (("tp", squares[:, 1]), ("fsdp", squares[1])):
+            total = sharded_over_it.clone()
+            dist.all_reduce(total, group=mesh.get_group(axis))
+            sharded_over_it.copy_(total)
     norm = squares.sum().sqrt()
     if limit:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)

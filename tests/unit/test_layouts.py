@@ -216,34 +216,3 @@ def test_urls(tmp_path: Path) -> None:
         np.testing.assert_array_equal(state[:, 0].values, surface()["t2m"].values)
     with pytest.raises(ValueError, match="Protocol not known: nowhere"):
         read(["nowhere://a.zarr"], "t2m")
-
-
-def test_a_variable_may_carry_its_level_in_its_name_and_capitals(tmp_path: Path) -> None:
-    named = surface("T850").assign(T500=surface(seed=1)["t2m"], T2M=surface(seed=2)["t2m"])
-    file = saved(named, tmp_path / "named.nc")
-    state = read([file], "t500,t850,t2m")
-    for position, name in enumerate(("T500", "T850", "T2M")):
-        np.testing.assert_array_equal(state[:, position].values, named[name].values)
-
-
-def test_geopotential_height_is_read_where_its_units_say_metres(tmp_path: Path) -> None:
-    height = on_levels([500, 850], name="gh", units="gpm")
-    height["gh"] = (height["gh"] / 9.80665).assign_attrs(units="gpm")
-    state = read([saved(height, tmp_path / "a.nc")], "z500")
-    np.testing.assert_allclose(state[:, 0].values, 9.80665 * height["gh"][:, 0].values, rtol=1e-6)
-    height["gh"].attrs.clear()
-    with pytest.raises(ValueError, match="set its units attribute to m"):
-        read([saved(height, tmp_path / "b.nc")], "z500")
-
-
-def test_patterns_of_urls() -> None:
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    for number in range(2):
-        when = times(2, f"2001-01-0{1 + number}")
-        content = surface(when=when, seed=number).to_netcdf(engine="h5netcdf")
-        memory.pipe(f"/patterns/{number}.nc", bytes(content))
-    assert read(["memory://patterns/*.nc"], "t2m").shape == (4, 1, 5, 8)
-    with pytest.raises(FileNotFoundError, match="Nothing matches 'memory://patterns/x"):
-        read(["memory://patterns/x*.nc"], "t2m")

@@ -213,34 +213,3 @@ def test_urls_are_described_by_what_their_server_tells() -> None:
     fsspec.filesystem("memory").pipe("/bucket/a.nc", b"12345")
     described = describe_sources(["memory://bucket/a.nc"])
     assert described == [{"path": "memory://bucket/a.nc", "bytes": 5}]
-
-
-def test_damage_found_while_reading_leaves_nothing(tmp_path: Path) -> None:
-    with xr.open_dataset(sample_path("era5_msl")) as raw:
-        part = raw[["msl"]].isel(valid_time=slice(0, 8)).load().drop_vars(["number", "expver"])
-    for variable in part.variables.values():
-        variable.encoding.clear()
-    part.chunk(valid_time=1).to_zarr(tmp_path / "raw.zarr", consolidated=False)
-    damaged = tmp_path / "raw.zarr" / "msl" / "c" / "6" / "0" / "0"
-    damaged.write_bytes(damaged.read_bytes()[:20])
-    with pytest.raises(ValueError, match="raw.zarr cannot be read"):
-        prepare_era5([str(tmp_path / "raw.zarr")], tmp_path / "a.zarr", channels="msl")
-    assert [p.name for p in tmp_path.iterdir()] == ["raw.zarr"]
-
-
-def test_static_fields_of_another_grid_are_refused_where_nothing_is_regridded(
-    tmp_path: Path,
-) -> None:
-    with xr.open_dataset(sample_path("era5_msl")) as raw:
-        rows, columns = raw["latitude"].values, raw["longitude"].values
-    mask = xr.Dataset(
-        {"lsm": (("latitude", "longitude"), np.full((73, 144), 0.3), {"units": "1"})},
-        coords={"latitude": rows * 0.99, "longitude": columns},
-    )
-    mask.to_netcdf(tmp_path / "static.nc")
-    with pytest.raises(ValueError, match="static fields have a grid of 73 x 144 from -89.1"):
-        prepare_era5(
-            ["sample:era5_msl"], tmp_path / "a.zarr", channels="msl", grid="native",
-            static=["lsm"], static_sources=[str(tmp_path / "static.nc")],
-        )  # fmt: skip
-    assert [p.name for p in tmp_path.iterdir()] == ["static.nc"]

@@ -231,26 +231,6 @@ def test_files_of_one_grid_join_in_whatever_order_they_hold_it(tmp_path: Path) -
         np.testing.assert_array_equal(read(files[::-1], "u10")[:, 0].values, other["u10"].values)
 
 
-def test_a_period_that_the_data_do_not_fill_is_warned_of(tmp_path: Path) -> None:
-    file = saved(surface(when=times(12)), tmp_path / "a.nc")  # the first three days of 2001
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for period in ((None, None), ("2001-01-01", "2001-01-03"), ("2001-01-01T06", "2001-01-02")):
-            read([file], "t2m", period=period)
-    for period in (("2001", "2001-01"), ("2000-12-31", None), (None, "2001-01-04")):
-        with pytest.warns(
-            UserWarning, match="the sources hold 2001-01-01T00:00 to 2001-01-03T18:00"
-        ):
-            read([file], "t2m", period=period)
-
-
-def test_a_step_that_does_not_divide_a_day(tmp_path: Path) -> None:
-    file = saved(surface(when=times(20, "2001-01-01T06")), tmp_path / "a.nc")
-    state = read([file], "t2m", step_hours=18)
-    assert (np.diff(state["time"].values) == np.timedelta64(18, "h")).all()
-    assert state["time"].values[0] == np.datetime64("2001-01-01T06") and len(state) == 7
-
-
 def test_a_time_off_the_step_is_named_where_it_leaves_a_gap(tmp_path: Path) -> None:
     odd = times(4).copy()
     odd[2] += np.timedelta64(1, "h")  # 0, 6, 13, 18

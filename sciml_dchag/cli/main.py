@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import learn, look, prepare, run
+from sciml_dchag.cli import learn, look, plan, prepare, run
 from sciml_dchag.cli.console import Group
 
 
@@ -24,6 +24,7 @@ main.add_command(prepare.prepare)
 main.add_command(prepare.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
+main.add_command(plan.plan)
 main.add_command(learn.train)
 main.add_command(learn.evaluate)
 main.add_command(learn.predict)

@@ -5,10 +5,13 @@ Shapes: B batch, L locations, D embedding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.layers import Linear, TransformerBlock, sine_cosine_2d
+from sciml_dchag.models.layers import LayerNorm, Linear, TransformerBlock, sine_cosine_2d
+from sciml_dchag.models.seams import unchanged
 
 
 class Backbone(nn.Module):
@@ -30,7 +33,10 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, heads, dropout) for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = LayerNorm(embed_dim)
+        # Where ranks that share the locations out between a block's products part and meet.
+        self.part: Callable[[Tensor], Tensor] = unchanged
+        self.meet: Callable[[Tensor], Tensor] = unchanged
         self.reset_parameters()
 
     @torch.no_grad()
@@ -42,7 +48,7 @@ class Backbone(nn.Module):
     def forward(self, tokens_BLD: Tensor, lead_hours_B: Tensor) -> Tensor:
         """Transform: (B, L, D) and hours (B,) -> (B, L, D)."""
         lead = self.lead_time_embedding(lead_hours_B[:, None].to(self.norm.weight.dtype) / 100)
-        x = self.dropout(tokens_BLD + self.position_embedding + lead[:, None])
+        x = self.part(self.dropout(tokens_BLD + self.position_embedding + lead[:, None]))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        return self.meet(self.norm(x))

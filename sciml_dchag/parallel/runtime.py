@@ -62,12 +62,12 @@ class Ranks:
             dist.all_reduce(total)
         return total
 
-    def any_of_channels(self, flag: bool) -> bool:
-        """Whether it is so on any of the ranks that see the same samples."""
+    def all_of_channels(self, flag: bool) -> bool:
+        """Whether it is so on all of the ranks that see the same samples."""
         if self.mesh is None or self.mesh["tp"].size() == 1:
             return flag
         found = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.mesh.get_group("tp"))
+        dist.all_reduce(found, dist.ReduceOp.MIN, group=self.mesh.get_group("tp"))
         return bool(found)
 
     def of_channels(self, value: T) -> list[T]:

@@ -129,7 +129,8 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     use = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")
     if not use:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    # Every weight is used once a forward pass: a cache of their casts would only hold memory.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 class _Trainer:
@@ -160,7 +161,7 @@ class _Trainer:
             target_indices=store.channels.indices(self.config.output_channels),
             state_channels=len(store.channels),
         ).to(ranks.device)
-        self.task.agree = ranks.any_of_channels
+        self.task.complete = lambda available: ranks.all_of_channels(bool(available.all()))
         if rolls_out:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
             if ranks.channels[1] > 1 and ranks.mesh is not None:

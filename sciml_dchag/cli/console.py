@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -99,6 +99,29 @@ def _short_warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         warnings.showwarning = show
         yield
+
+
+def end_as_rank(error: BaseException) -> NoReturn:
+    """End a process that torchrun started, after an error that one of the ranks tells."""
+    from sciml_dchag.parallel.errors import lost_contact, tell_once
+
+    status, lost = 1, lost_contact(error)
+    if lost:
+        text = (
+            "lost contact with another rank, which was killed, as when memory runs out, or does "
+            "not answer: see the report below, and repeat the command, which goes on from the last "
+            "checkpoint."
+        )
+    elif isinstance(error, click.ClickException):
+        text, status = error.format_message(), error.exit_code
+    elif isinstance(error, click.Abort):
+        text = "Aborted!"
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    tell_once(text, lambda told: print(f"Error: {told}", file=sys.stderr, flush=True), alone=lost)
+    sys.stdout.flush()
+    # No usual end: it would wait for a checkpoint's thread, and that for ranks that do not come.
+    os._exit(status)
 
 
 class ProgressBar:

@@ -24,8 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "pipeline", "prepare",
-            "training"},
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "parallel", "pipeline",
+            "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}
 

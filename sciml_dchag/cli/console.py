@@ -101,24 +101,25 @@ def _short_warnings() -> Iterator[None]:
         yield
 
 
-def end_as_rank(error: BaseException) -> NoReturn:
+def tell(error: str) -> None:
+    """Show an error."""
+    print(f"Error: {error}", file=sys.stderr, flush=True)
+
+
+def end_as_rank(error: Exception) -> NoReturn:
     """End a process that torchrun started, after an error that one of the ranks tells."""
-    from sciml_dchag.parallel.errors import lost_contact, tell_once
+    from sciml_dchag.parallel.errors import LOST, lost_contact, tell_once
 
     status, lost = 1, lost_contact(error)
     if lost:
-        text = (
-            "lost contact with another rank, which was killed, as when memory runs out, or does "
-            "not answer: see the report below, and repeat the command, which goes on from the last "
-            "checkpoint."
-        )
+        text = LOST
     elif isinstance(error, click.ClickException):
         text, status = error.format_message(), error.exit_code
     elif isinstance(error, click.Abort):
         text = "Aborted!"
     else:
         text = "".join(traceback.format_exception(error)).rstrip()
-    tell_once(text, lambda told: print(f"Error: {told}", file=sys.stderr, flush=True), alone=lost)
+    tell_once(text, tell, alone=lost)
     sys.stdout.flush()
     # No usual end: it would wait for a checkpoint's thread, and that for ranks that do not come.
     os._exit(status)

@@ -8,7 +8,7 @@ import click
 
 from sciml_dchag._version import __version__
 from sciml_dchag.cli import learn, look, prepare, run
-from sciml_dchag.cli.console import Group, end_as_rank
+from sciml_dchag.cli.console import Group, end_as_rank, tell
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +38,9 @@ def start() -> None:
     """Run the command line in this process, be it the only one or one that torchrun started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         main()
+    from sciml_dchag.parallel.errors import tell_when_stopped
+
+    tell_when_stopped(tell)
     try:
         main(standalone_mode=False)
     except Exception as error:

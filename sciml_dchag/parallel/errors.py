@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,12 @@ import torch.distributed as dist
 
 GRACE_SECONDS = 5.0
 """How long a failing rank waits for others to fail in the same way before it speaks for itself."""
+
+LOST = (
+    "another rank was killed, as when memory runs out, or does not answer, or the job was stopped "
+    "from outside: see torchrun's report below; the same command goes on from the last checkpoint."
+)
+"""What a rank says that has no error of its own."""
 
 
 def tell_once(text: str, tell: Callable[[str], None], *, alone: bool = False) -> None:
@@ -47,6 +55,22 @@ def tell_once(text: str, tell: Callable[[str], None], *, alone: bool = False) ->
             store.wait(["told"], datetime.timedelta(seconds=GRACE_SECONDS))
     except dist.DistError:  # no store any more: twice is better than never
         tell(named)
+
+
+def tell_when_stopped(tell: Callable[[str], None]) -> None:
+    """From now on let this rank end, when torchrun stops it, only after a reason has been told.
+
+    A rank that was killed tells none, and those that outlive it may not have noticed.
+    """
+    # A handler would wait until a collective returns; a thread need not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        tell_once(LOST, tell, alone=True)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def lost_contact(error: BaseException | None) -> bool:

@@ -2,9 +2,16 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 RANK = int(os.environ["RANK"])
+
+
+def note_time() -> None:
+    """Note when this rank fails, or at least when it started."""
+    Path(os.environ["NOTE"]).write_text(str(time.time()))
 
 
 def failing(action: str, step: int) -> None:
@@ -15,6 +22,7 @@ def failing(action: str, step: int) -> None:
 
     def failing_gradients(self: Any, batch: Any) -> Any:
         if self.step == step:
+            note_time()
             if action == "raise":
                 raise ValueError("a rank's own error")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -25,6 +33,7 @@ def failing(action: str, step: int) -> None:
 
 if __name__ == "__main__":
     if RANK == 1:
+        note_time()
         if folder := os.environ.get("FOLDER_OF_RANK_1"):
             os.chdir(folder)  # the recipe's store is a relative path
         if version := os.environ.get("VERSION_OF_RANK_1"):

@@ -17,7 +17,7 @@ from sciml_dchag.data.statistics import compute_statistics
 
 WORKER = Path(__file__).with_name("failing_rank.py")
 SECONDS = 60
-"""How soon a job must have ended, its start on a busy machine included."""
+"""How soon a job must have ended after a rank failed, or after the ranks were started."""
 
 pytestmark = pytest.mark.slow
 
@@ -64,12 +64,14 @@ def failed_job(workplace: Path, *arguments: str, **environment: str) -> list[str
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(WORKER),
         "train", str(workplace / "recipe.yaml"), "--runs", str(workplace / "runs"), *arguments,
     ]  # fmt: skip
-    started = time.monotonic()
+    note = workplace / "failed_at"
     done = subprocess.run(  # which also waits for whatever the ranks have started
-        command, cwd=workplace, capture_output=True, text=True, timeout=2 * SECONDS,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        command, cwd=workplace, capture_output=True, text=True, timeout=4 * SECONDS,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "NOTE": str(note), **environment},
     )  # fmt: skip
-    assert time.monotonic() - started < SECONDS
+    seconds = time.time() - float(note.read_text())
+    print(f"ended after {seconds:.1f} s")
+    assert seconds < SECONDS
     assert done.returncode != 0
     said, _, report = done.stderr.partition("torch/distributed/elastic")
     errors = [line for line in said.splitlines() if "Error" in line]
@@ -103,7 +105,7 @@ def test_a_killed_rank_ends_the_job_and_its_loaders(
         workplace, "--set", "name=killed", "--set", "data.workers=1",
         RANK_1_DOES="kill", IN_STEP="7",
     )  # fmt: skip
-    assert error.startswith("Error: Rank 0 of 2: lost contact with another rank")
+    assert error.startswith("Error: Rank 0 of 2: another rank was killed")
 
 
 @pytest.mark.parametrize(

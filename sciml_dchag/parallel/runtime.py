@@ -100,7 +100,8 @@ class Ranks:
             result, sight = look()
         except (ValueError, OSError) as failure:
             error = failure
-        mine = (" ".join(str(error).split()) if error else "", dict(sight))
+        message = (" ".join(str(error).split()) or type(error).__name__) if error else ""
+        mine = message, dict(sight)
         answers = [mine]
         if self.mesh is not None:
             answers *= dist.get_world_size()

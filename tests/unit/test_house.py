@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "pipeline",
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "parallel", "pipeline",
             "planning", "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}

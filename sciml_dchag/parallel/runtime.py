@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
 
 T = TypeVar("T")
@@ -77,6 +79,56 @@ class Ranks:
         answers: list[T] = [value] * self.mesh["tp"].size()
         dist.all_gather_object(answers, value, group=self.mesh.get_group("tp"))
         return answers
+
+    def channel_joiner(self, own: int) -> Callable[[Tensor], Tensor]:
+        """Return what joins the channels (B, C, H, W) of ranks that see the same samples.
+
+        Args:
+            own: how many channels this rank has.
+        """
+        counts = self.of_channels(own)
+        if self.mesh is None or len(counts) == 1:
+            return lambda channels: channels
+        return partial(collectives.gather_channels, mesh=self.mesh["tp"], counts=counts)
+
+    def deal(self, items: Sequence[T]) -> Iterator[tuple[T, bool]]:
+        """Deal items to the ranks that see different samples, as many to each.
+
+        Yields:
+            An item, and whether it is this rank's. Where none is left the last one is repeated, so
+            that the rank makes every call that others wait for; what comes of it is dropped.
+        """
+        number, count = self.data
+        for place in range(number, number + len(items), count):
+            yield items[min(place, len(items) - 1)], place < len(items)
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Call a function on the first rank and return on every rank what it returned.
+
+        Raises:
+            Exception: whatever it raised, on every rank.
+        """
+        if self.mesh is None:
+            return function()
+        answer: list[tuple[T | None, Exception | None]] = [(None, None)]
+        if self.first:
+            try:
+                answer = [(function(), None)]
+            except Exception as error:
+                answer = [(None, error)]
+        dist.broadcast_object_list(answer)
+        value, raised = answer[0]
+        if raised is not None:
+            raise raised
+        return cast(T, value)
+
+    def to_first(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on the first rank; nothing on the others."""
+        if self.mesh is None:
+            return [value]
+        values: list[T] | None = [value] * dist.get_world_size() if self.first else None
+        dist.gather_object(value, values)
+        return values or []
 
     def wait(self) -> None:
         """Wait until every rank is here."""

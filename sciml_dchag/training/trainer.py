@@ -29,7 +29,6 @@ from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.data.forecast_windows import ForecastBatch, load_batches
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Store
-from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.parallel.start import build_on_ranks
@@ -163,12 +162,7 @@ class _Trainer:
         self.task.agree = ranks.any_of_channels
         if rolls_out:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
-            if ranks.channels[1] > 1 and ranks.mesh is not None:
-                self.task.join = partial(
-                    collectives.gather_channels,
-                    mesh=ranks.mesh["tp"],
-                    counts=ranks.of_channels(len(outputs)),
-                )
+            self.task.join = ranks.channel_joiner(len(outputs))
         self.optimizer = build_optimizer(self.model, recipe.training)
         self.schedule = build_schedule(self.optimizer, recipe.training)
         decay = recipe.training.ema_decay

@@ -19,13 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"models", "evaluation.weights"},
     "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
-    "evaluation": {"channels", "config", "data", "inference", "training"},
+    "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "pipeline", "prepare",
-            "training"},
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "parallel", "pipeline",
+            "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}
 

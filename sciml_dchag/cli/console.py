@@ -36,6 +36,23 @@ USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """What a user can mend; anything else is a defect of ours and shows its traceback."""
 
 
+SPREAD = ("train", "evaluate", "predict")
+"""Commands that torchrun may start on several processes."""
+
+
+def require_one_process(what: str) -> None:
+    """Refuse what several processes would do each for itself.
+
+    Raises:
+        ValueError: torchrun has started several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"{what} works on one process and torchrun has started several: start it without "
+            f"torchrun; {', '.join(SPREAD[:-1])} and {SPREAD[-1]} are spread over them."
+        )
+
+
 class Command(click.Command):
     """A command with `--debug`, whose errors of use are one sentence and status 2."""
 
@@ -52,13 +69,10 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and self.name != "train":
-            raise _UserError(
-                f"{self.name} works on one process and torchrun has started several: start it "
-                f"without torchrun; train alone is spread over them."
-            )
         with _short_warnings():
             try:
+                if self.name not in SPREAD:
+                    require_one_process(str(self.name))
                 return super().invoke(ctx)
             except USER_ERRORS as error:
                 if ctx.meta.get("debug"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, out
+from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process
 from sciml_dchag.cli.options import overwrite_option, recipe_options, run_folder
 
 
@@ -61,10 +61,15 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
 def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> None:
     """Score RUN on its test period beside persistence and climatology.
 
+    Processes that torchrun starts share out the initial times, in batches of evaluation.batch,
+    whatever the mesh of the training; --set parallel.tp=N (or fsdp) shares out a model that is too
+    large for one.
+
     \b
     Example:
       sciml-dchag evaluate runs/demo-weather
       sciml-dchag evaluate runs/A --against runs/B
+      torchrun --nproc-per-node 4 -m sciml_dchag evaluate runs/A --set parallel.tp=2
     """
     from sciml_dchag.config import load_recipe
     from sciml_dchag.evaluation.compare import (
@@ -76,14 +81,16 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
     from sciml_dchag.evaluation.report import scores_table
 
     if against is not None:
+        require_one_process("evaluate --against")
         differences = compare_runs(run_folder(run), run_folder(against))
         path = run / "evaluation" / f"against_{against.name}.csv"
         out.print(comparison_table(differences, run.name, against.name))
         out.print(f"Table: {write_comparison_csv(path, differences)}", highlight=False)
         return
-    recipe = load_recipe(run_folder(run) / "recipe.yaml", overrides)
+    # The degrees of the training say nothing of the ranks that are here now.
+    recipe = load_recipe(run_folder(run) / "recipe.yaml", ("parallel={}", *overrides))
     with ProgressBar() as progress:
-        evaluation = evaluate_run(run, recipe, progress=progress)
+        evaluation = evaluate_run(run, recipe, parallel=recipe.parallel, progress=progress)
     out.print(scores_table(evaluation.shown, evaluation.units))
     out.print(f"Report: {evaluation.folder / 'report.html'}", highlight=False)
 
@@ -116,28 +123,49 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Initial times that are forecast at once.",
+    help="Initial times that are forecast at once, and dealt to processes.",
+)
+@click.option(
+    "--tp",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share out the model's channels, heads and features.",
+)
+@click.option(
+    "--fsdp",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share out the storage of parameters.",
 )
 @overwrite_option
 def predict(
     checkpoint: Path, forecasts: Path, store: Path | None, start: str | None, end: str | None,
-    every_hours: int | None, lead_hours: str | None, batch: int, overwrite: bool,
+    every_hours: int | None, lead_hours: str | None, batch: int, tp: int, fsdp: int,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Forecast with CHECKPOINT (a file or run folder) into FORECASTS (.zarr or .nc).
 
     The Zarr store has WeatherBench 2's layout. An interrupted call goes on where it stopped when
-    it is repeated.
+    it is repeated, on any number of processes.
+
+    Processes that torchrun starts share out the initial times, whatever the mesh of the training;
+    --tp and --fsdp share out a model that is too large for one.
 
     \b
     Example:
       sciml-dchag predict runs/demo-weather runs/demo-weather/forecasts/test.zarr --lead-hours 6,24
+      torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A forecasts.zarr --tp 2
     """
     from sciml_dchag.inference.predict import predict_period
+    from sciml_dchag.parallel.mesh import ParallelConfig
 
     with ProgressBar() as progress:
         path = predict_period(
             checkpoint, forecasts, store=store, period=(start, end), every_hours=every_hours,
-            lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite, progress=progress,
+            lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite,
+            parallel=ParallelConfig(tp=tp, fsdp=fsdp), progress=progress,
         )  # fmt: skip
     out.print(f"Forecasts: {path}", highlight=False)
 

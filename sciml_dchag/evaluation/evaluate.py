@@ -1,6 +1,8 @@
 """Score a trained run on its test period beside persistence and climatology, and report it.
 
-Formulas are in `metrics`, pictures in `plots`, the page in `report`.
+Formulas are in `metrics`, pictures in `plots`, the page in `report`. Ranks take initial times, a
+batch each, and ranks of tp the channels to score; their sums are added up, and the first rank draws
+and writes.
 
 Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 """
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,6 +26,8 @@ from sciml_dchag.evaluation.metrics import ScoreSums, check_metrics
 from sciml_dchag.evaluation.presentation import ScoreRow
 from sciml_dchag.evaluation.report import write_report, write_scores_csv, write_scores_netcdf
 from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.assembly import check_periods
 from sciml_dchag.training.logbook import read_log
 
@@ -54,32 +59,44 @@ def shown_rows(rows: Sequence[ScoreRow], channels: int = 5) -> list[ScoreRow]:
     return [row for row in rows if row.channel in first and row.metric in ("rmse", "acc_wb2")]
 
 
-def evaluate(run: Path, recipe: Recipe, *, progress: Progress | None = None) -> Evaluation:
-    """Score a run on its recipe's test period.
+def evaluate(
+    run: Path,
+    recipe: Recipe,
+    *,
+    parallel: ParallelConfig | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a run on its recipe's test period; under torchrun, as one of its processes.
 
     Every lead time is scored over the same initial times, those whose longest lead time still
     ends in the test period, so that a curve over lead times compares like with like.
 
     Args:
         run: the run folder with its checkpoints.
-        recipe: says which store, period, lead times, channels and metrics.
-        progress: told of every batch of initial times.
+        recipe: says which store, period, lead times, channels and metrics. Its degrees of
+            `parallel` are those of the training and do not matter here.
+        parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave.
+        progress: told of every batch of initial times, on the first rank.
 
     Raises:
-        ValueError: no test period, one that overlaps training, or lead times out of reach.
+        ValueError: no test period, one that overlaps training, lead times out of reach, or degrees
+            that do not fit the ranks or the model.
     """
     store = Store.open(recipe.data.store)
     if recipe.data.test is None:
         raise ValueError("The recipe has no data.test: name the first and last time to score.")
     check_periods(store, recipe)
-    forecaster = Forecaster(run, store)
-    scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
-    scorer = _Scorer(recipe, store, forecaster, scored)
-    scorer.run(progress)
-    evaluation = Evaluation(
-        scorer.rows(), {name: store.channels[name].units for name in scored}, run / "evaluation"
-    )
-    _write(evaluation, scorer, run, recipe, forecaster)
+    degrees = (parallel or ParallelConfig()).forecasting(started_ranks())
+    with joined(degrees) as ranks:
+        forecaster = Forecaster(run, store, ranks, degrees)
+        scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
+        scorer = _Scorer(recipe, store, forecaster, scored)
+        scorer.run(progress)
+        evaluation = Evaluation(
+            scorer.rows(), {name: store.channels[name].units for name in scored}, run / "evaluation"
+        )
+        if ranks.first:
+            _write(evaluation, scorer, run, recipe, forecaster)
     return evaluation
 
 
@@ -110,7 +127,10 @@ def initial_indices(store: Store, recipe: Recipe) -> NDArray[np.int64]:
 
 @dataclass
 class _Scorer:
-    """Runs the forecasts batch by batch and keeps sums, never all fields."""
+    """Runs the forecasts batch by batch and keeps sums, never all fields.
+
+    Until they are brought together, sums are of this rank's channels and initial times.
+    """
 
     recipe: Recipe
     store: Store
@@ -118,8 +138,8 @@ class _Scorer:
     scored: list[str]
     sums: dict[tuple[str, int], ScoreSums] = field(default_factory=dict)
     initial: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    drawn: dict[tuple[int, str], list[NDArray[np.float32]]] = field(default_factory=dict)
-    """Forecasts by lead time and channel of the initial times in `drawn_initial`."""
+    drawn: dict[tuple[int, str], dict[int, NDArray[np.float32]]] = field(default_factory=dict)
+    """Forecasts by lead time and channel, of each initial time in `drawn_initial`."""
 
     def __post_init__(self) -> None:
         names = self.recipe.evaluation.map_channels or tuple(self.scored[:3])
@@ -137,31 +157,68 @@ class _Scorer:
         self.drawn_initial = self.initial[::every]
         self.climatology = self.store.climatology()
         self.climatology.require(period=self.store.period(self.recipe.data.train))
+        number, count = self.forecaster.ranks.channels
+        self.own = np.array_split(np.arange(len(self.scored)), count)[number]
+        own = [self.scored[position] for position in self.own]
+        self.own_indices = self.store.channels.indices(own)
+        self.own_outputs = self.forecaster.target_channels.indices(own)
         for lead in self.leads:
             for name in FORECASTS:
-                self.sums[name, lead] = ScoreSums(
-                    len(self.scored), self.store.latitude, with_climatology=True
-                )
+                self.sums[name, lead] = self._no_sums(len(self.own))
+            for name in self.map_channels:
+                self.drawn[lead, name] = {}
+
+    def _no_sums(self, channels: int) -> ScoreSums:
+        return ScoreSums(channels, self.store.latitude, with_climatology=True)
 
     def run(self, progress: Progress | None) -> None:
-        assert self.recipe.data.test is not None
+        """Score all initial times; afterwards the first rank has all that is drawn."""
+        ranks, batch = self.forecaster.ranks, self.recipe.evaluation.batch
         windows = self.forecaster.windows((None, None))
-        indices = self.store.channels.indices(self.scored)
-        outputs = self.forecaster.target_channels.indices(self.scored)
-        batch = self.recipe.evaluation.batch
-        for start in range(0, len(self.initial), batch):
+        done = 0
+        for start, own in ranks.deal(range(0, len(self.initial), batch)):
             initial = self.initial[start : start + batch]
-            at_start = self.store.read(initial, indices)
+            at_start = self.store.read(initial, self.own_indices)
             for lead, forecast in self.forecaster.forecast(windows, list(initial), self.leads):
-                valid = self.valid_indices(initial, lead)
-                truth = self.store.read(valid, indices)
-                mean = self.climatology.at(self.store.times[valid], indices)
-                fields = forecast[:, outputs]
-                for name, guess in zip(FORECASTS, (fields, at_start, mean), strict=True):
-                    self.sums[name, lead].update(guess, truth, mean)
-                self._keep(initial, lead, fields)
-            if progress is not None:
-                progress(min(start + batch, len(self.initial)), len(self.initial), "scoring")
+                if own:
+                    self._score(initial, at_start, lead, forecast)
+                    self._keep(initial, lead, forecast)
+            ranks.wait()  # no rank gets so far ahead that it gives the others up
+            done = min(done + batch * ranks.data[1], len(self.initial))
+            if ranks.first and progress is not None:
+                progress(done, len(self.initial), "scoring")
+        self._bring_together()
+
+    def _score(
+        self,
+        initial: NDArray[np.int64],
+        at_start: NDArray[np.float32],
+        lead: int,
+        forecast: NDArray[np.float32],
+    ) -> None:
+        """Add the forecasts (B, targets, H, W) of one lead time to this rank's sums."""
+        if not len(self.own):
+            return
+        valid = self.valid_indices(initial, lead)
+        truth = self.store.read(valid, self.own_indices)
+        mean = self.climatology.at(self.store.times[valid], self.own_indices)
+        fields = forecast[:, self.own_outputs]
+        for name, guess in zip(FORECASTS, (fields, at_start, mean), strict=True):
+            self.sums[name, lead].update(guess, truth, mean)
+
+    def _bring_together(self) -> None:
+        """Add up all ranks' sums, of which each time and channel is in one."""
+        ranks, statistics = self.forecaster.ranks, list(self._no_sums(0).totals)
+        totals = np.zeros((len(self.sums), len(statistics), len(self.scored)))
+        for place, sums in enumerate(self.sums.values()):
+            totals[place][:, self.own] = [sums.totals[name] for name in statistics]
+        added = ranks.sum(torch.from_numpy(totals)).numpy()
+        for key, values in zip(list(self.sums), added, strict=True):
+            self.sums[key] = self._no_sums(len(self.scored))
+            self.sums[key].totals = dict(zip(statistics, values, strict=True))
+        for drawn in self.drawn.values():
+            for part in ranks.to_first(drawn):
+                drawn.update(part)
 
     def valid_indices(self, initial: NDArray[np.int64], lead: int) -> NDArray[np.int64]:
         valid = self.store.times[initial] + np.timedelta64(lead, "h")
@@ -169,11 +226,17 @@ class _Scorer:
         assert (self.store.times[found] == valid).all()
         return found
 
-    def _keep(self, initial: NDArray[np.int64], lead: int, fields: NDArray[np.float32]) -> None:
-        chosen = np.isin(initial, self.drawn_initial)
-        for name in self.map_channels:
-            kept = self.drawn.setdefault((lead, name), [])
-            kept.extend(fields[chosen, self.scored.index(name)])
+    def _keep(self, initial: NDArray[np.int64], lead: int, forecast: NDArray[np.float32]) -> None:
+        if self.forecaster.ranks.channels[0]:
+            return  # ranks of tp have the same forecasts
+        for position in np.flatnonzero(np.isin(initial, self.drawn_initial)):
+            for name in self.map_channels:
+                output = self.forecaster.target_channels.index(name)
+                self.drawn[lead, name][int(initial[position])] = forecast[position, output].copy()
+
+    def drawn_fields(self, lead: int, name: str) -> NDArray[np.float32]:
+        """Forecasts (B, H, W) of the initial times in `drawn_initial`, on the first rank."""
+        return np.stack([self.drawn[lead, name][int(i)] for i in self.drawn_initial])
 
     def rows(self) -> list[ScoreRow]:
         """A row a channel, lead time and metric."""
@@ -254,7 +317,7 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> list[tuple[str,
         valid = scorer.valid_indices(scorer.drawn_initial, lead)
         truth = store.read(valid, index)[:, 0]
         figure = plots.plot_maps(
-            scorer.drawn[lead, name][0],
+            scorer.drawn_fields(lead, name)[0],
             truth[0],
             store.latitude,
             store.longitude,
@@ -266,7 +329,7 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> list[tuple[str,
         keep(
             figure, f"map_{name}_{lead}h", f"{name}: the first forecast of {lead} h and the truth."
         )
-        forecasts = {ld: np.stack(scorer.drawn[ld, name]) for ld in _some(scorer.leads)}
+        forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
         figure = plots.plot_spectra(
             forecasts, truth, store.latitude, channel=name, units=units[name]
         )

@@ -37,7 +37,7 @@ def error_statistics(forecast_CHW: Floats, truth_CHW: Floats, weights_H: Floats)
     cells = _area_sum(present)
     return {
         "cells": cells,
-        "missing_cells": present[0].size - cells,
+        "missing_cells": prod(present.shape[1:]) - cells,
         "weight": weight,
         "squared_error": squared_error,
         "absolute_error": _area_sum(weights * np.abs(error)),

@@ -1,5 +1,8 @@
 """A trained forecaster on a store: initial times in, forecasts in physical units out.
 
+On several ranks each computes its share of channels, heads and features, as in training; what comes
+out is the same on all ranks of the same initial times.
+
 Writing forecasts is `predict`'s work, scoring them `evaluation.evaluate`'s.
 
 Shapes: B initial times, T times of the input, C state channels, O target channels, H x W grid.
@@ -19,8 +22,11 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import Recipe, from_mapping
 from sciml_dchag.data.forecast_windows import ForecastWindows
 from sciml_dchag.data.store import Period, Store
-from sciml_dchag.models import ModelConfig, build_model
-from sciml_dchag.parallel.runtime import choose_device
+from sciml_dchag.models import ModelConfig
+from sciml_dchag.parallel.apply import own_channels
+from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.parallel.runtime import Ranks, choose_device
+from sciml_dchag.parallel.start import build_on_ranks
 from sciml_dchag.tasks.forecast import ForecastTask, can_roll_out
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
@@ -39,15 +45,21 @@ class Forecaster:
         checkpoint: a checkpoint or a run folder.
         store: where the initial states come from; it must hold the checkpoint's channels on the
             checkpoint's grid.
-        device: None takes an accelerator where there is one.
+        ranks: this process and the others; None is one process that is alone.
+        parallel: how blocks are computed; the degrees are those of the ranks' mesh.
 
     Raises:
         FileNotFoundError: no checkpoint.
-        ValueError: a damaged checkpoint, or a store of other channels, grid or time step.
+        ValueError: a damaged checkpoint, a store of other channels, grid or time step, or tp that
+            does not divide the model.
     """
 
     def __init__(
-        self, checkpoint: str | os.PathLike[str], store: Store, device: torch.device | None = None
+        self,
+        checkpoint: str | os.PathLike[str],
+        store: Store,
+        ranks: Ranks | None = None,
+        parallel: ParallelConfig | None = None,
     ) -> None:
         self.path = find_checkpoint(Path(checkpoint))
         saved = read_checkpoint(self.path)
@@ -55,21 +67,28 @@ class Forecaster:
         self.step = saved.step
         self.recipe = from_mapping(Recipe, saved.recipe)
         self.store = store
-        self.device = device or choose_device()
+        self.ranks = ranks or Ranks(device=choose_device())
+        self.device = self.ranks.device
         self._mean = np.asarray(saved.mean)
         self._std = np.asarray(saved.std)
         config = from_mapping(ModelConfig, saved.model_config)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
-        model = build_model(config)
+        model = build_on_ranks(config, None, self.ranks, parallel or ParallelConfig())
         load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(model)})
-        self.model = model.to(self.device).eval()
+        self.model = model.eval()
+        inputs, outputs = own_channels(model, self.ranks.mesh)
+        self._own_inputs = slice(inputs.start, inputs.stop)
+        times = 1 + len(self.recipe.data.history_hours)
+        self._own_now = [self.target_indices[output] * times for output in outputs]
+        self._join = self.ranks.channel_joiner(len(outputs))
         self.task = ForecastTask(
-            change_std=None if saved.change_std is None else np.asarray(saved.change_std),
+            change_std=None if saved.change_std is None else np.asarray(saved.change_std)[outputs],
             latitude=store.latitude,
             target_indices=self.target_indices,
             state_channels=len(store.channels),
         ).to(self.device)
+        self.task.complete = self.ranks.complete
 
     def windows(self, period: Period) -> ForecastWindows:
         """Input states of a period, normalised as in training; read as they are needed."""
@@ -120,6 +139,8 @@ class Forecaster:
         """Forecast from several initial times at once.
 
         A forecaster of a fixed step is rolled out; one of random lead times is asked directly.
+        Every rank calls it as often and goes through all of its lead times; ranks of tp with the
+        same initial times.
 
         Args:
             windows: from `windows`.
@@ -147,11 +168,12 @@ class Forecaster:
                 inputs = self.task.advance(inputs, forecast, constants_BFHW)
 
     def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
+        """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised."""
         lead = torch.full((len(inputs),), float(hours), device=self.device)
-        times = 1 + len(self.recipe.data.history_hours)
-        now = inputs[:, [index * times for index in self.target_indices]]
+        own_inputs, now = inputs[:, self._own_inputs], inputs[:, self._own_now]
         with autocast(self.recipe.training.precision, self.device):
-            return self.task.step(self.model, inputs, now, lead).float()
+            forecast = self.task.step(self.model, own_inputs, now, lead)
+        return self._join(forecast.float())
 
     def _physical(self, forecast: torch.Tensor) -> NDArray[np.float32]:
         mean = self._mean[self.target_indices][:, None, None]

@@ -2,7 +2,8 @@
 
 The store has WeatherBench 2's layout, which its tools read as it is: variables by their long
 names on `time` (the initial time), `prediction_timedelta`, `level` (hPa), `latitude` and
-`longitude`. Running the model is `forecaster`'s work.
+`longitude`. Ranks take initial times, a batch each, and ranks of tp the variables of a batch, so
+that no chunk is written by two. Running the model is `forecaster`'s work.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from sciml_dchag.config import Recipe, from_mapping
 from sciml_dchag.data.layout import partial_path, write_zarr
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import read_checkpoint
 
 Progress = Callable[[int, int, str], None]
@@ -43,14 +46,16 @@ def predict(
 ) -> Path:
     """Forecast from initial times and write a store, going on where an interrupted call stopped.
 
+    On several ranks each makes this call; any number of them goes on with what others began.
+
     Args:
-        forecaster: the checkpoint on its store.
+        forecaster: the checkpoint on its store and ranks.
         out: where to; `.zarr`. While it grows it lies beside its place as `OUT.partial`.
         initial_indices: positions of the initial times in the forecaster's store.
         lead_hours: lead times.
         batch: initial times that are forecast at once.
         overwrite: replace a finished store.
-        progress: told of every batch.
+        progress: told of every batch, on the first rank.
 
     Raises:
         FileExistsError: `out` exists, or the partial one has other settings.
@@ -69,25 +74,38 @@ def predict(
         "lead_hours": leads,
         "batch": batch,
     }
-    done = _resume(partial, settings)
-    if done is None:
-        done = 0
-        template = _template(forecaster, times, leads, batch)
-        write_zarr(template, partial, encoding=_encoding(template), compute=False)
-        _note_progress(partial, settings, 0)
+    ranks = forecaster.ranks
+
+    def begin() -> int:
+        done = _resume(partial, settings)
+        if done is None:
+            done = 0
+            template = _template(forecaster, times, leads, batch)
+            write_zarr(template, partial, encoding=_encoding(template), compute=False)
+            _note_progress(partial, settings, 0)
+        return done
+
+    done = ranks.from_first(begin)
     windows = forecaster.windows((None, None))
     group = zarr.open_group(partial, mode="r+")
-    for start in range(done, len(times), batch):
+    for start, own in ranks.deal(range(done, len(times), batch)):
         indices = initial_indices[start : start + batch]
         for lead, forecast in forecaster.forecast(windows, list(indices), leads):
-            _write_fields(group, forecaster.target_channels, forecast, start, leads.index(lead))
-        _note_progress(partial, settings, start + len(indices))
-        if progress is not None:
-            progress(start + len(indices), len(times), "forecasting")
-    (partial / PROGRESS_FILE).unlink()
-    if out.exists():
-        shutil.rmtree(out)
-    partial.rename(out)
+            if own:
+                place = start, leads.index(lead)
+                _write_fields(group, forecaster.target_channels, forecast, place, ranks.channels)
+        # All have written their batch before any is noted, so that what is done has no gaps.
+        ranks.wait()
+        done = min(done + batch * ranks.data[1], len(times))
+        if ranks.first:
+            _note_progress(partial, settings, done)
+            if progress is not None:
+                progress(done, len(times), "forecasting")
+    if ranks.first:
+        (partial / PROGRESS_FILE).unlink()
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
     return out
 
 
@@ -102,9 +120,12 @@ def predict_period(
     lead_hours: Sequence[int] | None = None,
     batch: int | None = None,
     overwrite: bool = False,
+    parallel: ParallelConfig | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Forecast from every initial time of a period into Zarr or, by the name's suffix, NetCDF.
+
+    Under torchrun, as one of its processes.
 
     Args:
         checkpoint: a checkpoint file or a run folder.
@@ -116,11 +137,13 @@ def predict_period(
         lead_hours: None is the recipe's.
         batch: initial times at once; None is the recipe's.
         overwrite: replace what is there.
-        progress: told of every batch.
+        parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave. Those of the
+            training do not matter.
+        progress: told of every batch, on the first rank.
 
     Raises:
         FileExistsError: `out` exists.
-        ValueError: another suffix, or settings that the checkpoint cannot meet.
+        ValueError: another suffix, or settings that the checkpoint or the ranks cannot meet.
     """
     if out.suffix not in (".zarr", ".nc"):
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
@@ -131,19 +154,21 @@ def predict_period(
     if period == (None, None) and recipe.data.test is not None and store is None:
         period = recipe.data.test
     every = every_hours or recipe.evaluation.initial_every_hours
-    zarr_store = predict(
-        Forecaster(checkpoint, opened),
-        out.with_suffix(".zarr"),
-        initial_indices=_initial_indices(opened, period, every, recipe.data.history_hours),
-        lead_hours=lead_hours or recipe.evaluation.lead_hours,
-        batch=batch or recipe.evaluation.batch,
-        overwrite=overwrite,
-        progress=progress,
-    )
-    if out.suffix == ".zarr":
-        return zarr_store
-    write_netcdf(zarr_store, out, overwrite=overwrite)
-    shutil.rmtree(zarr_store)
+    initial = _initial_indices(opened, period, every, recipe.data.history_hours)
+    degrees = (parallel or ParallelConfig()).forecasting(started_ranks())
+    with joined(degrees) as ranks:
+        zarr_store = predict(
+            Forecaster(checkpoint, opened, ranks, degrees),
+            out.with_suffix(".zarr"),
+            initial_indices=initial,
+            lead_hours=lead_hours or recipe.evaluation.lead_hours,
+            batch=batch or recipe.evaluation.batch,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        if out.suffix == ".nc" and ranks.first:
+            write_netcdf(zarr_store, out, overwrite=overwrite)
+            shutil.rmtree(zarr_store)
     return out
 
 
@@ -280,12 +305,25 @@ def _encoding(template: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _write_fields(
-    group: zarr.Group, channels: ChannelSet, forecast: NDArray[np.float32], start: int, lead: int
+    group: zarr.Group,
+    channels: ChannelSet,
+    forecast: NDArray[np.float32],
+    place: tuple[int, int],
+    share: tuple[int, int],
 ) -> None:
-    """Write the forecasts (B, O, H, W) of one lead time from initial time `start` on."""
+    """Write a rank's share of the variables of the forecasts (B, O, H, W) of one lead time.
+
+    Args:
+        group: the store.
+        channels: the O channels.
+        forecast: from B initial times.
+        place: of the first initial time and of the lead time in the store.
+        share: number of the rank and how many ranks share out the variables.
+    """
+    (start, lead), (number, count) = place, share
     rows = slice(start, start + len(forecast))
     levels = _levels(channels)
-    for name, members in _by_variable(channels).items():
+    for name, members in list(_by_variable(channels).items())[number::count]:
         array = group[name]
         assert isinstance(array, zarr.Array)
         fields = forecast[:, channels.indices(c.name for c in members)]

@@ -7,7 +7,7 @@ as they talk most. Samples are dealt over `dp` x `fsdp`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -70,6 +70,12 @@ class ParallelConfig:
                 f"--nproc-per-node."
             )
         return self.dp, fsdp, self.tp
+
+    def forecasting(self, ranks: int) -> ParallelConfig:
+        """Return the degrees to forecast with: `dp` takes the ranks that `fsdp` and `tp` leave."""
+        fsdp = self.fsdp or 1
+        left = max(1, ranks // (fsdp * self.tp))
+        return replace(self, dp=left if self.dp == 1 else self.dp, fsdp=fsdp)
 
 
 def sharded_axes(tensor: Tensor) -> dict[str, int]:

@@ -10,9 +10,10 @@ import contextlib
 import datetime
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from sciml_dchag import _version
+from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
 
 T = TypeVar("T")
@@ -64,8 +66,9 @@ class Ranks:
             dist.all_reduce(total)
         return total
 
-    def all_of_channels(self, flag: bool) -> bool:
-        """Whether it is so on all of the ranks that see the same samples."""
+    def complete(self, available: Tensor) -> bool:
+        """Whether all is there, on all of the ranks that see the same samples."""
+        flag = bool(available.all())
         if self.mesh is None or self.mesh["tp"].size() == 1:
             return flag
         found = torch.tensor(int(flag), device=self.device)
@@ -117,6 +120,56 @@ class Ranks:
             ) from error
         _require_same([seen for _, seen in answers])
         return result
+
+    def channel_joiner(self, own: int) -> Callable[[Tensor], Tensor]:
+        """Return what joins the channels (B, C, H, W) of ranks that see the same samples.
+
+        Args:
+            own: how many channels this rank has.
+        """
+        counts = self.of_channels(own)
+        if self.mesh is None or len(counts) == 1:
+            return lambda channels: channels
+        return partial(collectives.gather_channels, mesh=self.mesh["tp"], counts=counts)
+
+    def deal(self, items: Sequence[T]) -> Iterator[tuple[T, bool]]:
+        """Deal items to the ranks that see different samples, as many to each.
+
+        Yields:
+            An item, and whether it is this rank's. Where none is left the last one is repeated, so
+            that the rank makes every call that others wait for; what comes of it is dropped.
+        """
+        number, count = self.data
+        for place in range(number, number + len(items), count):
+            yield items[min(place, len(items) - 1)], place < len(items)
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Call a function on the first rank and return on every rank what it returned.
+
+        Raises:
+            Exception: whatever it raised, on every rank.
+        """
+        if self.mesh is None:
+            return function()
+        answer: list[tuple[T | None, Exception | None]] = [(None, None)]
+        if self.first:
+            try:
+                answer = [(function(), None)]
+            except Exception as error:
+                answer = [(None, error)]
+        dist.broadcast_object_list(answer)
+        value, raised = answer[0]
+        if raised is not None:
+            raise raised
+        return cast(T, value)
+
+    def to_first(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on the first rank; nothing on the others."""
+        if self.mesh is None:
+            return [value]
+        values: list[T] | None = [value] * dist.get_world_size() if self.first else None
+        dist.gather_object(value, values)
+        return values or []
 
     def wait(self) -> None:
         """Wait until every rank is here."""

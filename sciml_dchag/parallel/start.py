@@ -18,15 +18,21 @@ from sciml_dchag.parallel.runtime import Ranks
 
 
 def build_on_ranks(
-    config: ModelConfig, seed: int, ranks: Ranks, parallel: ParallelConfig
+    config: ModelConfig, seed: int | None, ranks: Ranks, parallel: ParallelConfig
 ) -> ChannelTransformer:
     """Build a model on this rank's device, or this rank's share of it.
+
+    Args:
+        config: the architecture, complete.
+        seed: of the start values; None where a checkpoint's are loaded instead.
+        ranks: this process and the others.
+        parallel: how blocks are computed; the degrees are those of the ranks' mesh.
 
     Raises:
         ValueError: the config is incomplete, or tp does not divide partitions or heads.
     """
     if ranks.mesh is None:
-        model = build_model(config, seed).to(ranks.device)
+        model = build_model(config, seed or 0).to(ranks.device)
         parallelize(model, None, parallel)
         return model
     with torch.device("meta"):
@@ -36,7 +42,8 @@ def build_on_ranks(
     model.to_empty(device=ranks.device)
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    _fill(model, reference, seed)
+    if seed is not None:
+        _fill(model, reference, seed)
     return model
 
 

@@ -25,6 +25,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.models.absorbed import buffer_numbers
 from sciml_dchag.models.aggregation import PartialCrossAttention
+from sciml_dchag.models.layers import SelfAttention
 from sciml_dchag.parallel.apply import own_channels, parallelize
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh, sharded_axes
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
@@ -82,14 +83,14 @@ def simulate_step(
             model = ChannelTransformer(config)
             if not autocast:
                 model.to(precision)
-        for block in model.backbone.blocks:
-            # Kernels of accelerators draw it again; the one for fake tensors would keep it.
-            block.attention.dropout = 0.0
         parallelize(model, mesh, parallel, precision if mixed else None)
         model.train()
         for module in model.modules():
             if isinstance(module, PartialCrossAttention):
                 module.buffer_numbers = buffer_numbers(device)
+            if isinstance(module, SelfAttention):
+                # An accelerator's kernel draws it again; the one of fake tensors would keep it.
+                module.dropout = 0.0
         shapes = {name: _on_a_tp_rank(p, parallel.tp) for name, p in model.named_parameters()}
         own = own_channels(model, mesh)
         of_a_block = [shape for name, shape in shapes.items() if "blocks.1." in name]

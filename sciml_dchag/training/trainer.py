@@ -28,7 +28,6 @@ from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.data.forecast_windows import ForecastBatch, load_batches
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Store
-from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.parallel.start import build_on_ranks
@@ -160,15 +159,10 @@ class _Trainer:
             target_indices=store.channels.indices(self.config.output_channels),
             state_channels=len(store.channels),
         ).to(ranks.device)
-        self.task.complete = lambda available: ranks.all_of_channels(bool(available.all()))
+        self.task.complete = ranks.complete
         if rolls_out:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
-            if ranks.channels[1] > 1 and ranks.mesh is not None:
-                self.task.join = partial(
-                    collectives.gather_channels,
-                    mesh=ranks.mesh["tp"],
-                    counts=ranks.of_channels(len(outputs)),
-                )
+            self.task.join = ranks.channel_joiner(len(outputs))
         self.optimizer = build_optimizer(self.model, recipe.training)
         self.schedule = build_schedule(self.optimizer, recipe.training)
         decay = recipe.training.ema_decay

@@ -46,6 +46,8 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[
             "torch.distributed.fsdp",
             "torch.distributed.tensor.parallel",
             "sciml_dchag.parallel.apply",
+            "sciml_dchag.training.trainer",
+            "sciml_dchag.evaluation.evaluate",
         ]
     )
     os.environ.setdefault("OMP_NUM_THREADS", "1")

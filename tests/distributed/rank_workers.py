@@ -17,6 +17,7 @@ from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
 
 CONFIG = ModelConfig(embed_dim=16, depth=2, heads=4, patch=2, partitions=4, image_size=(4, 8))
 BATCH = 4
+EVERYTHING = ("1900", "2100")
 
 
 def config(kind: str, channels: int, tree: int, implementation: str) -> ModelConfig:
@@ -131,6 +132,11 @@ def train_run(mapping: dict[str, Any], run: str) -> int:
     finally:
         Store.read = whole_read  # type: ignore[method-assign]
     return sum(read)
+
+
+def train_runs(mappings: list[dict[str, Any]], folder: str) -> None:
+    for mapping in mappings:
+        train_run(mapping, f"{folder}/{mapping['name']}")
 
 
 def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
@@ -249,3 +255,75 @@ def collectives_of_a_step(kind: str, implementation: str) -> dict[str, list[tupl
             out.square().sum().backward()
         found[f"{name} forward"], found[f"{name} backward"] = forward.seen, backward.seen
     return found
+
+
+Scores = dict[tuple[str, int, str], tuple[float, float, float]]
+Drawn = dict[tuple[int, str], Any]
+
+
+def score_and_forecast(
+    runs: dict[str, list[str]], parallel: dict[str, int]
+) -> list[tuple[Scores, Drawn]]:
+    """Score runs, given with overrides, and write their forecasts, as `evaluate` and `predict` do.
+
+    Return of each the scores by channel, lead time and metric, and on the first rank the fields to
+    draw. Drawing them would take ten times as long.
+    """
+    from sciml_dchag.config import load_recipe
+    from sciml_dchag.data.store import Store
+    from sciml_dchag.evaluation.evaluate import _Scorer
+    from sciml_dchag.inference.forecaster import Forecaster
+    from sciml_dchag.inference.predict import predict_period
+    from sciml_dchag.parallel.runtime import joined, started_ranks
+
+    given, found = ParallelConfig(**parallel), []
+    degrees = given.forecasting(started_ranks())
+    for run, overrides in runs.items():
+        folder = Path(run)
+        recipe = load_recipe(folder / "recipe.yaml", overrides)
+        store = Store.open(recipe.data.store)
+        with joined(degrees) as ranks:
+            forecaster = Forecaster(folder, store, ranks, degrees)
+            scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
+            scorer = _Scorer(recipe, store, forecaster, scored)
+            scorer.run(None)
+            scores = {
+                (row.channel, row.lead_hours, row.metric): (
+                    row.model, row.persistence, row.climatology,
+                )
+                for row in scorer.rows()
+            }  # fmt: skip
+            drawn = {key: scorer.drawn_fields(*key) for key in scorer.drawn if ranks.first}
+            found.append((scores, drawn))
+        predict_period(
+            folder, folder / "forecasts.zarr", lead_hours=[6, 12], batch=2, parallel=given
+        )
+    return found
+
+
+def each_scored_and_forecast(
+    calls: list[tuple[dict[str, list[str]], dict[str, int]]],
+) -> list[list[tuple[Scores, Drawn]]]:
+    return [score_and_forecast(*call) for call in calls]
+
+
+def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
+    """Forecast, and stop the second rank while it writes a batch; the first goes on alone."""
+    from sciml_dchag.inference import predict
+
+    write, written = predict._write_fields, []
+
+    def stopping(*arguments: Any) -> None:
+        written.append(arguments)
+        if torch.distributed.get_rank() == 1 and len(written) > 2 * batches:  # two lead times each
+            raise InterruptedError("stopped on purpose")
+        write(*arguments)
+
+    predict._write_fields = stopping  # type: ignore[assignment]
+    predict_on_ranks(run, out)
+
+
+def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:
+    from sciml_dchag.inference.predict import predict_period
+
+    predict_period(Path(run), Path(out), period=EVERYTHING, lead_hours=[6, 12], batch=batch)

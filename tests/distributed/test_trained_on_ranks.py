@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import rank_workers as workers
 import yaml
-from click.testing import CliRunner
 from rank_launcher import on_ranks
 
-from sciml_dchag.cli import main
 from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Store
 from sciml_dchag.inference.forecaster import Forecaster
@@ -160,15 +158,6 @@ def test_torchrun_trains_and_speaks_once(
     assert_same_curve(tmp_path / "runs" / "ranks", alone)
     assert done.stdout.count("step      8  loss") == 1, done.stdout
     assert done.stdout.count("Score it:") == 1, done.stdout
-
-
-def test_other_commands_are_refused_on_several_processes(
-    monkeypatch: pytest.MonkeyPatch, alone: Path
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for command in ("evaluate", "inspect"):
-        result = CliRunner().invoke(main, [command, str(alone)])
-        assert result.exit_code == 2 and f"{command} works on one process" in result.output
 
 
 def test_degrees_that_do_not_fit_are_refused(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from sciml_dchag.models.absorbed import _AbsorbedAttention, _buffered_rows, masked_softmax
+from sciml_dchag.models.absorbed import (
+    _AbsorbedAttention,
+    _buffered_rows,
+    buffer_numbers,
+    masked_softmax,
+)
 from sciml_dchag.models.aggregation import ChannelAggregation
 
 P, D, HEADS = 4, 16, 4
@@ -89,7 +94,8 @@ def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked
     """The absorbed form goes through the locations in runs; here several, the last one shorter."""
     channels, locations = 80, 4000
     size = partitions * max(tree, 1)
-    slices = [rows for rows, _ in _buffered_rows(torch.empty(2 * locations, channels // size, 17))]
+    pixels_NKP = torch.empty(2 * locations, channels // size, 17)
+    slices = [rows for rows, _ in _buffered_rows(pixels_NKP, buffer_numbers("cpu"))]
     assert len(slices) > 2 and len({r.stop - r.start for r in slices}) == 2
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(2, locations, channels, 16, dtype=torch.float64, generator=generator)

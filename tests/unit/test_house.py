@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": {"models", "evaluation.weights"},
     "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
-    "evaluation": {"channels", "config", "data", "inference", "training"},
+    "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
     "planning": {"config", "models", "parallel", "tasks"},
     "inspection": {

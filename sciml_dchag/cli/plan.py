@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def plan(
     loaded = load_recipe(recipe, overrides)
     demand, on = demand_of(loaded, expected_model(loaded)), chosen_machine(machine, memory)
     with ProgressBar() as progress:
-        found = make_plan(demand, gpus, on, progress)
+        found = make_plan(demand, gpus, on, processes=os.cpu_count() or 1, progress=progress)
     if not found.fitting:
         raise ValueError(show.nothing_fits(found, demand, on))
     best = found.fitting[0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -30,7 +30,7 @@ from sciml_dchag.models.heads import ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.parallel import collectives
-from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
+from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible, sharded_axes
 
 
 def parallelize(
@@ -238,7 +238,36 @@ def _shard_storage(
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for module in (model.aggregation, *model.backbone.blocks, model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
-        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(
+            module, mesh=mesh, mp_policy=policy, reshard_after_forward=True,
+            shard_placement_fn=lambda p: Shard(_storage_dim(p, mesh["fsdp"].size())),
+        )  # fmt: skip
+
+
+def _storage_dim(parameter: Tensor, ranks: int) -> int:
+    split_over_tp = sharded_axes(parameter).get("tp")
+    return storage_dim(own_shape(parameter), split_over_tp, ranks)
+
+
+def own_shape(parameter: Tensor) -> tuple[int, ...]:
+    """The shape that a rank computes with: its share over tp, all that fsdp stores apart."""
+    shape = list(parameter.shape)
+    sharded = sharded_axes(parameter)
+    if isinstance(parameter, DTensor) and "tp" in sharded:
+        shape[sharded["tp"]] //= parameter.device_mesh["tp"].size()
+    return tuple(shape)
+
+
+def storage_dim(shape: tuple[int, ...], split_over_tp: int | None, ranks: int) -> int:
+    """Along which dimension FSDP should split what a rank computes with.
+
+    Parameters stacked along few partitions would leave most ranks nothing to store along
+    dimension 0; any other is split evenly or not at all.
+    """
+    if shape[0] % ranks == 0:
+        return 0
+    even = [d for d in range(1, len(shape)) if shape[d] % ranks == 0 and d != split_over_tp]
+    return max(even, key=lambda d: shape[d], default=0)
 
 
 @torch.no_grad()

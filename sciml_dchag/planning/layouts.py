@@ -6,12 +6,16 @@ them and from a machine's published rates: good for choosing between layouts, no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import multiprocessing
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -144,41 +148,47 @@ class Plan:
 
 
 def make_plan(
-    demand: Demand, ranks: int, machine: Machine, progress: Progress | None = None
+    demand: Demand,
+    ranks: int,
+    machine: Machine,
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
 ) -> Plan:
     """Look at every layout of a run over so many ranks.
+
+    Args:
+        demand: the run.
+        ranks: all of them.
+        machine: what they run on.
+        processes: that share out the simulations, a second or more each.
+        progress: told of every simulation.
 
     Raises:
         ValueError: no layout deals the batch out evenly.
     """
-    found: list[Layout] = []
     impossible: list[str] = []
-    degrees = [tp for tp in _divisors(ranks) if tp <= demand.model.heads]
-    for number, tp in enumerate(degrees):
-        if progress is not None:
-            progress(number, len(degrees), "planning")
-        parallel = dataclasses.replace(demand.parallel, dp=1, fsdp=1, tp=tp)
+    storages: dict[int, list[tuple[int, int]]] = {}
+    for tp in (tp for tp in _divisors(ranks) if tp <= demand.model.heads):
         try:
-            require_divisible(demand.model, parallel)
+            require_divisible(demand.model, _degrees(demand, tp, 1))
         except ValueError as error:
             impossible.append(str(error))
             continue
-        storages = list(_storages(ranks // tp, demand))
-        if not storages:
-            continue
-        # FSDP's buffers are the same whether two ranks share the storage or many.
-        simulated = dataclasses.replace(parallel, fsdp=min(2, ranks // tp))
-        one, two = (
-            simulate_step(demand.model, simulated, samples=n, precision=demand.precision)
-            for n in (1, 2)
-        )
-        for dp, fsdp in storages:
-            found.append(_best_micro_batch(demand, machine, (dp, fsdp, tp), one, two))
-    if not found:
+        if dealt := list(_storages(ranks // tp, demand)):
+            storages[tp] = dealt
+    if not storages:
         raise ValueError(
             f"training.batch {demand.batch} cannot be dealt out over any layout of {ranks} ranks: "
             f"make it a multiple of a divisor of {ranks}, or ask for another number of ranks."
         )
+    steps = [(tp, min(2, ranks // tp), samples) for tp in storages for samples in (1, 2)]
+    costs = _simulate(demand, steps, processes, progress)
+    found = [
+        _best_micro_batch(demand, machine, (dp, fsdp, tp), one, two)
+        for (tp, dealt), one, two in zip(storages.items(), costs[::2], costs[1::2], strict=True)
+        for dp, fsdp in dealt
+    ]
     room = machine.memory
     fitting = [layout for layout in found if layout.memory.total() <= room]
     too_large = [layout for layout in found if layout.memory.total() > room]
@@ -186,6 +196,43 @@ def make_plan(
         fitting=sorted(fitting, key=lambda layout: layout.seconds),
         too_large=sorted(too_large, key=lambda layout: layout.memory.total()),
         impossible=impossible,
+    )
+
+
+def _degrees(demand: Demand, tp: int, fsdp: int) -> ParallelConfig:
+    return dataclasses.replace(demand.parallel, dp=1, fsdp=fsdp, tp=tp)
+
+
+def _simulate(
+    demand: Demand,
+    steps: list[tuple[int, int, int]],
+    processes: int,
+    progress: Progress | None,
+) -> list[StepCost]:
+    """Simulate steps of (tp, fsdp, samples).
+
+    FSDP's buffers are the same whether two ranks share the storage or many, so that two stand for
+    any number.
+    """
+    costs: list[StepCost] = []
+    simulate = partial(_simulate_one, demand)
+    with contextlib.ExitStack() as stack:
+        results: Iterator[StepCost] = map(simulate, steps)
+        if processes > 1:
+            context = multiprocessing.get_context("forkserver")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=context))
+            results = pool.map(simulate, steps)
+        for cost in results:
+            costs.append(cost)
+            if progress is not None:
+                progress(len(costs), len(steps), "simulating steps")
+    return costs
+
+
+def _simulate_one(demand: Demand, step: tuple[int, int, int]) -> StepCost:
+    tp, fsdp, samples = step
+    return simulate_step(
+        demand.model, _degrees(demand, tp, fsdp), samples=samples, precision=demand.precision
     )
 
 

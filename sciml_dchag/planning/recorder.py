@@ -7,6 +7,7 @@ it returns is not seen.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,11 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from sciml_dchag.models.seams import local
 
 Bytes = Counter[str]
 """Bytes by kind of memory."""
@@ -42,7 +44,7 @@ class Phase:
     flops: int = 0
     """Multiplications and additions of its products."""
     sent: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Calls by collective and the bytes of its whole result or, of a reduction, its input."""
+    """Calls by collective and bytes, of what is gathered or of what is reduced, whole."""
 
 
 class StepRecorder(TorchDispatchMode):
@@ -60,6 +62,8 @@ class StepRecorder(TorchDispatchMode):
         self._stage = "batch"
         self._live: Bytes = Counter()
         self._entries: dict[int, tuple[str, int]] = {}  # kind and bytes by storage
+        any_parameter = local(next(model.parameters()))
+        self._mode = getattr(any_parameter, "fake_mode", None)
         self._hooks = [
             hook for module, stage in stage_of.items() for hook in self._mark(module, stage)
         ]
@@ -94,32 +98,29 @@ class StepRecorder(TorchDispatchMode):
         if DTensor in types:  # seen again as what it does to this rank's part
             return NotImplemented
         out = func(*args, **kwargs)
-        if any(_only_a_shape(tensor) for tensor in _tensors((args, out))):
+        given, made = _tensors((args, kwargs)), _tensors(out)
+        if any(self._is_elsewhere(tensor) for tensor in (*given, *made)):
             return out
-        phase, packet = self.phases[-1], func._overloadpacket
-        count = flop_registry.get(packet) or _flops_in_place(packet)
+        phase, packet, kind = self.phases[-1], func._overloadpacket, self._stage
+        count = _flop_rule(packet)
         if count is not None:
             phase.flops += int(count(*args, **kwargs, out_val=out))
-        namespace = func.namespace
-        kind = self._stage
-        if namespace in _COLLECTIVE_NAMESPACES:
+        if func.namespace in ("_c10d_functional", "c10d", "fsdp"):
             kind = "communication"
-            for tensor in _tensors((args, kwargs)):
-                if namespace == "fsdp":  # its buffers are made by plain operators just before
+            if name := _COLLECTIVES.get(func._opname):
+                phase.sent[name, max(tensor.nbytes for tensor in (*given, *made))] += 1
+            if func.namespace == "fsdp":  # its buffers are made by plain operators just before
+                for tensor in given:
                     self._take(_storage(tensor), kind)
-            self._note(phase, func, args, out)
-        for tensor in _tensors(out):
-            self._add(_storage(tensor), kind)
+        for tensor in made:
+            if _storage(tensor)._cdata not in self._entries:
+                self._take(_storage(tensor), kind)
         return out
 
-    def _note(self, phase: Phase, func: Any, args: Any, out: Any) -> None:
-        name = _COLLECTIVES.get(func._opname)
-        if name is not None:
-            phase.sent[name, max(tensor.nbytes for tensor in _tensors((args, out)))] += 1
-
-    def _add(self, storage: torch.UntypedStorage, kind: str) -> None:
-        if storage._cdata not in self._entries:
-            self._take(storage, kind)
+    def _is_elsewhere(self, tensor: Tensor) -> bool:
+        """Whether it is of DTensor's own deliberations on shapes, which are no part of the step."""
+        mode = getattr(tensor, "fake_mode", None)
+        return mode is not self._mode or (mode is None and tensor.is_meta)
 
     def _take(self, storage: torch.UntypedStorage, kind: str) -> None:
         """Count a storage under a kind, whatever it counted under before."""
@@ -167,7 +168,6 @@ class StepRecorder(TorchDispatchMode):
             hook.remove()
 
 
-_COLLECTIVE_NAMESPACES = ("_c10d_functional", "c10d", "fsdp")
 _COLLECTIVES = {
     "all_gather_into_tensor": "all-gather over tp",
     "reduce_scatter_tensor": "reduce-scatter over tp",
@@ -182,19 +182,17 @@ def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
-def _only_a_shape(tensor: Tensor) -> bool:
-    """Whether it is of DTensor's own deliberations on shapes, which are no part of the step."""
-    return tensor.device.type == "meta" and not isinstance(tensor, FakeTensor)
-
-
 def _storage(tensor: Tensor) -> torch.UntypedStorage:
-    local = tensor._local_tensor if isinstance(tensor, DTensor) else tensor
-    return local.untyped_storage()
+    return local(tensor).untyped_storage()
 
 
-def _flops_in_place(packet: Any) -> Callable[..., int] | None:
-    """The rule of the operator that an in-place one is named after, as `addmm_` after `addmm`."""
-    name = packet.__name__
-    if not name.endswith("_") or not hasattr(torch.ops.aten, name[:-1]):
-        return None
-    return flop_registry.get(getattr(torch.ops.aten, name[:-1]))
+@functools.cache
+def _flop_rule(packet: Any) -> Callable[..., int] | None:
+    """Torch's rule for an operator, or for the one that it is a variant of.
+
+    `addmm_` is `addmm` in place; the CPU's attention counts as the accelerators' does.
+    """
+    name = packet.__name__.replace("_for_cpu", "")
+    names = (name, name.removesuffix("_"))
+    found = [getattr(torch.ops.aten, n) for n in names if n and hasattr(torch.ops.aten, n)]
+    return next((flop_registry[p] for p in found if p in flop_registry), None)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -26,7 +26,7 @@ from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.models.absorbed import buffer_numbers
 from sciml_dchag.models.aggregation import PartialCrossAttention
 from sciml_dchag.models.layers import SelfAttention
-from sciml_dchag.parallel.apply import own_channels, parallelize
+from sciml_dchag.parallel.apply import own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh, sharded_axes
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
 from sciml_dchag.tasks.forecast import ForecastTask
@@ -43,14 +43,18 @@ class StepCost:
 
     phases: list[Phase]
     """In order. Of what outlasts a step they hold the gradients alone."""
-    shapes: list[tuple[int, ...]]
-    """Shapes of the parameters that this rank computes with: its share over tp."""
+    parameters: list[tuple[tuple[int, ...], int | None]]
+    """Shapes of the parameters that this rank computes with, and the dimension split over tp."""
     fsdp: int
     """Ranks that shared out the storage of gradients in `phases`."""
 
     def stored(self, fsdp: int) -> int:
         """Numbers of all parameters that a rank stores if so many share out their storage."""
-        return sum(-(-shape[0] // fsdp) * math.prod(shape[1:]) for shape in self.shapes)
+        total = 0
+        for shape, split_over_tp in self.parameters:
+            size = shape[storage_dim(shape, split_over_tp, fsdp)]
+            total += math.prod(shape) // size * -(-size // fsdp)
+        return total
 
 
 def simulate_step(
@@ -91,24 +95,20 @@ def simulate_step(
             if isinstance(module, SelfAttention):
                 # An accelerator's kernel draws it again; the one of fake tensors would keep it.
                 module.dropout = 0.0
-        shapes = {name: _on_a_tp_rank(p, parallel.tp) for name, p in model.named_parameters()}
+        parameters = {
+            name: (own_shape(parameter), sharded_axes(parameter).get("tp"))
+            for name, parameter in model.named_parameters()
+        }
         own = own_channels(model, mesh)
-        of_a_block = [shape for name, shape in shapes.items() if "blocks.1." in name]
+        of_a_block = [entry for name, entry in parameters.items() if "blocks.1." in name]
         with FakeTensorMode(allow_non_fake_inputs=True):
             model.to_empty(device="cpu")
             phases = _record(model, own, samples, precision, mixed)
     return StepCost(
         phases=_stretched(phases, extra),
-        shapes=[*shapes.values(), *of_a_block * extra],
+        parameters=[*parameters.values(), *of_a_block * extra],
         fsdp=parallel.fsdp,
     )
-
-
-def _on_a_tp_rank(parameter: Tensor, tp: int) -> tuple[int, ...]:
-    shape = list(parameter.shape)
-    if (dim := sharded_axes(parameter).get("tp")) is not None:
-        shape[dim] //= tp
-    return tuple(shape)
 
 
 def _record(

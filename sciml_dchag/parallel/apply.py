@@ -5,6 +5,7 @@ In a fixed order, each step with its reason; a model's own code stays as it is o
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from functools import partial
 
@@ -23,7 +24,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
-from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import SelfAttention, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.parallel import collectives
@@ -49,11 +50,12 @@ def parallelize(model: ChannelTransformer, mesh: DeviceMesh | None, config: Para
         _split_trunk(model, tp)
     # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
     if config.activation_checkpointing == "blocks":
-        for name, block in model.backbone.blocks.named_children():
-            model.backbone.blocks.register_module(name, checkpoint_wrapper(block))
+        for blocks in model.block_lists:
+            for name, block in blocks.named_children():
+                blocks.register_module(name, checkpoint_wrapper(block))
     # Compiled after wrapping: the graph then holds the recomputation.
     if config.compile:
-        for block in model.backbone.blocks:
+        for block in itertools.chain(*model.block_lists):
             block.compile()
     # Last, as it hooks into the modules as they will be called.
     if mesh is not None and mesh["dp", "fsdp"].size() > 1:
@@ -104,7 +106,7 @@ def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
     attention.leave = partial(collectives.leave, mesh=tp)
 
 
-def _split_output(head: ForecastHead, tp: DeviceMesh) -> None:
+def _split_output(head: ChannelHead, tp: DeviceMesh) -> None:
     """Let each rank predict its own channels."""
     head.layout = head.full_layout.part(tp.get_local_rank(), tp.size())
     for name in ("weight", "bias"):
@@ -115,7 +117,9 @@ def _split_output(head: ForecastHead, tp: DeviceMesh) -> None:
 def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
     """Split the blocks' and the head's hidden layers: columns, then rows, one all-reduce a pair.
 
-    Every rank holds all of a parameter now and cuts its own slice; nothing is sent.
+    Every rank holds all of a parameter now and cuts its own slice; nothing is sent. A masked
+    autoencoder's decoder is left whole: it is small, and every rank computes it alike up to the
+    head's `enter`, which gives each of them its whole gradient.
     """
     plan: dict[str, ParallelStyle] = {
         # The attention's input is entered once for its three layers.
@@ -134,7 +138,8 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
         assert isinstance(block, TransformerBlock)
         _own_randomness(block.attention, tp)
     hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-    parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
+    if isinstance(model.head, ForecastHead):
+        parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
 
 
 def _own_randomness(attention: SelfAttention, tp: DeviceMesh) -> None:
@@ -156,7 +161,7 @@ def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
     """FSDP2: parameters are gathered module by module, gradients averaged over the mesh."""
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    for module in (model.aggregation, *model.backbone.blocks, model.head, model):
+    for module in (model.aggregation, *itertools.chain(*model.block_lists), model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 

@@ -14,6 +14,8 @@ from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
 from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.parallel.apply import own_channels, parallelize
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.parallel.start import build_on_ranks
 from sciml_dchag.tasks.masked import MaskedTask
 
 CONFIG = ModelConfig(
@@ -215,6 +217,35 @@ def on_tp(model_config: ModelConfig, dtype: torch.dtype) -> tuple[ChannelTransfo
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
     return model, slice(inputs.start, inputs.stop)
+
+
+MASKED = ("dchag-c", 9, 0, "absorbed", "masked")
+
+
+def start_values(parallel: dict[str, Any]) -> dict[str, Tensor]:
+    """The start of a model that is built on its ranks."""
+    degrees = ParallelConfig(**parallel)
+    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    ranks = Ranks(device=torch.device("cpu"), mesh=mesh)
+    model = build_on_ranks(config(*MASKED), 3, ranks, degrees)
+    return {name: whole(parameter) for name, parameter in model.named_parameters()}
+
+
+def with_dropout(parallel: dict[str, Any]) -> dict[str, Tensor]:
+    """What goes into the head, with and without dropout, and every gradient with it."""
+    model_config = dataclasses.replace(config(*MASKED), dropout=0.3)
+    model, x, _, hours = model_and_data(model_config, torch.float64)
+    degrees = ParallelConfig(**parallel)
+    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    parallelize(model, mesh, degrees)
+    inputs, _ = own_channels(model, mesh)
+    seen: list[Tensor] = []
+    model.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    torch.manual_seed(7)
+    run(model, x[:, inputs.start : inputs.stop], hours).square().sum().backward()
+    run(model.eval(), x[:, inputs.start : inputs.stop], hours)
+    gradients = {clean(name): whole(p.grad) for name, p in model.named_parameters()}
+    return {"features": seen[0], "features without dropout": seen[1], **gradients}
 
 
 def channels_without_effect(cases: list[tuple[str, int, int]], head: str) -> list[list[int]]:

@@ -53,10 +53,11 @@ def parallelize(model: ChannelTransformer, mesh: DeviceMesh | None, config: Para
         for blocks in model.block_lists:
             for name, block in blocks.named_children():
                 blocks.register_module(name, checkpoint_wrapper(block))
-    # Compiled after wrapping: the graph then holds the recomputation.
+    # Compiled after wrapping: the graph then holds the recomputation. For one shape at a time, as
+    # the decoder's is not the backbone's and sharded tensors cannot be traced with sizes left open.
     if config.compile:
         for block in itertools.chain(*model.block_lists):
-            block.compile()
+            block.compile(dynamic=False)
     # Last, as it hooks into the modules as they will be called.
     if mesh is not None and mesh["dp", "fsdp"].size() > 1:
         _shard_storage(model, mesh["dp", "fsdp"])

@@ -160,12 +160,12 @@ def all_cases(
     return [three_steps(*case, parallel, head) for case in cases]
 
 
-def without_enter(case: tuple[Any, ...]) -> dict[str, Tensor]:
-    """What comes out where ranks do not sum the gradients that their heads find."""
+def without_enter(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
+    """What comes out where ranks do not sum the gradients that they find apart."""
     from sciml_dchag.parallel import collectives
 
     collectives.enter = lambda x, mesh: x
-    return three_steps(*case, {"tp": 2})
+    return three_steps(*case, {"tp": 2}, head)
 
 
 def train_run(mapping: dict[str, Any], run: str) -> int:

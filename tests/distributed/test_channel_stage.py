@@ -17,11 +17,15 @@ CASES = [
 HEADS = ["forecast", "masked"]
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("world", "head"),
+    [(1, "forecast"), (2, "forecast"), (4, "forecast"), (2, "masked"), (4, "masked")],
+)
 def test_every_input_channel_changes_the_output_of_every_rank(world: int, head: str) -> None:
-    for rank, found in enumerate(on_ranks(world, workers.channels_without_effect, CASES, head)):
-        for case, without_effect in zip(CASES, found, strict=True):
+    # What the heads share needs no second look with hundreds of channels.
+    cases = CASES if head == "forecast" else [case for case in CASES if case[1] in (81, 7)]
+    for rank, found in enumerate(on_ranks(world, workers.channels_without_effect, cases, head)):
+        for case, without_effect in zip(cases, found, strict=True):
             assert without_effect == [], (case, rank)
 
 

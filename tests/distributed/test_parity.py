@@ -75,10 +75,14 @@ def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str) -
                 assert difference <= tolerance * scale, (case, name, float(difference))
 
 
-def test_the_seams_are_needed() -> None:
-    """Without the sum over heads that `enter` makes, the parity above would fail."""
+@pytest.mark.parametrize(
+    ("head", "parameter"),
+    [("forecast", "aggregation.partial.query"), ("masked", "decoder.mask_token")],
+)
+def test_the_seams_are_needed(head: str, parameter: str) -> None:
+    """Without the sums over ranks that `enter` makes, the parity above would fail."""
     case = ("dchag-c", 8, 0, "absorbed", torch.float64)
-    parts = on_ranks(2, workers.without_enter, case)
-    expected = workers.three_steps(*case, None)
-    name = "gradient of aggregation.partial.query"
+    parts = on_ranks(2, workers.without_enter, case, head)
+    expected = workers.three_steps(*case, None, head)
+    name = f"gradient of {parameter}"
     assert (parts[0][name] - expected[name]).abs().max() > 1e-3 * expected[name].abs().max()

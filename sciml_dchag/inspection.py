@@ -5,6 +5,7 @@ Reads metadata alone, so that both are safe on a login node and done in seconds.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
@@ -142,21 +143,7 @@ def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], b
     def model() -> str:
         if prepare.grid == "native":
             return "model: its size is known once the store is there"
-        rows, columns = Grid.named(prepare.grid).shape
-        names = channels[0].names
-        # Static fields, forcings and history count as inputs; which names they have is no matter.
-        data = recipe.data
-        extra = len(names) * len(data.history_hours) + len(data.static) + len(data.forcings)
-        inputs = (*names, *(f"input {i}" for i in range(extra)))
-        config = ModelConfig(
-            **{
-                **recipe.model.__dict__,
-                "input_channels": inputs,
-                "output_channels": recipe.task.targets or tuple(names),
-                "image_size": (rows, columns),
-            }
-        )
-        return _model_in_words(config)
+        return _model_in_words(expected_model(recipe))
 
     attempt(sources)
     attempt(engine)
@@ -164,6 +151,31 @@ def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], b
         attempt(model)
         step = prepare.step_hours
         attempt(lambda: _leads(recipe, channels[0], step or 1))
+
+
+def expected_model(recipe: Recipe) -> ModelConfig:
+    """Return the architecture that a recipe will train, from its store or from what will be in it.
+
+    Raises:
+        ValueError: there is no store yet and the recipe does not say its grid.
+    """
+    if Path(recipe.data.store).exists():
+        return complete_model_config(recipe, Store.open(recipe.data.store))
+    if recipe.prepare.grid == "native":
+        raise ValueError(
+            f"There is no store {recipe.data.store}, and prepare.grid native does not say its "
+            f"size: prepare it first, or set prepare.grid."
+        )
+    names = ChannelSet.of(recipe.prepare.channels).names
+    # Static fields, forcings and history count as inputs; which names they have is no matter.
+    data = recipe.data
+    extra = len(names) * len(data.history_hours) + len(data.static) + len(data.forcings)
+    return dataclasses.replace(
+        recipe.model,
+        input_channels=(*names, *(f"input {i}" for i in range(extra))),
+        output_channels=recipe.task.targets or tuple(names),
+        image_size=Grid.named(recipe.prepare.grid).shape,
+    )
 
 
 def _missing_filesystem(sources: Sequence[str]) -> str | None:

@@ -4,6 +4,6 @@ Commands read arguments, call the package and show results; heavy imports are in
 that `--help` is quick. Errors of use are one sentence and exit status 2.
 """
 
-from sciml_dchag.cli.main import main
+from sciml_dchag.cli.main import main, start
 
-__all__ = ["main"]
+__all__ = ["main", "start"]

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -99,6 +99,30 @@ def _short_warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         warnings.showwarning = show
         yield
+
+
+def tell(error: str) -> None:
+    """Show an error."""
+    print(f"Error: {error}", file=sys.stderr, flush=True)
+
+
+def end_as_rank(error: Exception) -> NoReturn:
+    """End a process that torchrun started, after an error that one of the ranks tells."""
+    from sciml_dchag.parallel.errors import LOST, lost_contact, tell_once
+
+    status, lost = 1, lost_contact(error)
+    if lost:
+        text = LOST
+    elif isinstance(error, click.ClickException):
+        text, status = error.format_message(), error.exit_code
+    elif isinstance(error, click.Abort):
+        text = "Aborted!"
+    else:
+        text = "".join(traceback.format_exception(error)).rstrip()
+    tell_once(text, tell, alone=lost)
+    sys.stdout.flush()
+    # No usual end: it would wait for a checkpoint's thread, and that for ranks that do not come.
+    os._exit(status)
 
 
 class ProgressBar:

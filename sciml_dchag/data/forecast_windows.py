@@ -13,6 +13,9 @@ forcings, R steps of a rollout, H x W grid.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -313,9 +316,25 @@ def load_batches(
         num_workers=workers,
         # A fork would inherit Zarr's running event loop and may hang.
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_end_with_parent,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _end_with_parent(_: int) -> None:
+    """Let a loader process end when the training process is killed.
+
+    A worker of PyTorch looks whether its parent has changed, and a fork server's never does.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def require_even_steps(store: Store) -> int:

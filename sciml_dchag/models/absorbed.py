@@ -17,6 +17,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def buffer_numbers(device_type: str) -> int:
+    """How many numbers the buffer of scaled pixels holds at most.
+
+    On the CPU 2^20, about what the second-level caches of two cores hold; an accelerator is better
+    served by few large steps.
+    """
+    return 2**20 if device_type == "cpu" else 2**26
+
+
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Softmax over the True entries of a mask; all zero where there is none.
 
@@ -44,6 +53,7 @@ def absorbed_attention(
     value_maps_KPD: Tensor,
     mask_BLK: Tensor | None,
     with_logsumexp: bool = False,
+    numbers: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend over K channels from their pixels: (N, K, P) -> (N, D), in autocast's precision.
 
@@ -53,6 +63,7 @@ def absorbed_attention(
         value_maps_KPD: Z, pixels to values.
         mask_BLK: False where a channel is missing; broadcasts over the batch.
         with_logsumexp: return that of the scores too, (N, h), for merging with other channels.
+        numbers: that the buffer holds; None for what suits the device.
     """
     device = x_NKP.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
@@ -61,7 +72,7 @@ def absorbed_attention(
         mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
     x, score_maps, value_maps = (t.to(dtype) for t in (x_NKP, score_maps_KPh, value_maps_KPD))
     return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
-        x, score_maps, value_maps, mask_NK, with_logsumexp
+        x, score_maps, value_maps, mask_NK, with_logsumexp, numbers or buffer_numbers(device)
     )
 
 
@@ -81,7 +92,9 @@ class _AbsorbedAttention(torch.autograd.Function):
         value_maps_KPD: Tensor,
         mask_NK: Tensor | None,
         with_logsumexp: bool,
+        numbers: int,
     ) -> tuple[Tensor, Tensor | None]:
+        ctx.numbers = numbers
         N, K, P = x_NKP.shape
         h = score_maps_KPh.shape[-1]
         value_maps = value_maps_KPD.reshape(K * P, h, -1).transpose(0, 1).contiguous()
@@ -91,7 +104,7 @@ class _AbsorbedAttention(torch.autograd.Function):
         if with_logsumexp:
             exact = torch.float64 if x_NKP.dtype == torch.float64 else torch.float32
             logsumexp_Nh = x_NKP.new_empty(N, h, dtype=exact)
-        for rows, scaled_nKP in _buffered_rows(x_NKP):
+        for rows, scaled_nKP in _buffered_rows(x_NKP, ctx.numbers):
             x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             scores_Knh = torch.bmm(x_nKP.transpose(0, 1), score_maps_KPh)
             mask_nK = None if mask_NK is None else mask_NK[rows]
@@ -112,7 +125,7 @@ class _AbsorbedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, grad_ND: Tensor, grad_logsumexp_Nh: Tensor | None
-    ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
         N, K, P = x_NKP.shape
         h = attention_hNK.shape[0]
@@ -122,7 +135,7 @@ class _AbsorbedAttention(torch.autograd.Function):
         # Transposed, (h, d, K P), which is the faster way to add products of tall matrices up.
         grad_value_maps = value_maps.new_zeros(h, value_maps.shape[-1], K * P)
         one_P = x_NKP.new_ones(P)
-        for rows, scaled_nKP in _buffered_rows(x_NKP):
+        for rows, scaled_nKP in _buffered_rows(x_NKP, ctx.numbers):
             x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
             attention_hnK = attention_hNK[:, rows]
             grad_hnK = torch.empty(attention_hnK.shape, dtype=x_NKP.dtype, device=x_NKP.device)
@@ -150,17 +163,13 @@ class _AbsorbedAttention(torch.autograd.Function):
                 through_scores = torch.bmm(grad_scores_Knh, score_maps_KPh.transpose(1, 2))
                 grad_x[rows] += through_scores.transpose(0, 1)
         grad_value_maps_KPD = grad_value_maps.permute(2, 0, 1).reshape(K, P, -1)
-        return grad_x, grad_score_maps, grad_value_maps_KPD, None, None
+        return grad_x, grad_score_maps, grad_value_maps_KPD, None, None, None
 
 
-def _buffered_rows(x_NKP: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory.
-
-    On the CPU a buffer holds 2^20 numbers, about what the second-level caches of two cores hold; an
-    accelerator is better served by few large steps.
-    """
+def _buffered_rows(x_NKP: Tensor, numbers: int) -> Iterator[tuple[slice, Tensor]]:
+    """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory."""
     N, K, P = x_NKP.shape
-    length = max(1, (2**20 if x_NKP.device.type == "cpu" else 2**26) // (K * P))
+    length = max(1, numbers // (K * P))
     buffer = x_NKP.new_empty(min(length, N), K, P)
     for start in range(0, N, length):
         rows = slice(start, min(start + length, N))

@@ -85,6 +85,7 @@ class ChannelAggregation(nn.Module):
             self.partial = PartialCrossAttention(attentions, embed_dim, heads)
         self.final = None if kind == "single" else PartialCrossAttention(1, embed_dim, heads)
         self.gather: Callable[[Tensor], Tensor] = unchanged
+        self.gather_channel_tokens: Callable[[Tensor], Tensor] = unchanged
 
     def forward(self, x_BLCP: Tensor, available_BLC: Tensor | None = None) -> Tensor:
         """Aggregate: (B, L, C, P) -> (B, L, D).
@@ -94,7 +95,11 @@ class ChannelAggregation(nn.Module):
             available_BLC: False where a channel is missing at a location; its pixels then have no
                 effect. A location without any channel gives the output bias alone.
         """
-        mask = self.layout.mask(available_BLC)
+        mask = self.layout.mask(None)
+        if available_BLC is not None:
+            mask_of_tokens = self.tokenizer.layout.mask(available_BLC)
+            assert mask_of_tokens is not None
+            mask = self.gather_channel_tokens(mask_of_tokens)
         tokens_BLGD = self.partial_tokens(x_BLCP, mask)
         if self.final is None:
             return tokens_BLGD.squeeze(2)
@@ -106,17 +111,21 @@ class ChannelAggregation(nn.Module):
 
     def partial_tokens(self, x_BLCP: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Turn each partition's channels into one token: (B, L, C, P) -> (B, L, G, D)."""
-        x_BLGSKP = self.layout.to_slots(append_one(x_BLCP))
+        x_BLGSKP = self.tokenizer.layout.to_slots(append_one(x_BLCP))
         maps_GSKPD = self.tokenizer.affine()
-        if self.final is None:  # one attention over the channels of all partitions
-            x_BLGSKP = x_BLGSKP.flatten(2, 4)[:, :, None, None]
-            maps_GSKPD = maps_GSKPD.flatten(0, 2)[None, None]
-            if mask_BLGSK is not None:
-                mask_BLGSK = mask_BLGSK.flatten(2)[:, :, None, None]
+        single = self.final is None  # one attention over the channels of all partitions
+        if single and mask_BLGSK is not None:
+            mask_BLGSK = mask_BLGSK.flatten(2)[:, :, None, None]
         if self.implementation == "absorbed":
+            if single:
+                x_BLGSKP = x_BLGSKP.flatten(2, 4)[:, :, None, None]
+                maps_GSKPD = maps_GSKPD.flatten(0, 2)[None, None]
             tokens_BLGSD = self.partial.absorbed(x_BLGSKP, maps_GSKPD, mask_BLGSK)
         else:
             tokens_BLGSKD = torch.einsum("blgskp,gskpd->blgskd", x_BLGSKP, maps_GSKPD)
+            tokens_BLGSKD = self.gather_channel_tokens(tokens_BLGSKD)
+            if single:
+                tokens_BLGSKD = tokens_BLGSKD.flatten(2, 4)[:, :, None, None]
             tokens_BLGSD = self.partial(tokens_BLGSKD, mask_BLGSK)
         if self.layout.groups == 1:
             return tokens_BLGSD.squeeze(3)
@@ -143,6 +152,7 @@ class PartialCrossAttention(nn.Module):
         self.enter: Callable[[Tensor], Tensor] = unchanged
         self.leave: Callable[[Tensor], Tensor] = unchanged
         self.combine: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.buffer_numbers: int | None = None  # of the absorbed form; None suits the device
         G, D = partitions, embed_dim
         self.query = nn.Parameter(torch.empty(G, D))
         self.query_weight = nn.Parameter(torch.empty(G, D, D))
@@ -171,8 +181,8 @@ class PartialCrossAttention(nn.Module):
         values = torch.einsum("blgsmd,gde->blgsme", tokens, self.own(self.value_weight))
         keys, values = (kv.unflatten(-1, (-1, self.head_dim)) for kv in (keys, values))
         scores = torch.einsum("blgsmhd,ghd->blgsmh", keys, self._scaled_query())
-        attention = masked_softmax(scores, mask, dim=-2)
-        mixed = torch.einsum("blgsmh,blgsmhd->blgshd", attention, values.to(attention.dtype))
+        attention = masked_softmax(scores, mask, dim=-2).to(values.dtype)
+        mixed = torch.einsum("blgsmh,blgsmhd->blgshd", attention, values)
         if self.combine is not None:
             mixed = self.combine(mixed, masked_logsumexp(scores, mask, dim=-2))
         output = self._project(mixed.flatten(-2))
@@ -197,6 +207,7 @@ class PartialCrossAttention(nn.Module):
                 value_maps[g][s],
                 None if mask_BLGSK is None else mask_BLGSK[:, :, g, s],
                 with_logsumexp,
+                self.buffer_numbers,
             )
             for g in range(G)
             for s in range(S)

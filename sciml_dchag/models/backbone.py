@@ -5,10 +5,13 @@ Shapes: B batch, L locations, V locations that are seen, D embedding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.layers import Linear, TransformerBlock, sine_cosine_2d
+from sciml_dchag.models.layers import LayerNorm, Linear, TransformerBlock, sine_cosine_2d
+from sciml_dchag.models.seams import unchanged
 
 
 class Backbone(nn.Module):
@@ -38,7 +41,10 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, heads, dropout) for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = LayerNorm(embed_dim)
+        # Where ranks that share the locations out between a block's products part and meet.
+        self.part: Callable[[Tensor], Tensor] = unchanged
+        self.meet: Callable[[Tensor], Tensor] = unchanged
         self.reset_parameters()
 
     @torch.no_grad()
@@ -63,7 +69,7 @@ class Backbone(nn.Module):
             assert lead_hours_B is not None
             hours_B1 = lead_hours_B[:, None].to(self.norm.weight.dtype)
             x = x + self.lead_time_embedding(hours_B1 / 100)[:, None]
-        x = self.dropout(x)
+        x = self.part(self.dropout(x))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        return self.meet(self.norm(x))

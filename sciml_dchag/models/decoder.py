@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.layers import Linear, TransformerBlock, sine_cosine_2d
+from sciml_dchag.models.layers import LayerNorm, Linear, TransformerBlock, sine_cosine_2d
 
 
 class MaskedDecoder(nn.Module):
@@ -46,7 +46,7 @@ class MaskedDecoder(nn.Module):
         self.blocks = nn.ModuleList(
             TransformerBlock(decoder_dim, heads, dropout) for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(decoder_dim)
+        self.norm = LayerNorm(decoder_dim)
         self.reset_parameters()
 
     @torch.no_grad()

@@ -5,10 +5,13 @@ Shapes: B batch, L locations, D embedding, h heads, d = D / h.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sciml_dchag.models.seams import local
 from sciml_dchag.models.tokenizer import sine_cosine
 
 
@@ -23,6 +26,19 @@ class Linear(nn.Linear):
         """Draw start values."""
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm whose parameters ranks may use apart, each on its own locations."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__(embed_dim)
+        self.own: Callable[[Tensor], Tensor] = local
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Bring each token's features to mean 0 and variance 1, then scale and shift them."""
+        weight, bias = self.own(self.weight), self.own(self.bias)
+        return F.layer_norm(x_BLD, self.normalized_shape, weight, bias, self.eps)
 
 
 class SelfAttention(nn.Module):
@@ -56,9 +72,9 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention_norm = LayerNorm(embed_dim)
         self.attention = SelfAttention(embed_dim, heads, dropout)
-        self.mlp_norm = nn.LayerNorm(embed_dim)
+        self.mlp_norm = LayerNorm(embed_dim)
         self.mlp_in = Linear(embed_dim, 4 * embed_dim)
         self.mlp_out = Linear(4 * embed_dim, embed_dim)
         self.dropout = nn.Dropout(dropout)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Placement, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -22,37 +23,51 @@ from torch.distributed.tensor.parallel import (
     RowwiseParallel,
     parallelize_module,
 )
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
-from sciml_dchag.models.layers import SelfAttention, TransformerBlock
+from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
 
 
-def parallelize(model: ChannelTransformer, mesh: DeviceMesh | None, config: ParallelConfig) -> None:
+def parallelize(
+    model: ChannelTransformer,
+    mesh: DeviceMesh | None,
+    config: ParallelConfig,
+    compute_dtype: torch.dtype | None = None,
+) -> None:
     """Spread a model over the ranks of a mesh, in place; it may be on the meta device.
 
     Afterwards it takes this rank's input channels and returns this rank's output channels, as
     `own_channels` gives them. Without a mesh, for one process, recomputation and compilation are
     what is left.
 
+    Args:
+        model: as `build_model` gives it.
+        mesh: of all ranks, or None.
+        config: what is asked for.
+        compute_dtype: what FSDP gathers parameters in; None for their own precision.
+
     Raises:
-        ValueError: tp does not divide the model's partitions or heads.
+        ValueError: tp does not divide the model's partitions, heads or locations.
     """
     if mesh is not None and (tp := mesh["tp"]).size() > 1:
-        require_divisible(model.config, tp.size())
-        # D-CHAG first: it changes which channels and parameters a rank has.
-        _split_channels(model.aggregation, tp)
+        require_divisible(model.config, config)
+        # The channel stage first: it changes which channels and parameters a rank has.
+        CHANNEL_STAGES[config.channel_stage](model.aggregation, tp)
         _split_output(model.head, tp)
         # Then heads and features, Megatron's way, of what all ranks compute on the same tokens.
-        _split_trunk(model, tp)
+        _split_trunk(model, tp, config.sequence_parallel)
     # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
-    if config.activation_checkpointing == "blocks":
+    if config.activation_checkpointing != "none":
         for blocks in model.block_lists:
             for name, block in blocks.named_children():
-                blocks.register_module(name, checkpoint_wrapper(block))
+                wrapped = checkpoint_wrapper(block, **_RECOMPUTED[config.activation_checkpointing])
+                blocks.register_module(name, wrapped)
     # Compiled after wrapping: the graph then holds the recomputation. For one shape at a time, as
     # the decoder's is not the backbone's and sharded tensors cannot be traced with sizes left open.
     if config.compile:
@@ -60,15 +75,17 @@ def parallelize(model: ChannelTransformer, mesh: DeviceMesh | None, config: Para
             block.compile(dynamic=False)
     # Last, as it hooks into the modules as they will be called.
     if mesh is not None and mesh["dp", "fsdp"].size() > 1:
-        _shard_storage(model, mesh["dp", "fsdp"])
+        _shard_storage(model, mesh["dp", "fsdp"], compute_dtype)
 
 
 def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[range, range]:
     """Positions of the input and the output channels that this rank works on."""
-    layouts = model.aggregation.full_layout, model.head.full_layout
     rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
-    inputs, outputs = (layout.channel_range(rank, ranks) for layout in layouts)
-    return inputs, outputs
+    of_inputs, of_outputs = model.aggregation.full_layout, model.head.full_layout
+    inputs = of_inputs.channel_range(rank, ranks)
+    if model.aggregation.tokenizer.layout is of_inputs:  # this rank tokenizes all channels
+        inputs = range(of_inputs.channels)
+    return inputs, of_outputs.channel_range(rank, ranks)
 
 
 def plain_name(name: str) -> str:
@@ -77,11 +94,9 @@ def plain_name(name: str) -> str:
 
 
 def _split_channels(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
-    """Give each rank its partitions; tokens are gathered once, or attentions merged."""
-    own_layout = aggregation.full_layout.part(tp.get_local_rank(), tp.size())
-    aggregation.layout = aggregation.tokenizer.layout = own_layout
-    for name in ("weight", "bias", "channel_embedding"):
-        _shard(aggregation.tokenizer, name, tp, 0)
+    """D-CHAG: each rank has its partitions; tokens are gathered once, or attentions merged."""
+    _split_tokenizer(aggregation, tp)
+    aggregation.layout = aggregation.tokenizer.layout
     stage = aggregation.partial
     if aggregation.final is None:
         # One attention over all channels: its weights are needed whole on every rank.
@@ -90,11 +105,40 @@ def _split_channels(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
         stage.combine = partial(collectives.combine, mesh=tp)
         return
     if isinstance(stage, PartialLinear):
-        stage.layout = own_layout
+        stage.layout = aggregation.layout
     for name, _ in list(stage.named_parameters()):
         _shard(stage, name, tp, 0)
     aggregation.gather = partial(collectives.gather, mesh=tp, dim=2)
     _split_heads(aggregation.final, tp)
+
+
+def _split_tokens(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
+    """Baseline: each rank tokenizes its channels, all tokens are gathered, heads are split."""
+    _split_tokenizer(aggregation, tp)
+    aggregation.gather_channel_tokens = partial(collectives.gather, mesh=tp, dim=2)
+    _split_aggregation(aggregation, tp)
+
+
+def _split_aggregation(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
+    """Baseline: tensor parallelism alone; each rank tokenizes all channels, heads are split."""
+    for attention in (aggregation.partial, aggregation.final):
+        if isinstance(attention, PartialCrossAttention):
+            _split_heads(attention, tp)
+
+
+CHANNEL_STAGES = {
+    "dchag": _split_channels,
+    "distributed-tokens": _split_tokens,
+    "tp-only": _split_aggregation,
+}
+"""How tp ranks share out the channel stage, by `ParallelConfig.channel_stage`."""
+
+
+def _split_tokenizer(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
+    layout = aggregation.full_layout.part(tp.get_local_rank(), tp.size())
+    aggregation.tokenizer.layout = layout
+    for name in ("weight", "bias", "channel_embedding"):
+        _shard(aggregation.tokenizer, name, tp, 0)
 
 
 def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
@@ -115,56 +159,92 @@ def _split_output(head: ChannelHead, tp: DeviceMesh) -> None:
     head.enter = partial(collectives.enter, mesh=tp)
 
 
-def _split_trunk(model: ChannelTransformer, tp: DeviceMesh) -> None:
+def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: bool) -> None:
     """Split the blocks' and the head's hidden layers: columns, then rows, one all-reduce a pair.
 
+    With `sequence_parallel` the all-reduce is a reduce-scatter, after which each rank goes on with
+    its own locations, and an all-gather before the next product (Korthikanti et al. 2022).
     Every rank holds all of a parameter now and cuts its own slice; nothing is sent. A masked
     autoencoder's decoder is left whole: it is small, and every rank computes it alike up to the
     head's `enter`, which gives each of them its whole gradient.
     """
+    between: Placement = Shard(1) if sequence_parallel else Replicate()
     plan: dict[str, ParallelStyle] = {
         # The attention's input is entered once for its three layers.
         "attention": PrepareModuleInput(
-            input_layouts=(Replicate(),), desired_input_layouts=(Replicate(),)
+            input_layouts=(between,), desired_input_layouts=(Replicate(),)
         ),
         "attention.query": ColwiseParallel(),
         "attention.key": ColwiseParallel(),
         "attention.value": ColwiseParallel(),
-        "attention.output": RowwiseParallel(),
-        "mlp_in": ColwiseParallel(),
-        "mlp_out": RowwiseParallel(),
+        "attention.output": RowwiseParallel(output_layouts=between),
+        "mlp_in": ColwiseParallel(input_layouts=between),
+        "mlp_out": RowwiseParallel(output_layouts=between),
     }
     for block in model.backbone.blocks:
-        parallelize_module(block, tp, plan, src_data_rank=None)
         assert isinstance(block, TransformerBlock)
-        _own_randomness(block.attention, tp)
+        parallelize_module(block, tp, plan, src_data_rank=None)
+        _own_randomness(block.attention, block.attention.dropout, tp)
+        if sequence_parallel:
+            _own_randomness(block.dropout, block.dropout.p, tp)
     hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
     if isinstance(model.head, ForecastHead):
         parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
+    if sequence_parallel:
+        model.backbone.part = partial(collectives.part, mesh=tp, dim=1)
+        model.backbone.meet = partial(collectives.gather, mesh=tp, dim=1)
+        for module in model.backbone.modules():
+            if isinstance(module, LayerNorm):
+                module.own = partial(collectives.own, mesh=tp)
 
 
-def _own_randomness(attention: SelfAttention, tp: DeviceMesh) -> None:
-    """Let each rank drop entries of its heads of its own, and stay in step with the others."""
-    forward = attention.forward
+def _own_randomness(module: nn.Module, rate: float, tp: DeviceMesh) -> None:
+    """Let each rank drop entries of its own part, and stay in step with the others."""
+    forward = module.forward
 
-    def with_own_randomness(x_BLD: Tensor) -> Tensor:
-        if not (attention.training and attention.dropout):
-            return forward(x_BLD)
-        seed = int(torch.randint(2**31, ()))  # the same on all ranks
+    def with_own_randomness(x: Tensor) -> Tensor:
+        if not (module.training and rate):
+            return forward(x)
+        with _disable_current_modes():  # a plan's tensors have no values to draw
+            seed = int(torch.randint(2**31, ()))  # the same on all ranks
         with torch.random.fork_rng():
             torch.manual_seed(seed * tp.size() + tp.get_local_rank())
-            return forward(x_BLD)
+            return forward(x)
 
-    attention.forward = with_own_randomness  # type: ignore[method-assign]
+    module.forward = with_own_randomness
 
 
-def _shard_storage(model: ChannelTransformer, mesh: DeviceMesh) -> None:
-    """FSDP2: parameters are gathered module by module, gradients averaged over the mesh."""
+def _keep_products(context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    """Keep what a product or a collective has made; everything else is cheap to make again."""
+    namespace, name = str(operator).split(".")[:2]
+    kept = namespace == "_c10d_functional" or name in _PRODUCTS or "attention" in name
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+_RECOMPUTED: dict[str, dict[str, Any]] = {
+    "blocks": {},
+    "selective": {"context_fn": partial(create_selective_checkpoint_contexts, _keep_products)},
+}
+
+
+def _shard_storage(
+    model: ChannelTransformer, mesh: DeviceMesh, compute_dtype: torch.dtype | None
+) -> None:
+    """FSDP2: parameters are gathered module by module, gradients averaged over the mesh.
+
+    Parameters travel in the precision that is computed in, gradients in their own.
+    """
+    policy = MixedPrecisionPolicy(
+        param_dtype=compute_dtype,
+        reduce_dtype=torch.float32 if compute_dtype else None,
+        cast_forward_inputs=False,  # autocast's choice; hours of lead time need their digits
+    )
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for module in (model.aggregation, *itertools.chain(*model.block_lists), model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
-        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 @torch.no_grad()

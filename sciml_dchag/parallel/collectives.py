@@ -9,6 +9,7 @@ axis.
 | `gather`  | all-gather | none       | what follows is computed alike on every rank         |
 | `enter`   | none       | all-reduce | before what ranks compute apart                      |
 | `leave`   | all-reduce | none       | after it, where each has a part of a sum             |
+| `part`    | none       | all-gather | before what each rank does for its own locations     |
 """
 
 from __future__ import annotations
@@ -41,6 +42,22 @@ def leave(x: Tensor, mesh: DeviceMesh) -> Tensor:
     """Sum every rank's x; backward the gradient is that of the sum."""
     parts = DTensor.from_local(x, mesh, [Partial()], run_check=False)
     return parts.redistribute(placements=[Replicate()]).to_local()
+
+
+def part(x: Tensor, mesh: DeviceMesh, dim: int) -> Tensor:
+    """Return this rank's slice of x, the same on all ranks; backward join the slices' gradients.
+
+    Raises:
+        ValueError: slices would not be even, as `gather` needs them.
+    """
+    if x.shape[dim] % mesh.size():
+        raise ValueError(
+            f"parallel.sequence_parallel shares {x.shape[dim]} locations out over tp "
+            f"{mesh.size()}, which does not divide them: set it to false, or change parallel.tp "
+            f"or how many locations the model sees."
+        )
+    whole = DTensor.from_local(x, mesh, [Replicate()], run_check=False)
+    return whole.redistribute(placements=[Shard(dim)]).to_local()
 
 
 def own(parameter: Tensor, mesh: DeviceMesh) -> Tensor:

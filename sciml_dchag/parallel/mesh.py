@@ -35,8 +35,15 @@ class ParallelConfig:
     samples; 0 takes the ranks that `dp` and `tp` leave."""
     tp: int = 1
     """Ranks that work on the same samples: each has its own channels, heads and features."""
-    activation_checkpointing: Literal["none", "blocks"] = "none"
-    """`blocks` forgets what is inside a transformer block and computes it again when needed."""
+    channel_stage: Literal["dchag", "distributed-tokens", "tp-only"] = "dchag"
+    """What tp ranks share of the channel stage: `dchag` their own channels up to one token a
+    partition; the others are baselines to compare it with. `distributed-tokens` gathers the tokens
+    of all channels and aggregates by heads, `tp-only` has every rank tokenize all channels, too."""
+    sequence_parallel: bool = False
+    """Share out the locations over tp where blocks work on each by itself (norms, dropout)."""
+    activation_checkpointing: Literal["none", "blocks", "selective"] = "none"
+    """`blocks` forgets what is inside a transformer block and computes it again when needed;
+    `selective` forgets only what is computed again without a product or a collective."""
     compile: bool = False
     """Compile each transformer block with torch.compile."""
 
@@ -75,12 +82,25 @@ def sharded_axes(tensor: Tensor) -> dict[str, int]:
     return {name: dim for name, dim in zip(names, dims, strict=True) if dim is not None}
 
 
-def require_divisible(model: ModelConfig, tp: int) -> None:
+def require_divisible(model: ModelConfig, config: ParallelConfig) -> None:
     """Refuse a model whose parts cannot be shared out evenly over the tp axis.
 
     Raises:
-        ValueError: which number tp does not divide, and the cure.
+        ValueError: which number tp does not divide, and the cure; or a baseline that gathers
+            tokens, with a model that forms none.
     """
+    tp = config.tp
+    if config.channel_stage == "distributed-tokens" and model.implementation == "absorbed":
+        raise ValueError(
+            "parallel.channel_stage distributed-tokens gathers the tokens of all channels, which "
+            "model.implementation absorbed never forms: set it to materialised."
+        )
+    height, width = (side // model.patch for side in model.image_size)
+    if config.sequence_parallel and height * width % tp:
+        raise ValueError(
+            f"parallel.sequence_parallel shares {height * width} locations out over tp {tp}, which "
+            f"does not divide them: set it to false, or change parallel.tp or model.patch."
+        )
     for name, count in (("partitions", model.partitions), ("heads", model.heads)):
         if count % tp:
             fitting = [t for t in range(1, count + 1) if count % t == 0]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from sciml_dchag import _version
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
 
 T = TypeVar("T")
@@ -62,12 +64,12 @@ class Ranks:
             dist.all_reduce(total)
         return total
 
-    def any_of_channels(self, flag: bool) -> bool:
-        """Whether it is so on any of the ranks that see the same samples."""
+    def all_of_channels(self, flag: bool) -> bool:
+        """Whether it is so on all of the ranks that see the same samples."""
         if self.mesh is None or self.mesh["tp"].size() == 1:
             return flag
         found = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.mesh.get_group("tp"))
+        dist.all_reduce(found, dist.ReduceOp.MIN, group=self.mesh.get_group("tp"))
         return bool(found)
 
     def of_channels(self, value: T) -> list[T]:
@@ -78,15 +80,79 @@ class Ranks:
         dist.all_gather_object(answers, value, group=self.mesh.get_group("tp"))
         return answers
 
+    def agree(self, look: Callable[[], tuple[T, Mapping[str, tuple[str, str]]]]) -> T:
+        """Let every rank look at what all must see alike, and refuse what they do not.
+
+        Args:
+            look: what this rank does by itself; returns its result and, under the names of what
+                must be the same on all ranks, what this rank sees and the cure of a difference.
+
+        Returns:
+            This rank's result.
+
+        Raises:
+            ValueError: on all ranks alike, where one cannot look or some see something else.
+            OSError: all ranks cannot look, for the same reason.
+        """
+        error: Exception | None = None
+        sight: Mapping[str, tuple[str, str]] = {}
+        try:
+            result, sight = look()
+        except (ValueError, OSError) as failure:
+            error = failure
+        message = (" ".join(str(error).split()) or type(error).__name__) if error else ""
+        mine = message, dict(sight)
+        answers = [mine]
+        if self.mesh is not None:
+            answers *= dist.get_world_size()
+            dist.all_gather_object(answers, mine)
+        failed = [rank for rank, (message, _) in enumerate(answers) if message]
+        if len(failed) == len(answers) and len({message for message, _ in answers}) == 1:
+            assert error is not None
+            raise error
+        if failed:
+            others = f" (and on {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise ValueError(
+                f"On rank {failed[0]} of {len(answers)}{others}: {answers[failed[0]][0]}"
+            ) from error
+        _require_same([seen for _, seen in answers])
+        return result
+
     def wait(self) -> None:
         """Wait until every rank is here."""
         if self.mesh is not None:
             dist.barrier()
 
 
+def _require_same(answers: list[dict[str, tuple[str, str]]]) -> None:
+    """Refuse ranks that see something else than the first one, naming who sees what."""
+    for what, (_, cure) in answers[0].items():
+        ranks_by_sight: dict[str, list[int]] = {}
+        for rank, answer in enumerate(answers):
+            ranks_by_sight.setdefault(answer[what][0], []).append(rank)
+        if len(ranks_by_sight) > 1:
+            found = [f"{sight} on {_name(ranks)}" for sight, ranks in ranks_by_sight.items()]
+            raise ValueError(f"The ranks see different {what}: {', '.join(found)}; {cure}.")
+
+
+def _name(ranks: list[int], most: int = 4) -> str:
+    """Name ranks, of many the first ones."""
+    shown = ", ".join(map(str, ranks[:most]))
+    more = f" and {len(ranks) - most} more" if len(ranks) > most else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {shown}{more}"
+
+
 def started_ranks() -> int:
     """How many processes torchrun has started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _versions() -> tuple[None, dict[str, tuple[str, str]]]:
+    """Say what runs here."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    versions = {"sciml-dchag": _version.__version__, "torch": torch.__version__, "Python": python}
+    cure = "install the same on every machine"
+    return None, {f"versions of {name}": (version, cure) for name, version in versions.items()}
 
 
 def choose_device() -> torch.device:
@@ -102,20 +168,25 @@ def joined(config: ParallelConfig) -> Iterator[Ranks]:
     """Join the run's other processes for as long as the context lasts.
 
     Raises:
-        ValueError: the degrees do not multiply to the number of processes.
+        ValueError: the degrees do not multiply to the number of processes, or these run different
+            versions of this package, torch or Python.
     """
     device, count = choose_device(), started_ranks()
     config.sizes(count)  # refused before anything waits
     if count == 1 or dist.is_initialized():
         mesh = build_mesh(config, count, device.type) if dist.is_initialized() else None
-        yield Ranks(device=device, mesh=mesh)
+        ranks = Ranks(device=device, mesh=mesh)
+        ranks.agree(_versions)
+        yield ranks
         return
     if device.type != "cpu":
         torch.accelerator.set_device_index(device.index)
     # gloo beside the accelerator's own backend: checkpoints are written from the CPU.
     backend = "cpu:gloo" if device.type == "cpu" else f"cpu:gloo,{device.type}:nccl"
     dist.init_process_group(backend, timeout=TIMEOUT)
-    try:
-        yield Ranks(device=device, mesh=build_mesh(config, count, device.type))
-    finally:
-        dist.destroy_process_group()
+    ranks = Ranks(device=device, mesh=build_mesh(config, count, device.type))
+    ranks.agree(_versions)
+    yield ranks
+    # Not after an error: it may wait for ranks that do not come, and the closed connections would
+    # make other ranks fail before this one has told its error.
+    dist.destroy_process_group()

@@ -51,7 +51,7 @@ class ForecastTask(nn.Module):
         # One process works on all channels; on several, whoever builds the task says otherwise.
         self.own_inputs = slice(None)
         self.join: Callable[[Tensor], Tensor] = lambda forecast: forecast
-        self.agree: Callable[[bool], bool] = lambda missing: missing
+        self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
 
     def step(self, model: nn.Module, inputs: Tensor, now: Tensor, hours: Tensor) -> Tensor:
         """Forecast one lead time.
@@ -67,9 +67,9 @@ class ForecastTask(nn.Module):
         """
         # A mask costs nothing where no input is missing.
         available = inputs.isfinite()
-        missing = self.agree(not bool(available.all()))
-        x = inputs.nan_to_num(0.0) if missing else inputs
-        out = model(x, hours, available if missing else None)
+        complete = self.complete(available)
+        x = inputs if complete else inputs.nan_to_num(0.0)
+        out = model(x, hours, None if complete else available)
         if not self.residual:
             return out
         return now.nan_to_num(0.0) + out.to(now.dtype) * self.change_std

@@ -102,8 +102,8 @@ class MaskedTask(nn.Module):
                 f"groups: raise one of them."
             )
         # One process works on all channels; on several, whoever builds the task says otherwise.
-        self.own_channels = slice(None)
-        self.agree: Callable[[bool], bool] = lambda missing: missing
+        self.own_inputs = self.own_outputs = range(channels)
+        self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
 
     def draw(self, samples: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Draw the masks of samples, given by (epoch, index).
@@ -135,19 +135,19 @@ class MaskedTask(nn.Module):
         Args:
             model: maps (B, C, H, W), a mask of what is there and the visible locations to
                 (B, C, H, W).
-            images: (B, C, H, W), normalised, NaN where missing.
+            images: (B, C, H, W), of `own_inputs`, normalised, NaN where missing.
             visible, hidden_channels: from `draw`.
 
         Returns:
-            (B, C, H, W), normalised.
+            (B, C, H, W), of `own_outputs`, normalised.
         """
         # A mask costs nothing where nothing is missing and no channel hidden.
         available = images.isfinite()
-        missing = self.agree(not bool(available.all()))
-        x = images.nan_to_num(0.0) if missing else images
+        complete = self.complete(available)
+        x = images if complete else images.nan_to_num(0.0)
         if self.hidden_groups:
-            available = available & ~self._own(hidden_channels)
-        needed = missing or self.hidden_groups
+            available = available & ~_cut(hidden_channels, self.own_inputs)[..., None, None]
+        needed = self.hidden_groups or not complete
         return model(x, available_BCHW=available if needed else None, visible_BV=visible)
 
     def squared_errors(
@@ -168,7 +168,7 @@ class MaskedTask(nn.Module):
             plants: (B, H, W), weights of the pixels; None for one everywhere.
         """
         predicted = self.reconstruct(model, images, visible, hidden_channels)
-        truth = images.nan_to_num(0.0)
+        truth = self._targets(images).nan_to_num(0.0)
         squares = (predicted.to(truth.dtype) - truth).square()
         hidden, shown = self._weights(images, visible, hidden_channels, plants)
         return torch.stack([(hidden * squares).sum(), (shown * squares.detach()).sum()])
@@ -192,16 +192,18 @@ class MaskedTask(nn.Module):
             len(visible), self.locations, dtype=torch.bool, device=visible.device
         ).scatter(1, visible, False)
         pixels_BL1P = unseen_BL[..., None, None].expand(-1, -1, 1, self.patch**2)
-        hidden = unpatchify(pixels_BL1P, self.patch, self.height) | self._own(hidden_channels)
-        known = images.isfinite()
+        hidden = unpatchify(pixels_BL1P, self.patch, self.height)
+        hidden = hidden | _cut(hidden_channels, self.own_outputs)[..., None, None]
+        known = self._targets(images).isfinite()
         parts = known & hidden, known & ~hidden
         if plants is None:
             return parts
         return parts[0] * plants[:, None], parts[1] * plants[:, None]
 
-    def _own(self, hidden_channels: Tensor) -> Tensor:
-        """Which of this rank's channels are hidden, (B, C_own, 1, 1)."""
-        return hidden_channels[:, self.own_channels, None, None]
+    def _targets(self, images: Tensor) -> Tensor:
+        """What this rank predicts, out of what it is given."""
+        first = self.own_inputs.start
+        return _cut(images, range(self.own_outputs.start - first, self.own_outputs.stop - first))
 
 
 def mean_squared_errors(errors: Tensor, weights: Tensor) -> dict[str, float]:
@@ -215,6 +217,10 @@ def mean_squared_errors(errors: Tensor, weights: Tensor) -> dict[str, float]:
         "visible": visible,
         "all": float(errors.double().sum() / weights.sum()),
     }
+
+
+def _cut(x: Tensor, channels: range) -> Tensor:
+    return x[:, channels.start : channels.stop]
 
 
 def _part(name: str, ratio: float, count: int, what: str) -> int:

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from sciml_dchag._version import __version__
 from sciml_dchag.parallel.apply import plain_name
-from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
 
 FORMAT = "sciml-dchag-checkpoint-2"
 RECORD = "checkpoint.json"
@@ -82,7 +82,8 @@ class CheckpointWriter:
     def __init__(self, folder: Path, ranks: Ranks) -> None:
         self.folder, self.ranks = folder, ranks
         # The background thread must not speak where the training loop speaks.
-        self._group = dist.new_group(backend="gloo") if ranks.mesh is not None else None
+        alone = ranks.mesh is None
+        self._group = None if alone else dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._pending: tuple[Future[Any], str] | None = None
 
     def save(self, name: str, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:

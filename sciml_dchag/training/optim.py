@@ -50,6 +50,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         ],
         lr=config.learning_rate,
         betas=config.betas,
+        fused=True,  # in one pass, without temporaries of the parameters' size
     )
 
 

@@ -7,7 +7,6 @@ What is learnt is `tasks.forecast`'s, the samples are `data.forecast_windows`'s,
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -36,16 +35,14 @@ from sciml_dchag.parallel.start import build_on_ranks
 from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.assembly import (
     change_std,
-    check_periods,
     complete_model_config,
-    training_statistics,
     training_windows,
 )
+from sciml_dchag.training.beginning import Beginning, begin, same_on_all_ranks
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     CheckpointWriter,
     find_checkpoint,
-    last_checkpoint,
     load_tensors,
     read_checkpoint,
     tensors_of,
@@ -98,27 +95,29 @@ def train(
         console: told of every record of the log, on the first rank.
 
     Raises:
-        ValueError: store, recipe and number of ranks do not fit together, or a run of another
-            recipe lies there.
+        ValueError: store, recipe and number of ranks do not fit together, ranks see different
+            stores, recipes, checkpoints or package versions, or a run of another recipe or store
+            lies there.
         FileExistsError: the folder holds a run and `resume` is False.
         FloatingPointError: the loss is no longer finite.
     """
     started = time.monotonic()
-    store = Store.open(recipe.data.store)
-    check_periods(store, recipe)
-    statistics = training_statistics(store, recipe)
-    folder = run / "checkpoints"
-    previous = _previous(folder, recipe, resume)
+
+    def look() -> tuple[Beginning, dict[str, tuple[str, str]]]:
+        found = begin(recipe, run, resume=resume)
+        return found, same_on_all_ranks(found, recipe)
+
     with joined(recipe.parallel) as ranks, contextlib.ExitStack() as stack:
-        trainer = _Trainer(recipe, store, statistics, ranks)
+        beginning = ranks.agree(look)
+        trainer = _Trainer(recipe, beginning.store, beginning.statistics, ranks)
         log = None
-        if previous is not None:
-            trainer.restore(previous)
+        if beginning.checkpoint is not None:
+            trainer.restore(beginning.checkpoint)
         if ranks.first:
             run.mkdir(parents=True, exist_ok=True)
             save_recipe(recipe, run / "recipe.yaml")
             log = stack.enter_context(Logbook(run, first_step=trainer.step, console=console))
-        writer = stack.enter_context(CheckpointWriter(folder, ranks))
+        writer = stack.enter_context(CheckpointWriter(run / "checkpoints", ranks))
         stopped_early = trainer.run(writer, log, progress if ranks.first else None)
     seconds = time.monotonic() - started
     return TrainingResult(find_checkpoint(run), trainer.step, seconds, stopped_early)
@@ -129,7 +128,8 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     use = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")
     if not use:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    # Every weight is used once a forward pass: a cache of their casts would only hold memory.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 class _Trainer:
@@ -160,7 +160,7 @@ class _Trainer:
             target_indices=store.channels.indices(self.config.output_channels),
             state_channels=len(store.channels),
         ).to(ranks.device)
-        self.task.agree = ranks.any_of_channels
+        self.task.complete = lambda available: ranks.all_of_channels(bool(available.all()))
         if rolls_out:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
             if ranks.channels[1] > 1 and ranks.mesh is not None:
@@ -341,41 +341,3 @@ def _deal(recipe: Recipe, ranks: Ranks) -> range:
         )
     share = training.batch // count
     return range(number * share, (number + 1) * share)
-
-
-# Changing these goes on with the same run: they say how long and how, not what is learnt.
-_FREE = {
-    "data": ("store", "workers", "memory_mebibytes"),
-    "training": (
-        "steps", "log_every", "checkpoint_every", "validate_every", "patience", "micro_batch",
-    ),
-}  # fmt: skip
-
-
-def _what_is_learnt(recipe: Recipe | dict[str, Any], section: str) -> str:
-    """Return a section's settings that make one run another, as text to compare."""
-    values = (to_mapping(recipe) if isinstance(recipe, Recipe) else recipe)[section]
-    if isinstance(values, dict):
-        values = {k: v for k, v in values.items() if k not in _FREE.get(section, ())}
-    return json.dumps(values, sort_keys=True)
-
-
-def _previous(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
-    """Find the checkpoint to go on from, refusing one of another recipe."""
-    last = last_checkpoint(folder)
-    if last is None:
-        return None
-    if not resume:
-        raise FileExistsError(
-            f"{folder.parent} already holds a trained run: resume it with --resume auto, choose "
-            f"another name, or remove the folder."
-        )
-    checkpoint = read_checkpoint(last)
-    for section in ("seed", "data", "model", "task", "training"):
-        was, now = _what_is_learnt(checkpoint.recipe, section), _what_is_learnt(recipe, section)
-        if was != now:
-            raise ValueError(
-                f"{folder.parent} holds a run with other settings in {section!r}: restore them, "
-                f"choose another name with --set name=NAME, or remove the folder."
-            )
-    return last

@@ -32,3 +32,8 @@ def test_dropout_agrees_between_the_ranks_of_a_sample_and_is_repeated() -> None:
     for name in ("decoder.mask_token", "decoder.narrow.weight", "backbone.position_embedding"):
         assert plain[0][name].abs().max() > 0
         torch.testing.assert_close(plain[0][name], plain[1][name], rtol=0, atol=1e-12)
+
+
+def test_visible_locations_that_ranks_cannot_share_out_are_refused() -> None:
+    for message in on_ranks(2, workers.uneven_locations):
+        assert "shares 3 locations out over tp 2, which does not divide them" in message

@@ -16,6 +16,7 @@ EVERY = [
     for implementation in ("absorbed", "materialised")
 ]
 SOME = [case for case in EVERY if case[1] == 9 and case[3] == "absorbed"]
+MATERIALISED = [case for case in EVERY if case[1] == 9 and case[3] == "materialised"]
 SINGLE_PRECISION = [(*case[:4], torch.float32) for case in SOME]
 
 MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
@@ -27,7 +28,15 @@ MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2, "dp": 2}, SOME),
     ({"dp": 2, "fsdp": 2}, SOME[:1]),
     ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME),
+    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "selective"}, SOME[:1]),
     ({"tp": 2, "compile": True}, SINGLE_PRECISION[:1]),
+    ({"tp": 2, "sequence_parallel": True}, SOME),
+    ({"tp": 2, "fsdp": 2, "sequence_parallel": True}, SOME[:1]),
+    ({"tp": 2, "sequence_parallel": True, "activation_checkpointing": "selective"}, SOME[:1]),
+    ({"tp": 2, "channel_stage": "tp-only"}, EVERY),
+    ({"tp": 2, "fsdp": 2, "channel_stage": "tp-only"}, SOME),
+    ({"tp": 2, "channel_stage": "distributed-tokens"}, MATERIALISED),
+    ({"tp": 4, "channel_stage": "distributed-tokens"}, MATERIALISED[:2]),
 ]
 
 

@@ -21,11 +21,12 @@ ALLOWED: dict[str, set[str]] = {
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
     "evaluation": {"channels", "config", "data", "inference", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
+    "planning": {"config", "models", "parallel", "tasks"},
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "pipeline", "prepare",
-            "training"},
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "parallel", "pipeline",
+            "planning", "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}
 

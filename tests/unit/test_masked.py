@@ -268,10 +268,11 @@ def test_ranks_with_their_own_channels_add_up_to_the_whole() -> None:
     constant = Constant(0.5)
     whole = t.squared_errors(constant, x, visible, hidden), t.weights(x, visible, hidden)
     sums = [torch.zeros(2), torch.zeros(2)]
-    for own in (slice(0, 3), slice(3, C)):
-        t.own_channels = own
-        sums[0] = sums[0] + t.squared_errors(constant, x[:, own], visible, hidden)
-        sums[1] = sums[1] + t.weights(x[:, own], visible, hidden)
+    for own in (range(3), range(3, C)):
+        t.own_inputs = t.own_outputs = own
+        part = x[:, own.start : own.stop]
+        sums[0] = sums[0] + t.squared_errors(constant, part, visible, hidden)
+        sums[1] = sums[1] + t.weights(part, visible, hidden)
     for found, expected in zip(sums, whole, strict=True):
         torch.testing.assert_close(found, expected, check_dtype=False)
 

@@ -1,0 +1,203 @@
+"""One training step of the real model without its numbers, on ranks that are not there.
+
+The model, `parallelize` and the loss are those that train. Tensors are fake ones, which have a
+shape, a type and a storage of so many bytes, and collectives are those of a process group that
+answers at once. Blocks are alike, so that five stand for any number of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from sciml_dchag.models import ChannelTransformer, ModelConfig
+from sciml_dchag.models.absorbed import buffer_numbers
+from sciml_dchag.models.aggregation import PartialCrossAttention
+from sciml_dchag.parallel.apply import own_channels, parallelize
+from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh, sharded_axes
+from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
+from sciml_dchag.tasks.forecast import ForecastTask
+
+BLOCKS = 5
+"""Blocks that are simulated; the middle one stands for many.
+
+The outer ones are not like it: FSDP holds a buffer of the module before, and gathers the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What the training step of one micro-batch takes on one rank, phase by phase."""
+
+    phases: list[Phase]
+    """In order. Of what outlasts a step they hold the gradients alone."""
+    shapes: list[tuple[int, ...]]
+    """Shapes of the parameters that this rank computes with: its share over tp."""
+    fsdp: int
+    """Ranks that shared out the storage of gradients in `phases`."""
+
+    def stored(self, fsdp: int) -> int:
+        """Numbers of all parameters that a rank stores if so many share out their storage."""
+        return sum(-(-shape[0] // fsdp) * math.prod(shape[1:]) for shape in self.shapes)
+
+
+def simulate_step(
+    config: ModelConfig,
+    parallel: ParallelConfig,
+    *,
+    samples: int,
+    precision: torch.dtype,
+    autocast: bool = True,
+    device: str = "cuda",
+) -> StepCost:
+    """Run the forward and backward pass of a micro-batch on the first of dp x fsdp x tp ranks.
+
+    Args:
+        config: the complete architecture.
+        parallel: with explicit degrees.
+        samples: of the micro-batch on this rank.
+        precision: what products are computed in.
+        autocast: parameters stay float32 and are cast; without, they have that precision too.
+        device: kind of device that is planned for.
+
+    Raises:
+        ValueError: tp does not divide the model's partitions, heads or locations.
+    """
+    extra = max(0, config.depth - BLOCKS)
+    config = dataclasses.replace(config, depth=config.depth - extra)
+    mixed = autocast and precision != torch.float32
+    with _fake_ranks(parallel) as mesh:
+        with torch.device("meta"):
+            model = ChannelTransformer(config)
+            if not autocast:
+                model.to(precision)
+        for block in model.backbone.blocks:
+            # Kernels of accelerators draw it again; the one for fake tensors would keep it.
+            block.attention.dropout = 0.0
+        parallelize(model, mesh, parallel, precision if mixed else None)
+        model.train()
+        for module in model.modules():
+            if isinstance(module, PartialCrossAttention):
+                module.buffer_numbers = buffer_numbers(device)
+        shapes = {name: _on_a_tp_rank(p, parallel.tp) for name, p in model.named_parameters()}
+        own = own_channels(model, mesh)
+        of_a_block = [shape for name, shape in shapes.items() if "blocks.1." in name]
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model.to_empty(device="cpu")
+            phases = _record(model, own, samples, precision, mixed)
+    return StepCost(
+        phases=_stretched(phases, extra),
+        shapes=[*shapes.values(), *of_a_block * extra],
+        fsdp=parallel.fsdp,
+    )
+
+
+def _on_a_tp_rank(parameter: Tensor, tp: int) -> tuple[int, ...]:
+    shape = list(parameter.shape)
+    if (dim := sharded_axes(parameter).get("tp")) is not None:
+        shape[dim] //= tp
+    return tuple(shape)
+
+
+def _record(
+    model: ChannelTransformer,
+    own: tuple[range, range],
+    samples: int,
+    precision: torch.dtype,
+    mixed: bool,
+) -> list[Phase]:
+    """Run the step and return its phases."""
+    inputs, outputs = own
+    size = model.config.image_size
+    task = ForecastTask(
+        change_std=None,
+        latitude=np.linspace(-80, 80, size[0]),
+        target_indices=range(len(outputs)),
+        state_channels=len(outputs),
+    )
+    task.complete = lambda available: True  # fake values have no answer
+    dtype = torch.float32 if mixed else precision
+    cast = torch.autocast("cpu", dtype=precision, enabled=mixed, cache_enabled=False)
+    with StepRecorder(model, _stages(model)) as recorder:
+        states, now = (
+            torch.empty(samples, len(own), *size, dtype=dtype) for own in (inputs, outputs)
+        )
+        later, targets = torch.empty(samples, 0, 0, *size), torch.empty_like(now)[:, None]
+        with cast:
+            loss = task.squared_error(model, states, now, later, targets, torch.empty(samples))
+        recorder.begin("backward loss", "loss")
+        loss.backward()
+        recorder.begin("end", "batch")
+    for phase in recorder.phases:
+        del phase.start["parameters"], phase.peak["parameters"]
+    return recorder.phases
+
+
+def _stages(model: ChannelTransformer) -> dict[nn.Module, str]:
+    blocks = {block: f"block {i}" for i, block in enumerate(model.backbone.blocks)}
+    return {model.aggregation: "channel stage", **blocks, model.head: "head"}
+
+
+def _stretched(phases: list[Phase], extra: int) -> list[Phase]:
+    """Repeat a middle block's phases `extra` times, each standing where it would stand.
+
+    A block's forward pass leaves the same behind wherever it stands, and so does its backward
+    pass; what follows stands on the sum.
+    """
+    if extra <= 0:
+        return phases
+    names = [phase.name for phase in phases]
+    forward, backward = names.index("forward block 2"), names.index("backward block 2")
+    left = _difference(phases[forward + 1].start, phases[forward].start)
+    returned = _difference(phases[backward + 1].start, phases[backward].start)
+    result: list[Phase] = []
+    for position, phase in enumerate(phases):
+        shift: Bytes = Counter()
+        if position > forward:
+            shift = _sum(shift, left, extra)
+        if position > backward:
+            shift = _sum(shift, returned, extra)
+        copies = extra if position in (forward, backward) else 0
+        step = left if position == forward else returned
+        for copy in range(copies + 1):
+            here = _sum(shift, step, copy)
+            result.append(
+                dataclasses.replace(
+                    phase, start=_sum(phase.start, here, 1), peak=_sum(phase.peak, here, 1)
+                )
+            )
+    return result
+
+
+def _difference(later: Bytes, earlier: Bytes) -> Bytes:
+    return Counter({kind: later[kind] - earlier[kind] for kind in later | earlier})
+
+
+def _sum(one: Bytes, other: Bytes, times: int) -> Bytes:
+    kinds = set(one) | set(other)
+    return Counter({kind: one[kind] + times * other[kind] for kind in kinds})
+
+
+@contextlib.contextmanager
+def _fake_ranks(parallel: ParallelConfig) -> Iterator[DeviceMesh | None]:
+    """Be the first of so many ranks, of which no other is there."""
+    ranks = parallel.dp * parallel.fsdp * parallel.tp
+    if ranks == 1:
+        yield None
+        return
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    try:
+        yield build_mesh(parallel, ranks, "cpu")
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,150 @@
+"""Jobs of torchrun that fail: soon, with a status, and with one sentence that says why."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+import yaml
+
+from sciml_dchag._version import __version__
+from sciml_dchag.data.statistics import compute_statistics
+
+WORKER = Path(__file__).with_name("failing_rank.py")
+SECONDS = 60
+"""How soon a job must have ended after a rank failed, or after the ranks were started."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe, whose store is a relative path."""
+    folder = tmp_path_factory.mktemp("failing")
+    recipe = {
+        "name": "failing",
+        "data": {"store": "weather.zarr"},
+        "model": {"embed_dim": 8, "depth": 1, "heads": 4, "patch": 2, "partitions": 2},
+        "task": {"lead_hours": [6, 6]},
+        "training": {
+            "steps": 40,
+            "batch": 2,
+            "warmup_steps": 2,
+            "log_every": 1,
+            "checkpoint_every": 5,
+        },
+        "parallel": {"tp": 2},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture
+def store(
+    workplace: Path, series: Callable[..., xr.DataArray], write: Callable[..., Path]
+) -> Callable[..., Path]:
+    def write_store(folder: Path = workplace, **options: Any) -> Path:
+        folder.mkdir(exist_ok=True)
+        options = {"channels": "t2m,msl", **options}
+        path = write(series(**options), folder / "weather.zarr", overwrite=True)
+        compute_statistics(path)
+        return path
+
+    return write_store
+
+
+def failed_job(workplace: Path, *arguments: str, **environment: str) -> list[str]:
+    """Start two ranks, which must fail in time; return what they say, without torchrun's report."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(WORKER),
+        "train", str(workplace / "recipe.yaml"), "--runs", str(workplace / "runs"), *arguments,
+    ]  # fmt: skip
+    note = workplace / "failed_at"
+    done = subprocess.run(  # which also waits for whatever the ranks have started
+        command, cwd=workplace, capture_output=True, text=True, timeout=4 * SECONDS,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "NOTE": str(note), **environment},
+    )  # fmt: skip
+    seconds = time.time() - float(note.read_text())
+    print(f"ended after {seconds:.1f} s")
+    assert seconds < SECONDS
+    assert done.returncode != 0
+    said, _, report = done.stderr.partition("torch/distributed/elastic")
+    errors = [line for line in said.splitlines() if "Error" in line]
+    assert len(errors) == 1 and "Traceback" not in said, said
+    assert errors[0].removeprefix("Error: ") in report, report  # the last that a user sees
+    return errors
+
+
+def test_a_rank_that_raises_is_named_and_a_checkpoint_in_writing_holds_nobody(
+    workplace: Path, store: Callable[..., Path]
+) -> None:
+    store()
+    errors = failed_job(workplace, RANK_1_DOES="raise", IN_STEP="10")
+    assert errors == ["Error: Rank 1 of 2: a rank's own error"]
+    assert list((workplace / "runs/failing/checkpoints").glob("step-*[0-9]"))
+
+    # What was begun goes on with nothing but its own architecture and store.
+    (error,) = failed_job(workplace, "--set", "model.embed_dim=16")
+    assert "holds a run with other settings in 'model': restore them" in error
+    store(channels="t2m,msl,u10")
+    (error,) = failed_job(workplace)
+    assert "whose store had 2 channels where weather.zarr has 3 and adds u10" in error
+    assert error.startswith(f"Error: {workplace}")
+
+
+def test_a_killed_rank_ends_the_job_and_its_loaders(
+    workplace: Path, store: Callable[..., Path]
+) -> None:
+    store()
+    (error,) = failed_job(
+        workplace, "--set", "name=killed", "--set", "data.workers=1",
+        RANK_1_DOES="kill", IN_STEP="7",
+    )  # fmt: skip
+    assert error.startswith("Error: Rank 0 of 2: another rank was killed")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("parallel.tp=3", "Error: parallel.dp x fsdp x tp is 1 x auto x 3, which does not make 2"),
+        ("model.partitions=1", "Error: parallel.tp 2 does not divide model.partitions 1"),
+    ],
+)
+def test_an_error_of_all_ranks_is_told_by_the_first(
+    workplace: Path, store: Callable[..., Path], setting: str, message: str
+) -> None:
+    store()
+    (error,) = failed_job(workplace, "--set", "name=unfit", "--set", setting)
+    assert error.startswith(message)
+    assert not (workplace / "runs" / "unfit").exists()
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("another", "Error: The ranks see different statistics in the store: statistics "),
+        ("none", "Error: On rank 1 of 2: There is no store at weather.zarr"),
+        (
+            "version",
+            f"Error: The ranks see different versions of sciml-dchag: {__version__} on rank 0, 9.9 on rank "
+            "1; install the same on every machine.",
+        ),
+    ],
+)
+def test_ranks_that_see_different_things_do_not_begin(
+    workplace: Path, store: Callable[..., Path], tmp_path: Path, case: str, message: str
+) -> None:
+    store()
+    environment = {"FOLDER_OF_RANK_1": str(tmp_path)}
+    if case == "another":
+        store(tmp_path, seed=1)
+    elif case == "version":
+        environment = {"VERSION_OF_RANK_1": "9.9"}
+    (error,) = failed_job(workplace, "--set", "name=differing", **environment)
+    assert error.startswith(message)
+    assert not (workplace / "runs" / "differing").exists()

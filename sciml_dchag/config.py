@@ -221,6 +221,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:
             raise ValueError(f"The recipe's name {self.name!r} must be a plain folder name.")
+        if self.model.head != "forecast":
+            raise ValueError(
+                f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "
+                f"leave it out."
+            )
         step = self.task.lead_hours[0]
         uneven = [lead for lead in self.evaluation.lead_hours if lead % step]
         if self.task.fixed_step and uneven:

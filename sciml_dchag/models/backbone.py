@@ -1,6 +1,6 @@
 """The vision transformer after the channel stage: where, when, blocks, norm.
 
-Shapes: B batch, L locations, D embedding.
+Shapes: B batch, L locations, V locations that are seen, D embedding.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ class Backbone(nn.Module):
 
     Both embeddings are added after the channels have been aggregated (ClimaX, arXiv 2301.10343,
     section 3.2). Positions start as sine-cosine codes and are learnt; the lead time enters as
-    Linear(1 -> D) of hours / 100.
+    Linear(1 -> D) of hours / 100, where the task has one.
     """
 
     def __init__(
-        self, *, rows: int, columns: int, embed_dim: int, depth: int, heads: int, dropout: float
+        self,
+        *,
+        rows: int,
+        columns: int,
+        embed_dim: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        lead_time: bool,
     ) -> None:
         super().__init__()
         self.rows, self.columns = rows, columns
         self.position_embedding = nn.Parameter(torch.empty(rows * columns, embed_dim))
-        self.lead_time_embedding = Linear(1, embed_dim)
+        self.lead_time_embedding = Linear(1, embed_dim) if lead_time else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(embed_dim, heads, dropout) for _ in range(depth)
@@ -45,10 +53,23 @@ class Backbone(nn.Module):
         code = sine_cosine_2d(self.rows, self.columns, self.position_embedding.shape[1])
         self.position_embedding.copy_(code)
 
-    def forward(self, tokens_BLD: Tensor, lead_hours_B: Tensor) -> Tensor:
-        """Transform: (B, L, D) and hours (B,) -> (B, L, D)."""
-        lead = self.lead_time_embedding(lead_hours_B[:, None].to(self.norm.weight.dtype) / 100)
-        x = self.part(self.dropout(tokens_BLD + self.position_embedding + lead[:, None]))
+    def forward(
+        self,
+        tokens_BLD: Tensor,
+        lead_hours_B: Tensor | None = None,
+        locations_BV: Tensor | None = None,
+    ) -> Tensor:
+        """Transform: (B, L, D) and hours (B,) -> (B, L, D).
+
+        Given V locations of each sample, the tokens are of those: (B, V, D) -> (B, V, D).
+        """
+        position = self.position_embedding
+        x = tokens_BLD + (position if locations_BV is None else position[locations_BV])
+        if self.lead_time_embedding is not None:
+            assert lead_hours_B is not None
+            hours_B1 = lead_hours_B[:, None].to(self.norm.weight.dtype)
+            x = x + self.lead_time_embedding(hours_B1 / 100)[:, None]
+        x = self.part(self.dropout(x))
         for block in self.blocks:
             x = block(x)
         return self.meet(self.norm(x))

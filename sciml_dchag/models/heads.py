@@ -1,7 +1,7 @@
 """From features to the pixels of every output channel.
 
-Shapes: B batch, L locations, D embedding, C output channels, P pixels of a patch, G partitions,
-K channel slots of a partition.
+Shapes: B batch, L locations, D width of the features, C output channels, P pixels of a patch,
+G partitions, K channel slots of a partition.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ from sciml_dchag.models.seams import local, unchanged
 from sciml_dchag.models.tokenizer import ChannelLayout
 
 
-class ForecastHead(nn.Module):
-    """Two layers of (Linear, GELU), then one linear map to the pixels of every output channel.
+class ChannelHead(nn.Module):
+    """A linear map of its own for every output channel, from features to the pixels of a patch.
 
-    The last map is stacked along the channels' layout, (G, K, D, P), so that it splits by channel
-    over ranks as the tokenizer does.
+    Stacked along the channels' layout, (G, K, D, P), so that it splits by channel over ranks as
+    the tokenizer does.
     """
 
     def __init__(
         self, *, channels: int, partitions: int, patch_pixels: int, embed_dim: int
     ) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(
-            Linear(embed_dim, embed_dim), nn.GELU(), Linear(embed_dim, embed_dim), nn.GELU()
-        )
         self.full_layout = ChannelLayout(channels, partitions, may_be_empty=True)
         self.layout = self.full_layout  # of this process's own partitions
         self.enter: Callable[[Tensor], Tensor] = unchanged
@@ -48,7 +45,28 @@ class ForecastHead(nn.Module):
 
     def forward(self, features_BLD: Tensor) -> Tensor:
         """Predict pixels: (B, L, D) -> (B, L, C, P)."""
-        hidden = self.enter(self.hidden(features_BLD))
-        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", hidden, local(self.weight))
+        features = self.enter(features_BLD)
+        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", features, local(self.weight))
         pixels_BLGKP = pixels_BLGKP + local(self.bias)
         return self.layout.to_channels(pixels_BLGKP)
+
+
+class ForecastHead(ChannelHead):
+    """Two layers of (Linear, GELU) before the map of every channel."""
+
+    def __init__(
+        self, *, channels: int, partitions: int, patch_pixels: int, embed_dim: int
+    ) -> None:
+        super().__init__(
+            channels=channels,
+            partitions=partitions,
+            patch_pixels=patch_pixels,
+            embed_dim=embed_dim,
+        )
+        self.hidden = nn.Sequential(
+            Linear(embed_dim, embed_dim), nn.GELU(), Linear(embed_dim, embed_dim), nn.GELU()
+        )
+
+    def forward(self, features_BLD: Tensor) -> Tensor:
+        """Predict pixels: (B, L, D) -> (B, L, C, P)."""
+        return super().forward(self.hidden(features_BLD))

@@ -1,6 +1,6 @@
 """What a model is made of, the named sizes, and `build_model`.
 
-Shapes: B batch, C channels, H x W image.
+Shapes: B batch, C channels, H x W image, L locations, V locations that are seen.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from sciml_dchag.models.aggregation import (
     PartialLinear,
 )
 from sciml_dchag.models.backbone import Backbone
-from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.decoder import MaskedDecoder
+from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.tokenizer import patchify, unpatchify
 
 SIZES: dict[str, tuple[int, int, int]] = {
@@ -63,6 +65,15 @@ class ModelConfig:
     """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
     dropout: float = 0.0
     """After the embeddings, in attention and after both halves of a block."""
+    head: Literal["forecast", "masked"] = "forecast"
+    """`forecast` predicts the output channels at a lead time; `masked` is a masked autoencoder,
+    which sees some locations and predicts the input channels at all."""
+    decoder_dim: int = 128
+    """Width of a masked autoencoder's decoder."""
+    decoder_depth: int = 2
+    """Transformer blocks of the decoder."""
+    decoder_heads: int = 4
+    """Attention heads of the decoder."""
     input_channels: tuple[str, ...] = ()
     """Names of the input channels, in order; filled in from the data."""
     output_channels: tuple[str, ...] = ()
@@ -80,11 +91,25 @@ class ModelConfig:
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.aggregation == "single" and self.tree:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
-        if self.embed_dim % self.heads or self.embed_dim % 4:
-            step = math.lcm(self.heads, 4)
+        if self.decoder_heads < 1 or self.decoder_depth < 0:
             raise ValueError(
-                f"model.embed_dim {self.embed_dim} must be a multiple of model.heads "
-                f"{self.heads} and of 4: choose {step * max(1, self.embed_dim // step)}."
+                f"model.decoder_heads {self.decoder_heads} must be at least 1 and "
+                f"model.decoder_depth {self.decoder_depth} at least 0."
+            )
+        for prefix in ("embed", "decoder"):
+            of_heads = "heads" if prefix == "embed" else "decoder_heads"
+            dim, heads = getattr(self, f"{prefix}_dim"), getattr(self, of_heads)
+            if dim < 1 or dim % heads or dim % 4:
+                step = math.lcm(heads, 4)
+                raise ValueError(
+                    f"model.{prefix}_dim {dim} must be a multiple of model.{of_heads} {heads} and "
+                    f"of 4: choose {step * max(1, dim // step)}."
+                )
+        if self.head == "masked" and self.output_channels != self.input_channels:
+            raise ValueError(
+                f"A masked autoencoder predicts its {len(self.input_channels)} input channels, "
+                f"but model.output_channels are {len(self.output_channels)} others: give it the "
+                f"same names in the same order."
             )
         if self.partitions < 1 or self.tree < 0 or self.patch < 1:
             raise ValueError(
@@ -99,13 +124,18 @@ class ModelConfig:
 
 
 class ChannelTransformer(nn.Module):
-    """The shared model: channel stage, backbone, forecast head. Tensors in, tensors out."""
+    """The shared model: channel stage, backbone, head. Tensors in, tensors out.
+
+    A forecaster sees all locations and the lead time; a masked autoencoder sees some locations,
+    on which alone channel stage and backbone work, and has a decoder before the head.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        height, width = config.image_size
         patch, dim = config.patch, config.embed_dim
+        rows, columns = (side // patch for side in config.image_size)
+        masked = config.head == "masked"
         self.aggregation = ChannelAggregation(
             channels=len(config.input_channels),
             patch_pixels=patch**2,
@@ -117,40 +147,74 @@ class ChannelTransformer(nn.Module):
             implementation=config.implementation,
         )
         self.backbone = Backbone(
-            rows=height // patch,
-            columns=width // patch,
+            rows=rows,
+            columns=columns,
             embed_dim=dim,
             depth=config.depth,
             heads=config.heads,
             dropout=config.dropout,
+            lead_time=not masked,
         )
-        self.head = ForecastHead(
+        self.decoder = None
+        if masked:
+            self.decoder = MaskedDecoder(
+                rows=rows,
+                columns=columns,
+                embed_dim=dim,
+                decoder_dim=config.decoder_dim,
+                depth=config.decoder_depth,
+                heads=config.decoder_heads,
+                dropout=config.dropout,
+            )
+        head = ChannelHead if masked else ForecastHead
+        self.head: ChannelHead = head(
             channels=len(config.output_channels),
             partitions=config.partitions,
             patch_pixels=patch**2,
-            embed_dim=dim,
+            embed_dim=config.decoder_dim if masked else dim,
         )
 
+    @property
+    def block_lists(self) -> list[nn.ModuleList]:
+        """The transformer blocks: the backbone's, and the decoder's where there is one."""
+        decoder = [] if self.decoder is None else [self.decoder.blocks]
+        return [self.backbone.blocks, *decoder]
+
     def forward(
-        self, x_BCHW: Tensor, lead_hours_B: Tensor, available_BCHW: Tensor | None = None
+        self,
+        x_BCHW: Tensor,
+        lead_hours_B: Tensor | None = None,
+        available_BCHW: Tensor | None = None,
+        visible_BV: Tensor | None = None,
     ) -> Tensor:
         """Map normalised input channels to normalised output channels.
 
         Args:
             x_BCHW: (B, C_in, H, W); anything finite where a value is missing.
-            lead_hours_B: lead time in hours.
+            lead_hours_B: lead time in hours, for a forecaster.
             available_BCHW: False where a value is missing; a patch with a missing value counts
                 as missing for that channel. None: nothing is missing.
+            visible_BV: the locations that a masked autoencoder sees, as many and each once in
+                every sample, numbered by rows from the top; other pixels have no effect.
 
         Returns:
             (B, C_out, H, W).
+
+        Raises:
+            ValueError: a forecaster needs lead times, a masked autoencoder visible locations.
         """
+        masked = self.decoder is not None
+        if (lead_hours_B is None) != masked or (visible_BV is None) == masked:
+            needed = "visible_BV and no lead_hours_B" if masked else "lead_hours_B, no visible_BV"
+            raise ValueError(f"A model with head {self.config.head!r} is called with {needed}.")
         patch = self.config.patch
         available_BLC = None
         if available_BCHW is not None:
-            available_BLC = patchify(available_BCHW, patch).all(-1)
-        tokens_BLD = self.aggregation(patchify(x_BCHW, patch), available_BLC)
-        features_BLD = self.backbone(tokens_BLD, lead_hours_B)
+            available_BLC = patchify(available_BCHW, patch, visible_BV).all(-1)
+        tokens_BLD = self.aggregation(patchify(x_BCHW, patch, visible_BV), available_BLC)
+        features_BLD = self.backbone(tokens_BLD, lead_hours_B, visible_BV)
+        if self.decoder is not None:
+            features_BLD = self.decoder(features_BLD, visible_BV)
         return unpatchify(self.head(features_BLD), patch, x_BCHW.shape[-2])
 
 
@@ -212,6 +276,14 @@ def expected_parameters(config: ModelConfig) -> int:
     attention = 4 * D**2 + 2 * D
     channels = C * (P * D + D) + C * D + attention
     partial = {"single": 0, "dchag-c": G * attention, "dchag-l": C + G}[config.aggregation]
-    backbone = L * D + 2 * D + config.depth * (12 * D**2 + 13 * D) + 2 * D
-    head = 2 * (D**2 + D) + O * (D * P + P)
-    return channels + partial + backbone + head
+
+    def blocks_and_norm(depth: int, width: int) -> int:
+        return depth * (12 * width**2 + 13 * width) + 2 * width
+
+    backbone = L * D + blocks_and_norm(config.depth, D)
+    if config.head == "masked":
+        E = config.decoder_dim
+        decoder = (D * E + E) + E + L * E + blocks_and_norm(config.decoder_depth, E)
+        return channels + partial + backbone + decoder + O * (E * P + P)
+    lead_time, hidden = 2 * D, 2 * (D**2 + D)
+    return channels + partial + backbone + lead_time + hidden + O * (D * P + P)

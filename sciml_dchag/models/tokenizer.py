@@ -14,11 +14,18 @@ from torch import Tensor, nn
 from sciml_dchag.models.seams import local
 
 
-def patchify(x_BCHW: Tensor, patch: int) -> Tensor:
-    """Cut an image into patches: (B, C, H, W) -> (B, L, C, P), rows of patches from the top."""
+def patchify(x_BCHW: Tensor, patch: int, locations_BV: Tensor | None = None) -> Tensor:
+    """Cut an image into patches: (B, C, H, W) -> (B, L, C, P), rows of patches from the top.
+
+    Given V locations of each sample, those alone are cut out and copied: (B, V, C, P).
+    """
     B, C, H, W = x_BCHW.shape
-    x = x_BCHW.reshape(B, C, H // patch, patch, W // patch, patch)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C, patch * patch)
+    rows, columns = H // patch, W // patch
+    x = x_BCHW.reshape(B, C, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+    if locations_BV is None:
+        return x.reshape(B, -1, C, patch * patch)
+    sample_B1 = torch.arange(B, device=x.device)[:, None]
+    return x[sample_B1, locations_BV // columns, locations_BV % columns].flatten(3)
 
 
 def unpatchify(x_BLCP: Tensor, patch: int, height: int) -> Tensor:

@@ -5,6 +5,7 @@ In a fixed order, each step with its reason; a model's own code stays as it is o
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
-from sciml_dchag.models.heads import ForecastHead
+from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.parallel import collectives
@@ -63,13 +64,15 @@ def parallelize(
         _split_trunk(model, tp, config.sequence_parallel)
     # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
     if config.activation_checkpointing != "none":
-        for name, block in model.backbone.blocks.named_children():
-            wrapped = checkpoint_wrapper(block, **_RECOMPUTED[config.activation_checkpointing])
-            model.backbone.blocks.register_module(name, wrapped)
-    # Compiled after wrapping: the graph then holds the recomputation.
+        for blocks in model.block_lists:
+            for name, block in blocks.named_children():
+                wrapped = checkpoint_wrapper(block, **_RECOMPUTED[config.activation_checkpointing])
+                blocks.register_module(name, wrapped)
+    # Compiled after wrapping: the graph then holds the recomputation. For one shape at a time, as
+    # the decoder's is not the backbone's and sharded tensors cannot be traced with sizes left open.
     if config.compile:
-        for block in model.backbone.blocks:
-            block.compile()
+        for block in itertools.chain(*model.block_lists):
+            block.compile(dynamic=False)
     # Last, as it hooks into the modules as they will be called.
     if mesh is not None and mesh["dp", "fsdp"].size() > 1:
         _shard_storage(model, mesh["dp", "fsdp"], compute_dtype)
@@ -148,7 +151,7 @@ def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
     attention.leave = partial(collectives.leave, mesh=tp)
 
 
-def _split_output(head: ForecastHead, tp: DeviceMesh) -> None:
+def _split_output(head: ChannelHead, tp: DeviceMesh) -> None:
     """Let each rank predict its own channels."""
     head.layout = head.full_layout.part(tp.get_local_rank(), tp.size())
     for name in ("weight", "bias"):
@@ -161,7 +164,9 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: b
 
     With `sequence_parallel` the all-reduce is a reduce-scatter, after which each rank goes on with
     its own locations, and an all-gather before the next product (Korthikanti et al. 2022).
-    Every rank holds all of a parameter now and cuts its own slice; nothing is sent.
+    Every rank holds all of a parameter now and cuts its own slice; nothing is sent. A masked
+    autoencoder's decoder is left whole: it is small, and every rank computes it alike up to the
+    head's `enter`, which gives each of them its whole gradient.
     """
     between: Placement = Shard(1) if sequence_parallel else Replicate()
     plan: dict[str, ParallelStyle] = {
@@ -183,7 +188,8 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: b
         if sequence_parallel:
             _own_randomness(block.dropout, block.dropout.p, tp)
     hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-    parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
+    if isinstance(model.head, ForecastHead):
+        parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
     if sequence_parallel:
         model.backbone.part = partial(collectives.part, mesh=tp, dim=1)
         model.backbone.meet = partial(collectives.gather, mesh=tp, dim=1)
@@ -236,7 +242,7 @@ def _shard_storage(
     )
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    for module in (model.aggregation, *model.backbone.blocks, model.head, model):
+    for module in (model.aggregation, *itertools.chain(*model.block_lists), model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
         fully_shard(
             module, mesh=mesh, mp_policy=policy, reshard_after_forward=True,

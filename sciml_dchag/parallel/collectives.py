@@ -45,7 +45,17 @@ def leave(x: Tensor, mesh: DeviceMesh) -> Tensor:
 
 
 def part(x: Tensor, mesh: DeviceMesh, dim: int) -> Tensor:
-    """Return this rank's slice of x, the same on all ranks; backward join the slices' gradients."""
+    """Return this rank's slice of x, the same on all ranks; backward join the slices' gradients.
+
+    Raises:
+        ValueError: slices would not be even, as `gather` needs them.
+    """
+    if x.shape[dim] % mesh.size():
+        raise ValueError(
+            f"parallel.sequence_parallel shares {x.shape[dim]} locations out over tp "
+            f"{mesh.size()}, which does not divide them: set it to false, or change parallel.tp "
+            f"or how many locations the model sees."
+        )
     whole = DTensor.from_local(x, mesh, [Replicate()], run_check=False)
     return whole.redistribute(placements=[Shard(dim)]).to_local()
 

@@ -24,12 +24,12 @@ from sciml_dchag.parallel.mesh import sharded_axes
 def decays(name: str) -> bool:
     """Say whether weight decay applies: to projection weights, not to embeddings, norms, biases.
 
-    The learnt query of an aggregation is an embedding, too.
+    The learnt query of an aggregation and a decoder's mask token are embeddings, too.
     """
     return not (
         "embedding" in name
         or "norm" in name
-        or name.endswith(("bias", ".query", "partial.weight", "group_weight"))
+        or name.endswith(("bias", ".query", "mask_token", "partial.weight", "group_weight"))
     )
 
 

@@ -14,17 +14,26 @@ from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
 from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.parallel.apply import own_channels, parallelize
 from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.parallel.start import build_on_ranks
+from sciml_dchag.tasks.masked import MaskedTask
 
-CONFIG = ModelConfig(embed_dim=16, depth=2, heads=4, patch=2, partitions=4, image_size=(4, 8))
+CONFIG = ModelConfig(
+    embed_dim=16, depth=2, heads=4, patch=2, partitions=4, image_size=(4, 8),
+    decoder_dim=8, decoder_heads=2,
+)  # fmt: skip
 BATCH = 4
 EVERYTHING = ("1900", "2100")
 
 
-def config(kind: str, channels: int, tree: int, implementation: str) -> ModelConfig:
+def config(
+    kind: str, channels: int, tree: int, implementation: str, head: str = "forecast"
+) -> ModelConfig:
+    inputs = tuple(f"i{i}" for i in range(channels))
+    outputs = tuple(f"o{i}" for i in range(max(4, channels // 2)))
     return dataclasses.replace(
-        CONFIG, aggregation=kind, tree=tree, implementation=implementation,
-        input_channels=tuple(f"i{i}" for i in range(channels)),
-        output_channels=tuple(f"o{i}" for i in range(max(4, channels // 2))),
+        CONFIG, aggregation=kind, tree=tree, implementation=implementation, head=head,
+        input_channels=inputs, output_channels=inputs if head == "masked" else outputs,
     )  # fmt: skip
 
 
@@ -45,6 +54,17 @@ def model_and_data(
     return model, x, target.to(dtype), torch.tensor([6.0, 24.0, 48.0, 120.0])
 
 
+def run(
+    model: ChannelTransformer, x: Tensor, hours: Tensor, available: Tensor | None = None
+) -> Tensor:
+    """Forecast, or reconstruct from every other location."""
+    if model.decoder is None:
+        return model(x, hours, available)
+    every_other = torch.arange(0, model.decoder.rows * model.decoder.columns, 2)
+    visible = every_other.expand(len(x), -1)
+    return model(x, available_BCHW=available, visible_BV=visible)
+
+
 def whole(parameter: Tensor) -> Tensor:
     parameter = parameter.detach()
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -52,10 +72,11 @@ def whole(parameter: Tensor) -> Tensor:
 
 def three_steps(
     kind: str, channels: int, tree: int, implementation: str, dtype: torch.dtype,
-    parallel: dict[str, Any] | None,
+    parallel: dict[str, Any] | None, head: str = "forecast",
 ) -> dict[str, Tensor]:  # fmt: skip
     """Train three steps on one process (parallel None) or as a rank; return all that was found."""
-    model, x, target, hours = model_and_data(config(kind, channels, tree, implementation), dtype)
+    model_config = config(kind, channels, tree, implementation, head)
+    model, x, target, hours = model_and_data(model_config, dtype)
     samples, inputs, outputs, data_ranks = slice(None), slice(None), slice(None), 1
     mesh = None
     if parallel is not None:
@@ -70,15 +91,15 @@ def three_steps(
         dp, fsdp = data.get_coordinate()
         number, share = dp * data.size(1) + fsdp, BATCH // data_ranks
         samples = slice(number * share, (number + 1) * share)
+    learn = masked_loss if head == "masked" else forecast_loss
     # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
     # attention's key bias are, into whole steps.
     optimizer = torch.optim.AdamW(groups(model), lr=1e-3, eps=1e-5)
     found: dict[str, Tensor] = {}
     for step in range(3):
         optimizer.zero_grad()
-        out = model(x[samples, inputs], hours[samples])
-        loss = (out - target[samples, outputs]).square().sum() * data_ranks / target.numel()
-        loss.backward()
+        out, loss = learn(model, x, target, hours, samples, inputs, outputs)
+        (loss * data_ranks).backward()
         if step == 0:
             found["forward"] = out.detach()
             for name, parameter in model.named_parameters():
@@ -87,6 +108,38 @@ def three_steps(
         optimizer.step()
     found.update({f"weight of {clean(n)}": whole(p) for n, p in model.named_parameters()})
     return found
+
+
+def forecast_loss(
+    model: nn.Module, x: Tensor, target: Tensor, hours: Tensor,
+    samples: slice, inputs: slice, outputs: slice,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """This rank's output, and its part of the loss."""
+    out = model(x[samples, inputs], hours[samples])
+    return out, (out - target[samples, outputs]).square().sum() / target.numel()
+
+
+def masked_loss(
+    model: nn.Module, x: Tensor, target: Tensor, hours: Tensor,
+    samples: slice, inputs: slice, outputs: slice,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same of a masked autoencoder: locations and channels hidden, plants weighted, gaps."""
+    images = x.masked_fill(target > 2, torch.nan)
+    plants = target[:, 1].sigmoid()
+    task = MaskedTask(
+        seed=5, image_size=CONFIG.image_size, patch=CONFIG.patch, channels=x.shape[1],
+        mask_ratio=0.5, channel_mask_ratio=0.25, channel_groups=4,
+    )  # fmt: skip
+    masks = task.draw([(1, index) for index in range(BATCH)])
+    weight = task.weights(images, *masks, plants)[0]  # of all channels and samples
+    task.own_inputs, task.own_outputs = (range(x.shape[1])[own] for own in (inputs, outputs))
+    task.complete = lambda available: False  # as ranks agree where one of them finds a gap
+    visible, hidden = (mask[samples] for mask in masks)
+    own = images[samples, inputs]
+    with torch.no_grad():
+        out = task.reconstruct(model, own, visible, hidden)
+    errors = task.squared_errors(model, own, visible, hidden, plants[samples])
+    return out, errors[0] / weight.to(errors.dtype)
 
 
 def clean(name: str) -> str:
@@ -101,16 +154,18 @@ def groups(model: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
     return [{"params": parameters} for parameters in by_mesh.values()]
 
 
-def all_cases(cases: list[tuple[Any, ...]], parallel: dict[str, Any]) -> list[dict[str, Tensor]]:
-    return [three_steps(*case, parallel) for case in cases]
+def all_cases(
+    cases: list[tuple[Any, ...]], parallel: dict[str, Any], head: str
+) -> list[dict[str, Tensor]]:
+    return [three_steps(*case, parallel, head) for case in cases]
 
 
-def without_enter(case: tuple[Any, ...]) -> dict[str, Tensor]:
-    """What comes out where ranks do not sum the gradients that their heads find."""
+def without_enter(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
+    """What comes out where ranks do not sum the gradients that they find apart."""
     from sciml_dchag.parallel import collectives
 
     collectives.enter = lambda x, mesh: x
-    return three_steps(*case, {"tp": 2})
+    return three_steps(*case, {"tp": 2}, head)
 
 
 def train_run(mapping: dict[str, Any], run: str) -> int:
@@ -169,45 +224,88 @@ def on_tp(model_config: ModelConfig, dtype: torch.dtype) -> tuple[ChannelTransfo
     return model, slice(inputs.start, inputs.stop)
 
 
-def channels_without_effect(cases: list[tuple[str, int, int]]) -> list[list[int]]:
+MASKED = ("dchag-c", 9, 0, "absorbed", "masked")
+
+
+def uneven_locations() -> str:
+    """What is said of 3 of 8 locations that two ranks are to share out."""
+    degrees = ParallelConfig(tp=2, sequence_parallel=True)
+    model = build_model(config(*MASKED), seed=3)
+    mesh = build_mesh(degrees, 2, "cpu")
+    parallelize(model, mesh, degrees)
+    inputs, _ = own_channels(model, mesh)
+    try:
+        model(torch.zeros(1, len(inputs), *CONFIG.image_size), visible_BV=torch.tensor([[0, 1, 5]]))
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def start_values(parallel: dict[str, Any]) -> dict[str, Tensor]:
+    """The start of a model that is built on its ranks."""
+    degrees = ParallelConfig(**parallel)
+    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    ranks = Ranks(device=torch.device("cpu"), mesh=mesh)
+    model = build_on_ranks(config(*MASKED), 3, ranks, degrees)
+    return {name: whole(parameter) for name, parameter in model.named_parameters()}
+
+
+def with_dropout(parallel: dict[str, Any]) -> dict[str, Tensor]:
+    """What goes into the head, with and without dropout, and every gradient with it."""
+    model_config = dataclasses.replace(config(*MASKED), dropout=0.3)
+    model, x, _, hours = model_and_data(model_config, torch.float64)
+    degrees = ParallelConfig(**parallel)
+    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    parallelize(model, mesh, degrees)
+    inputs, _ = own_channels(model, mesh)
+    seen: list[Tensor] = []
+    model.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    torch.manual_seed(7)
+    run(model, x[:, inputs.start : inputs.stop], hours).square().sum().backward()
+    run(model.eval(), x[:, inputs.start : inputs.stop], hours)
+    gradients = {clean(name): whole(p.grad) for name, p in model.named_parameters()}
+    return {"features": seen[0], "features without dropout": seen[1], **gradients}
+
+
+def channels_without_effect(cases: list[tuple[str, int, int]], head: str) -> list[list[int]]:
     """Change one input channel a sample; return the channels that leave this rank's output alone."""
     found = []
+    image_size = (2, 4) if head == "masked" else (2, 2)  # one location that is seen
     for kind, channels, tree in cases:
         small = dataclasses.replace(
-            config(kind, channels, tree, "absorbed"), image_size=(2, 2), depth=1
+            config(kind, channels, tree, "absorbed", head), image_size=image_size, depth=1
         )
         model, own = on_tp(small, torch.float64)
-        base = torch.randn(
-            1, channels, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-        )
+        generator = torch.Generator().manual_seed(1)
+        base = torch.randn(1, channels, *image_size, generator=generator, dtype=torch.float64)
         x = base.repeat(channels + 1, 1, 1, 1)
         x[torch.arange(channels), torch.arange(channels)] += 1  # the last sample stays as it is
         with torch.no_grad():
-            out = model(x[:, own], torch.full((channels + 1,), 6.0, dtype=torch.float64))
+            out = run(model, x[:, own], torch.full((channels + 1,), 6.0, dtype=torch.float64))
         change = (out[:-1] - out[-1:]).flatten(1).abs().amax(1)
         found.append((change < 1e-9).nonzero().flatten().tolist())
     return found
 
 
-def alone_and_in_company(kinds: list[str]) -> list[float]:
+def alone_and_in_company(kinds: list[str], head: str) -> list[float]:
     """Greatest difference between a sample's output in a batch and by itself."""
     found = []
     for kind in kinds:
-        model_config = config(kind, 9, 0, "absorbed")
+        model_config = config(kind, 9, 0, "absorbed", head)
         model, own = on_tp(model_config, torch.float64)
         _, x, _, hours = model_and_data(model_config, torch.float64)
         with torch.no_grad():
-            together = model(x[:, own], hours)
-            apart = [model(x[i : i + 1, own], hours[i : i + 1]) for i in range(BATCH)]
+            together = run(model, x[:, own], hours)
+            apart = [run(model, x[i : i + 1, own], hours[i : i + 1]) for i in range(BATCH)]
         found.append(float((together - torch.cat(apart)).abs().max()))
     return found
 
 
-def with_missing(kinds: list[str], over_ranks: bool) -> list[tuple[Tensor, Tensor]]:
+def with_missing(kinds: list[str], over_ranks: bool, head: str) -> list[tuple[Tensor, Tensor]]:
     """Output and the gradient of a query, where whole partitions and single values are missing."""
     found = []
     for kind in kinds:
-        model_config = config(kind, 9, 0, "absorbed")
+        model_config = config(kind, 9, 0, "absorbed", head)
         model, x, _, hours = model_and_data(model_config, torch.float64)
         available = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) > 0.1
         available[0] = False  # nothing at all
@@ -215,7 +313,7 @@ def with_missing(kinds: list[str], over_ranks: bool) -> list[tuple[Tensor, Tenso
         own = slice(None)
         if over_ranks:
             model, own = on_tp(model_config, torch.float64)
-        out = model(x[:, own], hours, available[:, own])
+        out = run(model, x[:, own], hours, available[:, own])
         out.square().sum().backward()
         query = model.aggregation.final or model.aggregation.partial
         assert query.query.grad is not None
@@ -238,16 +336,18 @@ class Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def collectives_of_a_step(kind: str, implementation: str) -> dict[str, list[tuple[str, int]]]:
+def collectives_of_a_step(
+    kind: str, implementation: str, head: str = "forecast"
+) -> dict[str, list[tuple[str, int]]]:
     """What one rank hands to collectives: by the channel stage alone, and by the whole model."""
-    model_config = config(kind, 9, 0, implementation)
+    model_config = config(kind, 9, 0, implementation, head)
     model, own = on_tp(model_config, torch.float32)
     _, x, _, hours = model_and_data(model_config, torch.float32)
     found = {}
     pixels = patchify(x[:, own], model_config.patch)
     for name, call in {
         "stage": lambda: model.aggregation(pixels),
-        "model": lambda: model(x[:, own], hours),
+        "model": lambda: run(model, x[:, own], hours),
     }.items():
         with Collectives() as forward:
             out = call()

@@ -14,24 +14,34 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_every_input_channel_changes_the_output_of_every_rank(world: int) -> None:
-    for rank, found in enumerate(on_ranks(world, workers.channels_without_effect, CASES)):
-        for case, without_effect in zip(CASES, found, strict=True):
+HEADS = ["forecast", "masked"]
+
+
+@pytest.mark.parametrize(
+    ("world", "head"),
+    [(1, "forecast"), (2, "forecast"), (4, "forecast"), (2, "masked"), (4, "masked")],
+)
+def test_every_input_channel_changes_the_output_of_every_rank(world: int, head: str) -> None:
+    # What the heads share needs no second look with hundreds of channels.
+    cases = CASES if head == "forecast" else [case for case in CASES if case[1] in (81, 7)]
+    for rank, found in enumerate(on_ranks(world, workers.channels_without_effect, cases, head)):
+        for case, without_effect in zip(cases, found, strict=True):
             assert without_effect == [], (case, rank)
 
 
-def test_a_sample_does_not_depend_on_its_batch_mates() -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_a_sample_does_not_depend_on_its_batch_mates(head: str) -> None:
     kinds = ["dchag-c", "dchag-l", "single"]
-    for found in on_ranks(2, workers.alone_and_in_company, kinds):
+    for found in on_ranks(2, workers.alone_and_in_company, kinds, head):
         assert max(found) < 1e-12, dict(zip(kinds, found, strict=True))
 
 
-def test_what_is_missing_is_missing_on_every_rank() -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_missing_is_missing_on_every_rank(head: str) -> None:
     kinds = ["dchag-c", "dchag-l", "single"]
-    expected = workers.with_missing(kinds, False)
+    expected = workers.with_missing(kinds, False, head)
     for kind, one, *parts in zip(
-        kinds, expected, *on_ranks(2, workers.with_missing, kinds, True), strict=True
+        kinds, expected, *on_ranks(2, workers.with_missing, kinds, True, head), strict=True
     ):
         out = torch.cat([output for output, _ in parts], dim=1)
         torch.testing.assert_close(out, one[0], rtol=0, atol=1e-12, msg=kind)
@@ -78,3 +88,18 @@ def test_single_sends_no_more_than_dchag() -> None:
         assert sorted(found["stage backward"]) == [
             ("all_reduce", D * FLOAT), *[("all_reduce", D * D * FLOAT)] * 3,
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["dchag-c", "dchag-l"])
+def test_a_masked_autoencoder_sends_nothing_for_what_is_hidden(kind: str) -> None:
+    """Half of the locations are seen; the decoder is computed alike and needs one sum backward."""
+    seen = TOKENS // 2
+    for found in on_ranks(2, workers.collectives_of_a_step, kind, "absorbed", "masked"):
+        assert sorted(found["model forward"]) == sorted(
+            [("all_gather_into_tensor", seen * G // 2)] + [("all_reduce", seen)] * (1 + 2 * DEPTH)
+        )
+        of_decoder = B * L * workers.CONFIG.decoder_dim * FLOAT
+        assert sorted(found["model backward"]) == sorted(
+            [("all_reduce", D * FLOAT), ("all_reduce", seen * G), ("all_reduce", of_decoder)]
+            + [("all_reduce", seen)] * 2 * DEPTH
+        )

@@ -49,23 +49,29 @@ def outputs(parts: list[dict[str, Tensor]], parallel: dict[str, Any]) -> Tensor:
     )
 
 
-def test_two_ranks_compute_what_one_process_computes() -> None:
-    compare({"tp": 2}, SOME[:2])
+HEADS = ["forecast", "masked"]
+"""Both tasks: a forecaster, and a masked autoencoder that locations and channels are hidden from."""
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_two_ranks_compute_what_one_process_computes(head: str) -> None:
+    compare({"tp": 2}, SOME[:2], head)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("parallel", "cases"), MESHES, ids=[str(mesh) for mesh, _ in MESHES])
 def test_a_mesh_computes_what_one_process_computes(
-    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str
 ) -> None:
-    compare(parallel, cases)
+    compare(parallel, cases, head)
 
 
-def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]]) -> None:
+def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str) -> None:
     world = parallel.get("tp", 1) * parallel.get("fsdp", 1) * parallel.get("dp", 1)
-    by_rank = on_ranks(world, workers.all_cases, cases, parallel)
+    by_rank = on_ranks(world, workers.all_cases, cases, parallel, head)
     for case, *parts in zip(cases, *by_rank, strict=True):
-        expected = workers.three_steps(*case, None)
+        expected = workers.three_steps(*case, None, head)
         tolerance = 1e-10 if case[-1] == torch.float64 else 1e-5
         largest = max(float(v.abs().max()) for k, v in expected.items() if "gradient" in k)
         forward = outputs(parts, parallel)
@@ -78,10 +84,14 @@ def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]]) -> None:
                 assert difference <= tolerance * scale, (case, name, float(difference))
 
 
-def test_the_seams_are_needed() -> None:
-    """Without the sum over heads that `enter` makes, the parity above would fail."""
+@pytest.mark.parametrize(
+    ("head", "parameter"),
+    [("forecast", "aggregation.partial.query"), ("masked", "decoder.mask_token")],
+)
+def test_the_seams_are_needed(head: str, parameter: str) -> None:
+    """Without the sums over ranks that `enter` makes, the parity above would fail."""
     case = ("dchag-c", 8, 0, "absorbed", torch.float64)
-    parts = on_ranks(2, workers.without_enter, case)
-    expected = workers.three_steps(*case, None)
-    name = "gradient of aggregation.partial.query"
+    parts = on_ranks(2, workers.without_enter, case, head)
+    expected = workers.three_steps(*case, None, head)
+    name = f"gradient of {parameter}"
     assert (parts[0][name] - expected[name]).abs().max() > 1e-3 * expected[name].abs().max()

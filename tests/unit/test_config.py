@@ -45,6 +45,8 @@ def test_a_recipe_without_name_is_called_after_its_file(tmp_path: Path) -> None:
         ("prepare.method=nearest", "one of bilinear, conservative"),
         ("model.aggregation=dchag", "one of single, dchag-c, dchag-l"),
         ("model.size=huge", "is none of tiny, small, base"),
+        ("model.head=masked", "the recipe's task is forecasting"),
+        ("model.decoder_heads=5", "decoder_dim 128 must be a multiple of model.decoder_heads 5"),
         ("data.train=[2000]", "a list of 2"),
         ("data.history_hours=[6]", "before the initial time"),
         ("data.history_hours=[-6,-6]", "repeats -6"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import learn, look, prepare, run
+from sciml_dchag.cli import launch, learn, look, prepare, run
 from sciml_dchag.cli.console import Group
 
 
@@ -25,6 +25,7 @@ main.add_command(prepare.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
 main.add_command(learn.train)
+main.add_command(launch.submit)
 main.add_command(learn.evaluate)
 main.add_command(learn.predict)
 main.add_command(learn.export)

@@ -24,8 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "pipeline", "prepare",
-            "training"},
+    "launching": {"config", "data", "inspection", "parallel", "training"},
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "launching", "pipeline",
+            "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}
 

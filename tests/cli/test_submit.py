@@ -28,11 +28,12 @@ SLURM = Path(__file__).parents[2] / "pipelines" / "slurm"
 JOB_ID = "987654321"
 
 SRUN = """
-tasks=1
 while [[ $1 == --* ]]; do
-    [[ $1 == --ntasks-per-node=* ]] && tasks=${1#*=}
+    [[ $1 == --nodes=* ]] && nodes=${1#*=}
+    [[ $1 == --ntasks-per-node=* ]] && tasks_per_node=${1#*=}
     shift
 done
+tasks=$((nodes * tasks_per_node))
 for ((i = 0; i < tasks; i++)); do
     SLURM_PROCID=$i SLURM_NTASKS=$tasks "$@" &
     started+=($!)
@@ -73,11 +74,11 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
-def job_environment(ranks: int) -> dict[str, str]:
-    """What Slurm tells a job on one node."""
+def job_environment(nodes: int) -> dict[str, str]:
+    """What Slurm tells a job; its nodes are all this machine."""
     return {
-        **os.environ, "SLURM_JOB_ID": JOB_ID, "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_JOB_NODELIST": "localhost", "SLURM_CPUS_PER_TASK": str(ranks),
+        **os.environ, "SLURM_JOB_ID": JOB_ID, "SLURM_JOB_NUM_NODES": str(nodes),
+        "SLURM_JOB_NODELIST": "localhost", "SLURM_CPUS_PER_TASK": "4",
     }  # fmt: skip
 
 
@@ -233,9 +234,11 @@ def test_a_refusal_of_sbatch_is_passed_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["nvidia", "frontier", "frontier by srun"])
+@pytest.mark.parametrize(
+    ("launcher", "nodes"), [("nvidia", 2), ("frontier", 1), ("frontier by srun", 2)]
+)
 def test_a_job_trains_on_its_ranks(
-    launcher: str, own_work: Path, cluster: Path, tmp_path: Path, call: Call
+    launcher: str, nodes: int, own_work: Path, cluster: Path, tmp_path: Path, call: Call
 ) -> None:
     template = tmp_path / "template.sh"
     text = job_template_path(launcher.split()[0]).read_text()
@@ -246,11 +249,11 @@ def test_a_job_trains_on_its_ranks(
     template.write_text(text.replace("GLOO_SOCKET_IFNAME=hsn0", "GLOO_SOCKET_IFNAME=lo"))
     provide(cluster, "sbatch", "echo Submitted")
     settings = ("name=job", "parallel.tp=2")
-    options = ("--gpus", "2", "--template", template)
+    options = ("--gpus", "2", "--gpus-per-node", str(2 // nodes), "--template", template)
     assert call("submit", "small.yaml", *options, overrides=settings).exit_code == 0
     try:
         done = subprocess.run(
-            ["bash", "runs/job/job.sh"], env=job_environment(2), capture_output=True, text=True,
+            ["bash", "runs/job/job.sh"], env=job_environment(nodes), capture_output=True, text=True,
             timeout=300,
         )  # fmt: skip
     finally:
@@ -273,7 +276,7 @@ def test_a_job_whose_time_is_nearly_up_goes_back_into_the_queue(
     provide(cluster, "srun", f"touch {cluster}/training; sleep 2; exit 7")
     script = subprocess.Popen(
         ["bash", str(SLURM / "nvidia.sh")], stdout=subprocess.PIPE, text=True,
-        env={**job_environment(4), "SLURM_RESTART_COUNT": restarts},
+        env={**job_environment(1), "SLURM_RESTART_COUNT": restarts},
     )  # fmt: skip
     while not (cluster / "training").exists():
         assert script.poll() is None

@@ -7,7 +7,7 @@ import os
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import learn, look, plan, prepare, run
+from sciml_dchag.cli import launch, learn, look, plan, prepare, run
 from sciml_dchag.cli.console import Group, end_as_rank, tell
 
 
@@ -28,6 +28,7 @@ main.add_command(look.inspect)
 main.add_command(look.check)
 main.add_command(plan.plan)
 main.add_command(learn.train)
+main.add_command(launch.submit)
 main.add_command(learn.evaluate)
 main.add_command(learn.predict)
 main.add_command(learn.export)

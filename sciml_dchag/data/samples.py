@@ -1,4 +1,4 @@
-"""The real data that the package carries, so that a first run needs no download."""
+"""What the package carries beside code: real data for a first run, its recipe, job templates."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ Copernicus Climate Change Service information (CC-BY 4.0).
 def recipe_path(name: str) -> Path:
     """Return the file of a demonstration's recipe."""
     return Path(str(resources.files("sciml_dchag") / "samples" / f"{name}.yaml"))
+
+
+def job_template_path(name: str) -> Path:
+    """Return the file of a Slurm script that jobs are made from."""
+    return Path(str(resources.files("sciml_dchag") / "samples" / f"{name}.sh"))
 
 
 def resolve_samples(sources: Sequence[str]) -> list[str]:

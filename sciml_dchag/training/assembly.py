@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.config import Recipe
+from sciml_dchag.config import Recipe, TrainingConfig
 from sciml_dchag.data.forecast_windows import ForecastWindows, input_channels
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Period, Store, iso
@@ -95,6 +95,27 @@ def complete_model_config(recipe: Recipe, store: Store) -> ModelConfig:
         output_channels=tuple(recipe.task.targets or store.channels.names),
         image_size=(len(store.latitude), len(store.longitude)),
     )
+
+
+def own_samples(training: TrainingConfig, number: int, count: int) -> range:
+    """Return the samples of a step's batch that one of the ranks of parallel.dp x fsdp trains on.
+
+    Args:
+        training: with the batch over all ranks.
+        number: which of the ranks, from 0.
+        count: how many they are.
+
+    Raises:
+        ValueError: the batch cannot be dealt out evenly.
+    """
+    micro = training.micro_batch or 1
+    if training.batch % (count * micro):
+        raise ValueError(
+            f"training.batch {training.batch} cannot be dealt to {count} rank(s) of parallel.dp x "
+            f"fsdp in micro-batches of {micro}: make it a multiple of {count * micro}."
+        )
+    share = training.batch // count
+    return range(number * share, (number + 1) * share)
 
 
 def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]:

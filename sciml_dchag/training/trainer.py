@@ -35,6 +35,7 @@ from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.assembly import (
     change_std,
     complete_model_config,
+    own_samples,
     training_windows,
 )
 from sciml_dchag.training.beginning import Beginning, begin, same_on_all_ranks
@@ -136,7 +137,7 @@ class _Trainer:
 
     def __init__(self, recipe: Recipe, store: Store, statistics: Statistics, ranks: Ranks) -> None:
         self.recipe, self.store, self.statistics, self.ranks = recipe, store, statistics, ranks
-        self.own_samples = _deal(recipe, ranks)
+        self.own_samples = own_samples(recipe.training, *ranks.data)
         self.config = complete_model_config(recipe, store)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel)
         inputs, outputs = own_channels(self.model, ranks.mesh)
@@ -318,20 +319,3 @@ class _Trainer:
             statistics_period=list(statistics.period),
             step_hours=self.windows.step_hours,
         )
-
-
-def _deal(recipe: Recipe, ranks: Ranks) -> range:
-    """Return this rank's samples of a step's batch.
-
-    Raises:
-        ValueError: the batch cannot be dealt out evenly.
-    """
-    training, (number, count) = recipe.training, ranks.data
-    micro = training.micro_batch or 1
-    if training.batch % (count * micro):
-        raise ValueError(
-            f"training.batch {training.batch} cannot be dealt to {count} rank(s) of parallel.dp x "
-            f"fsdp in micro-batches of {micro}: make it a multiple of {count * micro}."
-        )
-    share = training.batch // count
-    return range(number * share, (number + 1) * share)

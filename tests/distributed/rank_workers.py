@@ -189,9 +189,10 @@ def train_run(mapping: dict[str, Any], run: str) -> int:
     return sum(read)
 
 
-def train_runs(mappings: list[dict[str, Any]], folder: str) -> None:
+def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:
+    """Train recipes one after the other, each into a folder of its name."""
     for mapping in mappings:
-        train_run(mapping, f"{folder}/{mapping['name']}")
+        train_run(mapping, f"{runs}/{mapping['name']}")
 
 
 def train_until_step_6(mapping: dict[str, Any], run: str) -> None:

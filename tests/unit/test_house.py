@@ -25,8 +25,9 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": {
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
-    "cli": {"config", "data", "evaluation", "inference", "inspection", "parallel", "pipeline",
-            "planning", "prepare", "training"},
+    "launching": {"config", "data", "inspection", "parallel", "training"},
+    "cli": {"config", "data", "evaluation", "inference", "inspection", "launching", "parallel",
+            "pipeline", "planning", "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral"}
 

@@ -81,7 +81,7 @@ def check_job(recipe: Recipe, runs: Path, ranks: int) -> None:
     for finding in check_recipe(recipe, runs):
         if finding.verdict == "fails":
             raise ValueError(finding.what)
-    dp, fsdp, tp = recipe.parallel.sizes(ranks)
+    dp, fsdp, _ = recipe.parallel.sizes(ranks)
     require_divisible(recipe.model, recipe.parallel)
     own_samples(recipe.training, 0, dp * fsdp)
     if not Path(recipe.data.store).exists():

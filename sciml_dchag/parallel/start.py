@@ -18,7 +18,11 @@ from sciml_dchag.parallel.runtime import Ranks
 
 
 def build_on_ranks(
-    config: ModelConfig, seed: int | None, ranks: Ranks, parallel: ParallelConfig
+    config: ModelConfig,
+    seed: int | None,
+    ranks: Ranks,
+    parallel: ParallelConfig,
+    compute_dtype: torch.dtype | None = None,
 ) -> ChannelTransformer:
     """Build a model on this rank's device, or this rank's share of it.
 
@@ -27,6 +31,7 @@ def build_on_ranks(
         seed: of the start values; None where a checkpoint's are loaded instead.
         ranks: this process and the others.
         parallel: how blocks are computed; the degrees are those of the ranks' mesh.
+        compute_dtype: what FSDP gathers parameters in; None for their own precision.
 
     Raises:
         ValueError: the config is incomplete, or tp does not divide partitions or heads.
@@ -37,7 +42,7 @@ def build_on_ranks(
         return model
     with torch.device("meta"):
         model, reference = build_model(config), build_model(config)
-    parallelize(model, ranks.mesh, parallel)
+    parallelize(model, ranks.mesh, parallel, compute_dtype)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.to_empty(device=ranks.device)
     for name, buffer in model.named_buffers():

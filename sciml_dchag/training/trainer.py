@@ -123,13 +123,19 @@ def train(
     return TrainingResult(find_checkpoint(run), trainer.step, seconds, stopped_early)
 
 
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return what products are computed in, if not in the parameters' own precision."""
+    use = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")
+    return torch.bfloat16 if use else None
+
+
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the context that forward passes run in."""
-    use = precision == "bfloat16" or (precision == "auto" and device.type != "cpu")
-    if not use:
+    dtype = compute_dtype(precision, device)
+    if dtype is None:
         return contextlib.nullcontext()
     # Every weight is used once a forward pass: a cache of their casts would only hold memory.
-    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+    return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
 
 
 class _Trainer:
@@ -139,7 +145,8 @@ class _Trainer:
         self.recipe, self.store, self.statistics, self.ranks = recipe, store, statistics, ranks
         self.own_samples = own_samples(recipe.training, *ranks.data)
         self.config = complete_model_config(recipe, store)
-        self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel)
+        dtype = compute_dtype(recipe.training.precision, ranks.device)
+        self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
         inputs, outputs = own_channels(self.model, ranks.mesh)
         # A rollout feeds forecasts of all channels back, so that it needs all inputs.
         rolls_out = recipe.task.rollout_steps > 1

@@ -1,8 +1,6 @@
 """What each rank does in the tests of this folder; started by `rank_launcher.on_ranks`."""
 
 import dataclasses
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,6 @@ CONFIG = ModelConfig(
     decoder_dim=8, decoder_heads=2,
 )  # fmt: skip
 BATCH = 4
-EVERYTHING = ("1900", "2100")
 
 
 def config(
@@ -166,52 +163,6 @@ def without_enter(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
 
     collectives.enter = lambda x, mesh: x
     return three_steps(*case, {"tp": 2}, head)
-
-
-def train_run(mapping: dict[str, Any], run: str) -> int:
-    """Train a recipe as one of the ranks; return the bytes of states that this rank read."""
-    from sciml_dchag.config import Recipe, from_mapping
-    from sciml_dchag.data.store import Store
-    from sciml_dchag.training.trainer import train
-
-    read, whole_read = [], Store.read
-
-    def counted(self: Store, *arguments: Any) -> Any:
-        states = whole_read(self, *arguments)
-        read.append(states.nbytes)
-        return states
-
-    Store.read = counted  # type: ignore[method-assign]
-    try:
-        train(from_mapping(Recipe, mapping), Path(run))
-    finally:
-        Store.read = whole_read  # type: ignore[method-assign]
-    return sum(read)
-
-
-def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:
-    """Train recipes one after the other, each into a folder of its name."""
-    for mapping in mappings:
-        train_run(mapping, f"{runs}/{mapping['name']}")
-
-
-def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
-    """Train, and stop every rank in the sixth step, after the checkpoint of the fourth."""
-    from sciml_dchag.training import trainer
-
-    gradients = trainer._Trainer._gradients
-
-    def stopping(self: Any, batch: Any) -> Any:
-        if self.step == 5:
-            for _ in range(300):  # the checkpoint is written in the background
-                if (Path(run) / "checkpoints" / "step-0000004").is_dir():
-                    break
-                time.sleep(0.1)
-            raise InterruptedError("stopped on purpose")
-        return gradients(self, batch)
-
-    trainer._Trainer._gradients = stopping  # type: ignore[method-assign]
-    train_run(mapping, run)
 
 
 def on_tp(model_config: ModelConfig, dtype: torch.dtype) -> tuple[ChannelTransformer, slice]:
@@ -358,73 +309,33 @@ def collectives_of_a_step(
     return found
 
 
-Scores = dict[tuple[str, int, str], tuple[float, float, float]]
-Drawn = dict[tuple[int, str], Any]
+def what_dropout_leaves(rate: float, parallel: dict[str, Any], seed: int = 5) -> dict[str, Tensor]:
+    """Features of all ranks, this rank's heads and what its block drops, in training at tp 2.
 
-
-def score_and_forecast(
-    runs: dict[str, list[str]], parallel: dict[str, int]
-) -> list[tuple[Scores, Drawn]]:
-    """Score runs, given with overrides, and write their forecasts, as `evaluate` and `predict` do.
-
-    Return of each the scores by channel, lead time and metric, and on the first rank the fields to
-    draw. Drawing them would take ten times as long.
+    The heads of one rank have the weights of the other's.
     """
-    from sciml_dchag.config import load_recipe
-    from sciml_dchag.data.store import Store
-    from sciml_dchag.evaluation.evaluate import _Scorer
-    from sciml_dchag.inference.forecaster import Forecaster
-    from sciml_dchag.inference.predict import predict_period
-    from sciml_dchag.parallel.runtime import joined, started_ranks
+    model_config = dataclasses.replace(config("dchag-c", 8, 0, "absorbed"), dropout=rate)
+    degrees = ParallelConfig(tp=2, **parallel)
+    mesh = build_mesh(degrees, 2, "cpu")
+    model = model_and_data(model_config, torch.float32)[0]
+    block = model.backbone.blocks[0]
+    half = model_config.embed_dim // 2
+    with torch.no_grad():
+        for layer in (block.attention.query, block.attention.key, block.attention.value):
+            layer.weight[half:] = layer.weight[:half]
+            layer.bias[half:] = layer.bias[:half]
+    parallelize(model, mesh, degrees)
+    inputs, _ = own_channels(model, mesh)
+    x = model_and_data(model_config, torch.float32)[1]
+    found: dict[str, Tensor] = {}
 
-    given, found = ParallelConfig(**parallel), []
-    degrees = given.forecasting(started_ranks())
-    for run, overrides in runs.items():
-        folder = Path(run)
-        recipe = load_recipe(folder / "recipe.yaml", overrides)
-        store = Store.open(recipe.data.store)
-        with joined(degrees) as ranks:
-            forecaster = Forecaster(folder, store, ranks, degrees)
-            scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
-            scorer = _Scorer(recipe, store, forecaster, scored)
-            scorer.run(None)
-            scores = {
-                (row.channel, row.lead_hours, row.metric): (
-                    row.model, row.persistence, row.climatology,
-                )
-                for row in scorer.rows()
-            }  # fmt: skip
-            drawn = {key: scorer.drawn_fields(*key) for key in scorer.drawn if ranks.first}
-            found.append((scores, drawn))
-        predict_period(
-            folder, folder / "forecasts.zarr", lead_hours=[6, 12], batch=2, parallel=given
-        )
+    def keep(name: str, value: Tensor) -> None:
+        found.setdefault(name, getattr(value, "_local_tensor", value).detach().clone())
+
+    block.attention.output.register_forward_pre_hook(lambda _, args: keep("heads", args[0]))
+    block.dropout.register_forward_hook(lambda *call: keep("dropped", call[-1] == 0))
+    model.backbone.register_forward_hook(lambda *call: keep("features", call[-1]))
+    model.train()
+    torch.manual_seed(seed)
+    model(x[:, inputs.start : inputs.stop], torch.full((BATCH,), 6.0))
     return found
-
-
-def each_scored_and_forecast(
-    calls: list[tuple[dict[str, list[str]], dict[str, int]]],
-) -> list[list[tuple[Scores, Drawn]]]:
-    return [score_and_forecast(*call) for call in calls]
-
-
-def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
-    """Forecast, and stop the second rank while it writes a batch; the first goes on alone."""
-    from sciml_dchag.inference import predict
-
-    write, written = predict._write_fields, []
-
-    def stopping(*arguments: Any) -> None:
-        written.append(arguments)
-        if torch.distributed.get_rank() == 1 and len(written) > 2 * batches:  # two lead times each
-            raise InterruptedError("stopped on purpose")
-        write(*arguments)
-
-    predict._write_fields = stopping  # type: ignore[assignment]
-    predict_on_ranks(run, out)
-
-
-def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:
-    from sciml_dchag.inference.predict import predict_period
-
-    predict_period(Path(run), Path(out), period=EVERYTHING, lead_hours=[6, 12], batch=batch)

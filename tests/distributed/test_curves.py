@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rank_workers as workers
+import run_workers as workers
 from rank_launcher import on_ranks
 
 from sciml_dchag.training.logbook import read_log

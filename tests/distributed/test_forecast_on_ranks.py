@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rank_workers as workers
+import run_workers as workers
 import xarray as xr
 from click.testing import CliRunner
 from rank_launcher import on_ranks

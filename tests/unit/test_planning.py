@@ -110,9 +110,22 @@ def test_a_step_of_float32_gathers_one_token_a_partition() -> None:
     assert not any(name.startswith("reduce-scatter") for name, _ in sent)
 
 
+def test_fsdp_gathers_in_the_precision_that_is_computed_in() -> None:
+    def gathered(precision: torch.dtype) -> tuple[int, int]:
+        cost = simulate_step(model(), ParallelConfig(fsdp=2), samples=1, precision=precision)
+        sent = sum((phase.sent for phase in cost.phases), Counter())
+        kinds = ("all-gather over fsdp", "reduce-scatter over fsdp")
+        one, other = (sum(n * k for (name, n), k in sent.items() if name == kind) for kind in kinds)
+        return one, other
+
+    exact, halved = gathered(torch.float32), gathered(torch.bfloat16)
+    assert exact[0] == 2 * halved[0] and exact[1] == halved[1]  # gradients keep float32
+
+
 DEMAND = Demand(model=model(depth=6, channels=64), parallel=ParallelConfig(), batch=32)
 
 
+@pytest.mark.slow
 def test_the_fastest_layout_that_fits_is_proposed() -> None:
     room = dataclasses.replace(MACHINES["frontier"], memory=1 * GIB)
     plan = make_plan(DEMAND, 4, room)
@@ -138,6 +151,7 @@ def test_the_fastest_layout_that_fits_is_proposed() -> None:
     assert all(layout.memory.total() <= (most + least) / 2 for layout in tight.fitting)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told() -> None:
     tiny = dataclasses.replace(MACHINES["frontier"], memory=1e6)
     plan = make_plan(DEMAND, 2, tiny)
@@ -157,6 +171,7 @@ def test_memory_sizes() -> None:
             chosen_machine("frontier", wrong)
 
 
+@pytest.mark.slow
 def test_the_command_proposes_settings_and_refuses_what_is_no_plan(tmp_path: Path) -> None:
     small = ["--set", "model.size=tiny", "--set", "model.partitions=2", "--runs", str(tmp_path)]
     recipe = str(RECIPES / "era5_forecast.yaml")

@@ -1,0 +1,128 @@
+"""What each rank does with a run, training or forecasting; started by `rank_launcher.on_ranks`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+EVERYTHING = ("1900", "2100")
+
+
+def train_run(mapping: dict[str, Any], run: str) -> int:
+    """Train a recipe as one of the ranks; return the bytes of states that this rank read."""
+    from sciml_dchag.config import Recipe, from_mapping
+    from sciml_dchag.data.store import Store
+    from sciml_dchag.training.trainer import train
+
+    read, whole_read = [], Store.read
+
+    def counted(self: Store, *arguments: Any) -> Any:
+        states = whole_read(self, *arguments)
+        read.append(states.nbytes)
+        return states
+
+    Store.read = counted  # type: ignore[method-assign]
+    try:
+        train(from_mapping(Recipe, mapping), Path(run))
+    finally:
+        Store.read = whole_read  # type: ignore[method-assign]
+    return sum(read)
+
+
+def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:
+    """Train recipes one after the other, each into a folder of its name."""
+    for mapping in mappings:
+        train_run(mapping, f"{runs}/{mapping['name']}")
+
+
+def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
+    """Train, and stop every rank in the sixth step, after the checkpoint of the fourth."""
+    from sciml_dchag.training import trainer
+
+    gradients = trainer._Trainer._gradients
+
+    def stopping(self: Any, batch: Any) -> Any:
+        if self.step == 5:
+            for _ in range(300):  # the checkpoint is written in the background
+                if (Path(run) / "checkpoints" / "step-0000004").is_dir():
+                    break
+                time.sleep(0.1)
+            raise InterruptedError("stopped on purpose")
+        return gradients(self, batch)
+
+    trainer._Trainer._gradients = stopping  # type: ignore[method-assign]
+    train_run(mapping, run)
+
+
+Scores = dict[tuple[str, int, str], tuple[float, float, float]]
+Drawn = dict[tuple[int, str], Any]
+
+
+def score_and_forecast(
+    runs: dict[str, list[str]], parallel: dict[str, int]
+) -> list[tuple[Scores, Drawn]]:
+    """Score runs, given with overrides, and write their forecasts, as `evaluate` and `predict` do.
+
+    Return of each the scores by channel, lead time and metric, and on the first rank the fields to
+    draw. Drawing them would take ten times as long.
+    """
+    from sciml_dchag.config import load_recipe
+    from sciml_dchag.data.store import Store
+    from sciml_dchag.evaluation.evaluate import _Scorer
+    from sciml_dchag.inference.forecaster import Forecaster
+    from sciml_dchag.inference.predict import predict_period
+    from sciml_dchag.parallel.mesh import ParallelConfig
+    from sciml_dchag.parallel.runtime import joined, started_ranks
+
+    given, found = ParallelConfig(**parallel), []
+    degrees = given.forecasting(started_ranks())
+    for run, overrides in runs.items():
+        folder = Path(run)
+        recipe = load_recipe(folder / "recipe.yaml", overrides)
+        store = Store.open(recipe.data.store)
+        with joined(degrees) as ranks:
+            forecaster = Forecaster(folder, store, ranks, degrees)
+            scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
+            scorer = _Scorer(recipe, store, forecaster, scored)
+            scorer.run(None)
+            scores = {
+                (row.channel, row.lead_hours, row.metric): (
+                    row.model, row.persistence, row.climatology,
+                )
+                for row in scorer.rows()
+            }  # fmt: skip
+            drawn = {key: scorer.drawn_fields(*key) for key in scorer.drawn if ranks.first}
+            found.append((scores, drawn))
+        predict_period(
+            folder, folder / "forecasts.zarr", lead_hours=[6, 12], batch=2, parallel=given
+        )
+    return found
+
+
+def each_scored_and_forecast(
+    calls: list[tuple[dict[str, list[str]], dict[str, int]]],
+) -> list[list[tuple[Scores, Drawn]]]:
+    return [score_and_forecast(*call) for call in calls]
+
+
+def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
+    """Forecast, and stop the second rank while it writes a batch; the first goes on alone."""
+    from sciml_dchag.inference import predict
+
+    write, written = predict._write_fields, []
+
+    def stopping(*arguments: Any) -> None:
+        written.append(arguments)
+        if torch.distributed.get_rank() == 1 and len(written) > 2 * batches:  # two lead times each
+            raise InterruptedError("stopped on purpose")
+        write(*arguments)
+
+    predict._write_fields = stopping  # type: ignore[assignment]
+    predict_on_ranks(run, out)
+
+
+def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:
+    from sciml_dchag.inference.predict import predict_period
+
+    predict_period(Path(run), Path(out), period=EVERYTHING, lead_hours=[6, 12], batch=batch)

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-SAMPLES = {"era5_msl": "era5_msl_2025-12_2p5deg_6h.nc"}
+SAMPLES = {
+    "era5_msl": "era5_msl_2025-12_2p5deg_6h.nc",
+    "maize_kernel": "maize_kernel_b73.raw",
+    "maize_white": "white_reference.raw",
+    "maize_dark": "dark_reference.raw",
+}
 """File of each sample in `sciml_dchag.samples`; its licence lies beside it.
 
 `era5_msl`: ERA5 mean sea level pressure, December 2025, 6-hourly, 2.5 degrees. Contains modified
 Copernicus Climate Change Service information (CC-BY 4.0).
+`maize_kernel`: raw counts of a maize kernel in 580 bands, ENVI with the header beside it;
+`maize_white` and `maize_dark` are its references. PlantCV hyperspectral tutorial (CC-BY 4.0).
 """
 
 

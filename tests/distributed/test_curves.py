@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import run_workers as workers
+import torch
+from plant_curves import alone, masked_losses_on_ranks
 from rank_launcher import on_ranks
 
 from sciml_dchag.training.logbook import read_log
@@ -58,3 +60,16 @@ def test_fifty_steps_of_ranks_are_those_of_one_process(
         print(f"{kind}, tp {tp}: largest relative difference {apart:.1e}")
         # Rounding grows from step to step: at width 128, 7e-7 was measured at most.
         assert apart < 1e-5, kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_fifty_masked_steps_on_a_real_plant_are_those_of_one_process(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    for kind in ("dchag-c", "dchag-l"):
+        one = np.array(alone(kind, 16, dtype))
+        for losses_of_rank in on_ranks(2, masked_losses_on_ranks, kind, 16, dtype):
+            two = np.array(losses_of_rank)
+            assert len(one) == len(two) == STEPS and one[-10:].mean() < 0.8 * one[:10].mean()
+            assert np.abs(two / one - 1).max() < tolerance, kind

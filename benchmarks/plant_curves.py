@@ -139,8 +139,8 @@ def together(kind: str, embed_dim: int, dtype: torch.dtype) -> list[float]:
 
 def draw(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Figure:
     """Losses above, their relative differences below."""
-    title = "Same masked loss on one process and on two ranks"
-    figure = new_figure(8.2, 6.2, title, "one maize kernel, 428 bands, 75 % hidden")
+    title = "Same masked loss on one process and two ranks"
+    figure = new_figure(8.2, 6.2, title, "a maize kernel, 75 % hidden")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     steps = np.arange(1, STEPS + 1)
     ends = []

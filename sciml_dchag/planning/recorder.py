@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -61,6 +62,7 @@ class StepRecorder(TorchDispatchMode):
         self._model = model
         self._stage = "batch"
         self._live: Bytes = Counter()
+        self._deliberating = False
         self._entries: dict[int, tuple[str, int]] = {}  # kind and bytes by storage
         any_parameter = local(next(model.parameters()))
         self._mode = getattr(any_parameter, "fake_mode", None)
@@ -99,7 +101,7 @@ class StepRecorder(TorchDispatchMode):
             return NotImplemented
         out = func(*args, **kwargs)
         given, made = _tensors((args, kwargs)), _tensors(out)
-        if any(self._is_elsewhere(tensor) for tensor in (*given, *made)):
+        if self._deliberating or any(self._is_elsewhere(tensor) for tensor in (*given, *made)):
             return out
         phase, packet, kind = self.phases[-1], func._overloadpacket, self._stage
         count = _flop_rule(packet)
@@ -152,7 +154,19 @@ class StepRecorder(TorchDispatchMode):
                 recorder._take(storage, recorder._entries[storage._cdata][0])
             return result
 
+        # DTensor finds the shape of a result by an operator on whole fake tensors, the first time in
+        # a process that it meets these shapes.
+        self._propagate = ShardingPropagator._propagate_tensor_meta_non_cached
+
+        def propagate(propagator: ShardingPropagator, schema: Any) -> Any:
+            recorder._deliberating = True
+            try:
+                return recorder._propagate(propagator, schema)
+            finally:
+                recorder._deliberating = False
+
         torch.UntypedStorage.resize_ = resize  # type: ignore[assignment, method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = propagate  # type: ignore[method-assign]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -164,6 +178,7 @@ class StepRecorder(TorchDispatchMode):
     ) -> None:
         super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = self._propagate  # type: ignore[method-assign]
         for hook in self._hooks:
             hook.remove()
 

@@ -73,6 +73,13 @@ def test_the_products_of_a_block_are_counted() -> None:
     assert forward["backward block 2"] == 2 * (weights + attention) + attention / 2
 
 
+def test_shapes_that_are_met_for_the_first_time_cost_the_same() -> None:
+    """DTensor tries an operator on whole tensors when it meets their shapes for the first time."""
+    first, again = (simulate(model(channels=12, embed_dim=48), samples=3, tp=2) for _ in range(2))
+    for one, other in zip(first.phases, again.phases, strict=True):
+        assert (one.flops, one.peak) == (other.flops, other.peak), one.name
+
+
 def test_the_absorbed_form_costs_what_the_method_says() -> None:
     """2 C P D^2 once and 2 B L C P D (method note, section 4), forward; P counts the constant."""
     B, L, D, C, P = 4, 8 * 16, 64, 64, 17

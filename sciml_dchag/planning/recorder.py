@@ -64,8 +64,6 @@ class StepRecorder(TorchDispatchMode):
         self._live: Bytes = Counter()
         self._deliberating = False
         self._entries: dict[int, tuple[str, int]] = {}  # kind and bytes by storage
-        any_parameter = local(next(model.parameters()))
-        self._mode = getattr(any_parameter, "fake_mode", None)
         self._hooks = [
             hook for module, stage in stage_of.items() for hook in self._mark(module, stage)
         ]
@@ -101,7 +99,7 @@ class StepRecorder(TorchDispatchMode):
             return NotImplemented
         out = func(*args, **kwargs)
         given, made = _tensors((args, kwargs)), _tensors(out)
-        if self._deliberating or any(self._is_elsewhere(tensor) for tensor in (*given, *made)):
+        if self._deliberating:
             return out
         phase, packet, kind = self.phases[-1], func._overloadpacket, self._stage
         count = _flop_rule(packet)
@@ -118,11 +116,6 @@ class StepRecorder(TorchDispatchMode):
             if _storage(tensor)._cdata not in self._entries:
                 self._take(_storage(tensor), kind)
         return out
-
-    def _is_elsewhere(self, tensor: Tensor) -> bool:
-        """Whether it is of DTensor's own deliberations on shapes, which are no part of the step."""
-        mode = getattr(tensor, "fake_mode", None)
-        return mode is not self._mode or (mode is None and tensor.is_meta)
 
     def _take(self, storage: torch.UntypedStorage, kind: str) -> None:
         """Count a storage under a kind, whatever it counted under before."""

@@ -7,10 +7,10 @@ numbers (`sciml_dchag.planning.step`), so that no accelerator is needed. Two col
   without autocast, gradients left out, and 24 bytes a parameter (`paper.STEADY_BYTES`).
 - `paper's code` models theirs: in rows that form the tokens of a rank's own channels, two more
   copies of them. The paper's code keeps the list of the channels' tokens, their stack and the sum
-  with the channel embedding, and the rows that only tokenize give 3.1 to 3.2 times the tokens. Where
+  with the channel embedding, and rows that only tokenize give 3.1 to 3.2 times the tokens. Where
   in time these copies lie the file does not tell; two is what fits.
 
-24 bytes is taken from the rows with 32 channels; the medians are given without these rows, too. The
+24 bytes is taken from the rows with 32 channels; medians are given without these rows, too. The
 rows of the stage alone have no transformer, and those that only tokenize are arithmetic (tokens,
 their gradient, the tokenizer's parameters), as our code has no tokenization without aggregation.
 
@@ -206,9 +206,7 @@ def goals(accounting: str) -> list[Goal]:
 
 def _absorbed(size: str, channels: int, tp: int, accounting: str) -> Any:
     autocast = accounting == "planner"
-    return simulated(
-        "dchag-c", channels, tp, size, implementation="absorbed", autocast=autocast
-    )
+    return simulated("dchag-c", channels, tp, size, implementation="absorbed", autocast=autocast)
 
 
 def _as_paper(size: str, channels: int, tp: int) -> float:

@@ -147,8 +147,8 @@ class StepRecorder(TorchDispatchMode):
                 recorder._take(storage, recorder._entries[storage._cdata][0])
             return result
 
-        # DTensor finds the shape of a result by an operator on whole fake tensors, the first time in
-        # a process that it meets these shapes.
+        # DTensor finds a result's shape by an operator on whole fake tensors, the first time in a
+        # process that it meets these shapes.
         self._propagate = ShardingPropagator._propagate_tensor_meta_non_cached
 
         def propagate(propagator: ShardingPropagator, schema: Any) -> Any:
@@ -159,7 +159,7 @@ class StepRecorder(TorchDispatchMode):
                 recorder._deliberating = False
 
         torch.UntypedStorage.resize_ = resize  # type: ignore[assignment, method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = propagate  # type: ignore[method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = propagate  # type: ignore
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -171,7 +171,7 @@ class StepRecorder(TorchDispatchMode):
     ) -> None:
         super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = self._propagate  # type: ignore[method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = self._propagate  # type: ignore
         for hook in self._hooks:
             hook.remove()
 

@@ -4,7 +4,7 @@ import statistics
 
 import memory
 import pytest
-from paper import FULL_MODELS, Run, read_runs
+from paper import FULL_MODELS, read_runs
 
 RUNS = read_runs(memory.PAPER)
 CROSS = ("dchag_cross_tree0", 128, 8)

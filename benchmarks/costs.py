@@ -199,12 +199,13 @@ def mark_runs(axes: Axes, runs: Iterable[Run], side: Side, x: Callable[[Run], fl
         )  # fmt: skip
 
 
-def limit(axes: Axes) -> None:
+def limit(axes: Axes, *, on_the_right: bool = False) -> None:
     """Draw the memory of the accelerators that the paper ran on."""
     axes.axhline(MI250X_GIB, color=INK, linewidth=0.7, linestyle=":")
+    x, ha = (0.99, "right") if on_the_right else (0.01, "left")
     axes.annotate(
-        "64 GiB", (1, MI250X_GIB), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-        textcoords="offset points", color=SOFT_INK, fontsize=7.5, ha="right",
+        "64 GiB", (x, MI250X_GIB), xycoords=("axes fraction", "data"), xytext=(0, 2),
+        textcoords="offset points", color=SOFT_INK, fontsize=7.5, ha=ha,
     )  # fmt: skip
 
 
@@ -266,12 +267,13 @@ def against_ranks(folder: Path, runs: list[Run]) -> list[Point]:
             draw(axes, shown, lambda p: p.tp * p.fsdp, quantity)
             axes.axvline(NODE, color=INK, linewidth=0.7, linestyle=":")
             axes.set_title(f"{label}: {what}", loc="left", fontsize=10, color=INK)
-        for side in sides:
+        for side in SIDES:
             mine = [
-                r for r in runs if (r.variant, r.size, r.channels) == (side.variant, size, channels)
-            ]
+                r for r in runs
+                if (r.variant, r.size, r.channels) == (side.variant, size, channels)
+            ]  # fmt: skip
             mark_runs(row[0], mine, side, lambda r: r.tp)
-        limit(row[0])
+        limit(row[0], on_the_right=True)
     for axes in rows[1]:
         axes.set_xlabel("ranks")
     for axes in rows.flat:

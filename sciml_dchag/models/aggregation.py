@@ -230,7 +230,8 @@ class PartialCrossAttention(nn.Module):
 
     def _project(self, x_BLGSD: Tensor) -> Tensor:
         out = torch.einsum("blgsd,gde->blgse", x_BLGSD, local(self.output_weight))
-        return self.leave(out) + local(self.output_bias)[:, None]
+        # In the product's precision: it is what ranks gather.
+        return self.leave(out) + local(self.output_bias)[:, None].to(out.dtype)
 
 
 class PartialLinear(nn.Module):
@@ -269,7 +270,7 @@ class PartialLinear(nn.Module):
         if mask_BLGSK is not None:
             tokens_BLGSKD = tokens_BLGSKD * mask_BLGSK[..., None]
         summed = torch.einsum("blgskd,gk->blgsd", tokens_BLGSKD, local(self.weight))
-        return summed + local(self.bias)[:, None, None]
+        return summed + local(self.bias)[:, None, None].to(summed.dtype)
 
     def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Sum straight from the pixels, one product a group: -> (B, L, G, S, D)."""
@@ -277,7 +278,7 @@ class PartialLinear(nn.Module):
             x_BLGSKP = x_BLGSKP * mask_BLGSK[..., None]
         weighted_GSKPD = maps_GSKPD * local(self.weight)[:, None, :, None, None]
         summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, weighted_GSKPD)
-        return summed + local(self.bias)[:, None, None]
+        return summed + local(self.bias)[:, None, None].to(summed.dtype)
 
     def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
         """Sum the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""

@@ -122,7 +122,7 @@ def test_gradients_of_the_absorbed_function(masked: bool, with_logsumexp: bool) 
     mask = torch.rand(3, 4) > 0.4 if masked else None
 
     def attend(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = _AbsorbedAttention.apply(*inputs, mask, with_logsumexp)
+        outputs = _AbsorbedAttention.apply(*inputs, mask, with_logsumexp, 2**20)
         assert (outputs[1] is not None) == with_logsumexp
         return tuple(output for output in outputs if output is not None)
 

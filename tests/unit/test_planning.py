@@ -110,11 +110,16 @@ def test_recomputation_and_sharding_save_what_they_should() -> None:
     assert worst(both[1]) < 0.95 * worst(both[0])
 
 
-def test_a_step_of_float32_gathers_one_token_a_partition() -> None:
+def test_a_step_gathers_one_token_a_partition_in_its_precision() -> None:
     sent = sum((phase.sent for phase in simulate(model(), tp=2).phases), Counter())
     B, L, D, G = 2, 8 * 16, 64, 4
     assert sent["all-gather over tp", 4 * B * L * G * D] == 1
     assert not any(name.startswith("reduce-scatter") for name, _ in sent)
+    mixed = simulate_step(
+        model(), ParallelConfig(fsdp=1, tp=2), samples=B, precision=torch.bfloat16
+    )
+    sent = sum((phase.sent for phase in mixed.phases), Counter())
+    assert sent["all-gather over tp", 2 * B * L * G * D] == 1
 
 
 def test_fsdp_gathers_in_the_precision_that_is_computed_in() -> None:

@@ -1,0 +1,56 @@
+"""A hyperspectral image as its file holds it: what every reader gives and `plants` works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ReadLines = Callable[[slice], NDArray[Any]]
+"""Reads some lines, (lines, samples, bands), in the file's own numbers and order of bands."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RawCube:
+    """An image opened lazily: nothing is read before `read_lines` asks for some lines.
+
+    Bands are in the order of the file, which need not be that of their wavelengths.
+    """
+
+    path: Path
+    """The file with the numbers."""
+    lines: int
+    """Rows of the image; a push-broom camera takes one after the other."""
+    samples: int
+    """Columns of the image: the pixels of a push-broom camera's sensor."""
+    wavelength_nm: NDArray[np.float64]
+    """Centre of each band, (bands,)."""
+    dtype: np.dtype[Any]
+    """Of the numbers."""
+    read_lines: ReadLines
+    """Reads lines."""
+    fwhm_nm: NDArray[np.float64] | None = None
+    """Full width of each band at half its height, (bands,); None where the file does not say."""
+    good_bands: NDArray[np.bool_] | None = None
+    """False for bands that the file lists as bad, (bands,); None where it lists none."""
+    exposure_ms: float | None = None
+    """Exposure time; None where the file does not say."""
+    scale: float = 1.0
+    """What the numbers are divided by to give what they stand for (ENVI's scale factor)."""
+    saturation: float | None = None
+    """Numbers from here on are saturated, before `scale`; None where nothing is known."""
+    missing: float | None = None
+    """The number that stands for no data; None where there is none."""
+    simulated: bool = False
+    """Whether the file says that it is synthetic."""
+    remarks: tuple[str, ...] = field(default=())
+    """What had to be assumed to read it, one sentence each."""
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return len(self.wavelength_nm)

@@ -20,10 +20,10 @@ import zarr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import CHUNK_CHANNELS, install_group, write_zarr
 from sciml_dchag.data.statistics import require_same
 from sciml_dchag.data.store import Period, Store
-from sciml_dchag.data.writing import Progress
 
 GROUP = "climatology"
 """The group's name in a store."""

@@ -26,6 +26,8 @@ FORMAT = "sciml-dchag-weather-1"
 
 PROGRESS_FILE = "progress.json"
 """Lies in a store while it grows; absent, or complete, in a store that may be read."""
+FINISHED_FOLDER = "finished"
+"""Holds what is known of each finished image while a plant store grows."""
 
 DIMENSIONS = ("time", "channel", "latitude", "longitude")
 REQUIRED_ATTRS = ("title", "attribution", "simulated", "grid", "grid_kind", "grid_sha256")
@@ -78,10 +80,12 @@ def install_group(path: Path, name: str, beside: Path) -> None:
     consolidate(path)
 
 
-def write_zarr(dataset: xr.Dataset, path: Path, **options: Any) -> None:
-    """Write a Dataset as Zarr v3 with consolidated metadata."""
+def write_zarr(
+    dataset: xr.Dataset, path: Path, *, consolidated: bool = True, **options: Any
+) -> None:
+    """Write a Dataset as Zarr v3, its metadata consolidated unless more is to be put beside it."""
     with _consolidation_unremarked():
-        dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=True, **options)
+        dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=consolidated, **options)
 
 
 def consolidate(path: Path) -> None:
@@ -95,7 +99,8 @@ def _consolidation_unremarked() -> Iterator[None]:
     with warnings.catch_warnings():
         # The v3 specification has no text yet for consolidated metadata; xarray relies on it.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        warnings.filterwarnings("ignore", message=f"Object at {PROGRESS_FILE}")
+        for name in (PROGRESS_FILE, FINISHED_FOLDER):
+            warnings.filterwarnings("ignore", message=f"Object at {name}")
         yield
 
 
@@ -105,9 +110,9 @@ def block_times(state: xr.DataArray) -> int:
     return max(1, min(BLOCK_BYTES // bytes_a_time, state.sizes["time"]))
 
 
-def _chunk_channels(channels: int) -> int:
-    """Split the channels into the fewest chunks allowed, as even as they come."""
-    return -(-channels // -(-channels // CHUNK_CHANNELS))
+def even_chunk(size: int, most: int = CHUNK_CHANNELS) -> int:
+    """Split a dimension into the fewest chunks allowed, as even as they come."""
+    return -(-size // -(-size // most))
 
 
 def write_metadata(
@@ -120,7 +125,7 @@ def write_metadata(
     """Write coordinates, attributes and static fields; the states themselves are left out."""
     partial.parent.mkdir(parents=True, exist_ok=True)
     dataset = _described(state, static, attrs)
-    chunk_channels = _chunk_channels(state.sizes["channel"])
+    chunk_channels = even_chunk(state.sizes["channel"])
     cells = state.shape[2:]
     whole = -(-state.sizes["channel"] // chunk_channels) * chunk_channels
     encoding = {

@@ -17,9 +17,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import write_group
 from sciml_dchag.data.store import Period, Store
-from sciml_dchag.data.writing import Progress
 from sciml_dchag.evaluation.weights import latitude_weights
 
 GROUP = "statistics"

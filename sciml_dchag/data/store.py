@@ -265,9 +265,9 @@ def read_attrs(path: Path) -> dict[str, Any]:
 
 def _require_finished(path: Path) -> None:
     progress = read_progress(path)
-    if progress is not None and progress["times_done"] < progress["times"]:
+    if progress is not None and progress["done"] < progress["total"]:
         raise ValueError(
-            f"{path} is half written ({progress['times_done']} of {progress['times']} times): "
+            f"{path} is half written ({progress['done']} of {progress['total']} times): "
             "repeat the command that writes it, which finishes it."
         )
 

@@ -7,11 +7,9 @@ Reading is `data.store`'s; opening and regridding what is written is `prepare`'s
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,21 +22,26 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.data.growing import (
+    Progress,
+    check_place,
+    full_disk_explained,
+    install,
+    nothing_kept_of_refused_data,
+    resume,
+    write_progress,
+)
 from sciml_dchag.data.layout import (
     DIMENSIONS,
     FORMAT,
-    PROGRESS_FILE,
     REQUIRED_ATTRS,
     block_times,
     consolidate,
     iso,
     partial_path,
-    read_progress,
     write_metadata,
 )
 
-Progress = Callable[[int, int, str], None]
-"""Told (done, total, what) as the work goes on."""
 Check = Callable[[NDArray[np.float32], NDArray[np.datetime64], ChannelSet], None]
 """Told (block, its times, channels) before a block is written; raises to refuse it."""
 
@@ -82,35 +85,35 @@ def write_store(
     """
     path = Path(path)
     channels = _check_state(state, static, attrs)
-    check_place(path, overwrite)
+    check_place(path, overwrite, FORMAT)
     partial = partial_path(path)
     times_a_block = block_times(state)
     fingerprint = _fingerprint(state, static, attrs, times_a_block)
     total = state.sizes["time"]
-    with _cluster(scheduler) as client, _full_disk_explained(path):
-        done = _resume(partial, fingerprint, overwrite)
+    with _cluster(scheduler) as client, full_disk_explained(path):
+        done = resume(partial, fingerprint, overwrite, values=partial / "state" / "c")
         if done is None:
             write_metadata(state, static, attrs, partial, times_a_block)
             done = 0
-            _write_progress(partial, fingerprint, done, total)
+            write_progress(partial, fingerprint, done, total)
         array = zarr.open_array(partial / "state", mode="r+")
         if progress is not None:
             progress(done, total, "writing")
         spans = [slice(a, min(a + times_a_block, total)) for a in range(done, total, times_a_block)]
         blocks = _computed(state, spans, client)
         for span in spans:
-            with _nothing_kept_of_refused_data(partial):
+            with nothing_kept_of_refused_data(partial):
                 block = next(blocks)
                 if check is not None:
                     check(block, state["time"].values[span], channels)
             array[span] = block
-            _write_progress(partial, fingerprint, span.stop, total)
+            write_progress(partial, fingerprint, span.stop, total)
             if progress is not None:
                 progress(span.stop, total, "writing")
         if finish is not None:
             finish(partial)
         consolidate(partial)
-        _install(partial, path)
+        install(partial, path)
     return path
 
 
@@ -144,26 +147,6 @@ def _check_state(
     return ChannelSet(str(name) for name in state["channel"].values)
 
 
-def check_place(path: Path, overwrite: bool) -> None:
-    """Refuse a place that is taken, before any work starts.
-
-    Raises:
-        FileExistsError: `path` exists, and `overwrite` is off or it is no store.
-    """
-    if not path.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{path} exists: choose another name, or replace it with `--overwrite`."
-        )
-    metadata = path / "zarr.json"
-    if not metadata.exists() or FORMAT not in metadata.read_text():
-        raise FileExistsError(
-            f"{path} exists and is no weather store, which alone is overwritten: choose another "
-            "name."
-        )
-
-
 def _fingerprint(
     state: xr.DataArray, static: xr.DataArray | None, attrs: Mapping[str, Any], times_a_block: int
 ) -> str:
@@ -177,30 +160,6 @@ def _fingerprint(
     if static is not None:
         digest.update(np.ascontiguousarray(static.values, dtype=np.float32).tobytes())
     return digest.hexdigest()
-
-
-def _resume(partial: Path, fingerprint: str, overwrite: bool) -> int | None:
-    """Return the number of times finished earlier, or None to begin in an empty place."""
-    if not partial.exists():
-        return None
-    found = read_progress(partial)
-    if found is not None and found["fingerprint"] == fingerprint:
-        return int(found["times_done"])
-    # Killed before anything but metadata was written, or told to begin again.
-    if overwrite or (found is None and not (partial / "state" / "c").exists()):
-        shutil.rmtree(partial)
-        return None
-    raise ValueError(
-        f"{partial} was begun with other settings or sources: repeat the command that began it to "
-        "finish it, or begin again with `--overwrite`."
-    )
-
-
-def _write_progress(partial: Path, fingerprint: str, done: int, total: int) -> None:
-    beside = partial / f"{PROGRESS_FILE}.new"
-    record = {"fingerprint": fingerprint, "times_done": done, "times": total}
-    beside.write_text(json.dumps(record))
-    beside.replace(partial / PROGRESS_FILE)
 
 
 @contextmanager
@@ -238,49 +197,3 @@ def _computed(
         if following is not None:
             ahead.append(client.compute(lazy.isel(time=following).data))
         yield np.asarray(ahead.pop(0).result(), dtype=np.float32)
-
-
-@contextmanager
-def _nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
-    """Remove what was written before: mended data are other data, so that nothing goes on there."""
-    try:
-        yield
-    except ValueError:
-        shutil.rmtree(partial)
-        raise
-
-
-def _install(partial: Path, path: Path) -> None:
-    """Put the finished store in its place; a former one leaves only when the new one is there."""
-    former = path.with_name(f"{path.name}.former")
-    if path.exists():
-        shutil.rmtree(former, ignore_errors=True)
-        path.rename(former)
-    partial.rename(path)
-    (path / PROGRESS_FILE).unlink()
-    shutil.rmtree(former, ignore_errors=True)
-
-
-@contextmanager
-def _full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk into one sentence; what is finished is kept for resuming, else removed."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        partial = partial_path(path)
-        found = read_progress(partial)
-        if found is None or found["times_done"] == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            kept = "nothing is left behind; make room and repeat the command"
-        else:
-            kept = (
-                f"{found['times_done']} of {found['times']} times are kept in {partial}; make room "
-                "and repeat the command, which goes on from there"
-            )
-        explained = OSError(
-            f"No room to write {path} ({os.strerror(error.errno).lower()}): {kept}."
-        )
-        explained.errno = error.errno
-        raise explained from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml_dchag.data.writing import Progress
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.prepare.opening import filesystem_of, is_remote
 
 

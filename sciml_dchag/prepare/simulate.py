@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path
 from sciml_dchag.data.store import Store, write_store
-from sciml_dchag.data.writing import Progress
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.vertical import SigmaToPressure
 

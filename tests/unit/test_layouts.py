@@ -149,7 +149,9 @@ def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path: Path) -> None:
 def test_a_half_written_store_is_no_source(tmp_path: Path, simulated_store: Path) -> None:
     half = tmp_path / "half.zarr.partial"
     shutil.copytree(simulated_store, half)
-    (half / "progress.json").write_text('{"fingerprint": "", "times_done": 3, "times": 12}')
+    (half / "progress.json").write_text(
+        '{"fingerprint": "", "done": 3, "total": 12, "parts": "times"}'
+    )
     with pytest.raises(ValueError, match="half written"):
         read([str(half)], "t2m")
 

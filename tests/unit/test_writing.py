@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.data import layout
+from sciml_dchag.data.layout import partial_path
 from sciml_dchag.data.store import Store
-from sciml_dchag.data.writing import partial_path
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]

@@ -1,0 +1,124 @@
+"""Stores that grow beside their place: refused places, going on after an interruption, renaming.
+
+A store grows as `NAME.zarr.partial/` with a `progress.json`, and is renamed once it is whole. What
+is written into it is `writing`'s (weather) and `cube_writing`'s (plants).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sciml_dchag.data.layout import PROGRESS_FILE, partial_path, read_progress
+
+Progress = Callable[[int, int, str], None]
+"""Told (done, total, what) as the work goes on."""
+
+
+def check_place(path: Path, overwrite: bool, store_format: str) -> None:
+    """Refuse a place that is taken, before any work starts.
+
+    Raises:
+        FileExistsError: `path` exists, and `overwrite` is off or it is no store of that format.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{path} exists: choose another name, or replace it with `--overwrite`."
+        )
+    metadata = path / "zarr.json"
+    if not metadata.is_file() or store_format not in metadata.read_text():
+        kind = "plant" if "cubes" in store_format else "weather"
+        raise FileExistsError(
+            f"{path} exists and is no {kind} store, which alone is overwritten: choose another "
+            "name."
+        )
+
+
+def resume(partial: Path, fingerprint: str, overwrite: bool, values: Path) -> int | None:
+    """Return how many parts were finished earlier, or None to begin in an empty place.
+
+    Args:
+        partial: where the store grows.
+        fingerprint: of all that decides what the store will hold.
+        overwrite: whether to begin again where something else was begun.
+        values: a path inside, which exists once more than metadata was written.
+
+    Raises:
+        ValueError: something else was begun there.
+    """
+    if not partial.exists():
+        return None
+    found = read_progress(partial)
+    if found is not None and found["fingerprint"] == fingerprint:
+        return int(found["done"])
+    # Killed before anything but metadata was written, or told to begin again.
+    if overwrite or (found is None and not values.exists()):
+        shutil.rmtree(partial)
+        return None
+    raise ValueError(
+        f"{partial} was begun with other settings or sources: repeat the command that began it to "
+        "finish it, or begin again with `--overwrite`."
+    )
+
+
+def write_progress(
+    partial: Path, fingerprint: str, done: int, total: int, parts: str = "times"
+) -> None:
+    """Record how many of the store's parts are finished."""
+    beside = partial / f"{PROGRESS_FILE}.new"
+    record = {"fingerprint": fingerprint, "done": done, "total": total, "parts": parts}
+    beside.write_text(json.dumps(record))
+    beside.replace(partial / PROGRESS_FILE)
+
+
+@contextmanager
+def nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
+    """Remove what was written before: mended data are other data, so that nothing goes on there."""
+    try:
+        yield
+    except ValueError:
+        shutil.rmtree(partial)
+        raise
+
+
+def install(partial: Path, path: Path) -> None:
+    """Put the finished store in its place; a former one leaves only when the new one is there."""
+    former = path.with_name(f"{path.name}.former")
+    if path.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        path.rename(former)
+    partial.rename(path)
+    (path / PROGRESS_FILE).unlink()
+    shutil.rmtree(former, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk into one sentence; what is finished is kept for resuming, else removed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        partial = partial_path(path)
+        found = read_progress(partial)
+        if found is None or found["done"] == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            kept = "nothing is left behind; make room and repeat the command"
+        else:
+            kept = (
+                f"{found['done']} of {found['total']} {found['parts']} are kept in {partial}; make "
+                "room and repeat the command, which goes on from there"
+            )
+        explained = OSError(
+            f"No room to write {path} ({os.strerror(error.errno).lower()}): {kept}."
+        )
+        explained.errno = error.errno
+        raise explained from error

@@ -1,0 +1,167 @@
+"""Centres of bands as files give them, to nanometres: units said or not, lists, and text files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+BELIEVABLE_NM = (100.0, 100_000.0)
+"""Ultraviolet to thermal infrared: what lies outside is in other units than it says."""
+
+LEAST_IN_NM = 100.0
+"""Where units are not said, numbers from here on are nanometres."""
+MOST_IN_UM = 30.0
+"""Where units are not said, numbers up to here are micrometres."""
+
+NANOMETRES = ("nm", "nanometer", "nanometers", "nanometre", "nanometres")
+MICROMETRES = (
+    "um", "µm", "μm", "micrometer", "micrometers", "micrometre", "micrometres", "micron", "microns",
+)  # fmt: skip
+UNSAID = ("", "unknown", "none")
+
+_NAMED = re.compile(
+    rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(NANOMETRES + MICROMETRES, key=len, reverse=True))})\b",
+    re.IGNORECASE,
+)
+
+
+def to_nm(
+    values: Sequence[object] | NDArray[np.float64], units: str | None, where: str
+) -> tuple[NDArray[np.float64], str | None]:
+    """Turn wavelengths into nanometres.
+
+    Args:
+        values: numbers, or text that holds them.
+        units: units as the file says them; None where it does not.
+        where: the file, for messages.
+
+    Returns:
+        Wavelengths in nm, float64, and a sentence where the units were taken from the magnitude.
+
+    Raises:
+        ValueError: what is no finite number, units that are no length, or numbers that are not
+            believable in their units.
+    """
+    try:
+        numbers = np.array([float(str(value)) for value in values], np.float64)
+    except ValueError:
+        wrong = next(value for value in values if not _is_number(str(value)))
+        raise ValueError(
+            f"The wavelengths of {where} hold {str(wrong)!r} where a number is needed: mend the "
+            f"list, or give one with `--wavelengths FILE`."
+        ) from None
+    if not np.isfinite(numbers).all():
+        wrong = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise ValueError(
+            f"The wavelength of band {wrong + 1} of {where} is {numbers[wrong]}: mend the list, or "
+            f"give one with `--wavelengths FILE`."
+        )
+    remark = None
+    said = (units or "").strip().lower()
+    if said in UNSAID:
+        said = _units_by_magnitude(numbers, where)
+        remark = (
+            f"{where} does not say the units of its wavelengths, {numbers.min():g} to "
+            f"{numbers.max():g}: taken as {said}."
+        )
+    if said not in NANOMETRES + MICROMETRES:
+        raise ValueError(
+            f"The wavelengths of {where} are in {units!r} where nm or um is needed: give them with "
+            f"`--wavelengths FILE`."
+        )
+    nm = numbers if said in NANOMETRES else np.round(numbers * 1000.0, 6)
+    if nm.min() < BELIEVABLE_NM[0] or nm.max() > BELIEVABLE_NM[1]:
+        raise ValueError(
+            f"The wavelengths of {where} run from {numbers.min():g} to {numbers.max():g} in "
+            f"{units or said}, which no camera takes: correct their units, or give them with "
+            f"`--wavelengths FILE`."
+        )
+    return nm, remark
+
+
+def from_names(names: Sequence[str]) -> NDArray[np.float64] | None:
+    """Read wavelengths in nm out of names of bands such as `652.3 nm`; None where one has none."""
+    found = [_NAMED.search(name) for name in names]
+    if not names or not all(found):
+        return None
+    nm = [
+        float(match[1]) * (1.0 if match[2].lower() in NANOMETRES else 1000.0)
+        for match in found
+        if match
+    ]
+    return np.array(nm, np.float64)
+
+
+def read_wavelengths(path: str | Path) -> tuple[NDArray[np.float64], str | None]:
+    """Read wavelengths from a text file: one a line, or a table with a column `wavelength...`.
+
+    Numbers without a header may also stand side by side, between commas, blanks or tabs; lines
+    that begin with `#` or `;` are comments. Units are taken from the column's name
+    (`wavelength_nm`, `wavelength (um)`), or else from the magnitude.
+
+    Returns:
+        As `to_nm`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no wavelengths.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path} of wavelengths: check its name.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path} is no text: a file of wavelengths has one number a line."
+        ) from None
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "#;"]
+    if not lines:
+        raise ValueError(f"{path} holds no wavelengths: it needs one number a line.")
+    if _is_number(re.split(r"[,;\s]+", lines[0].strip(", "))[0]):
+        rows = [[cell for cell in re.split(r"[,;\s]+", line) if cell] for line in lines]
+        if len(rows) > 1 and max(map(len, rows)) > 1 and len({len(row) for row in rows}) == 1:
+            raise ValueError(
+                f"{path} has {len(rows[0])} columns without names: name that of the wavelengths "
+                f"`wavelength_nm`, or keep it alone."
+            )
+        return to_nm([cell for row in rows for cell in row], None, str(path))
+    table = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+    names = [name.strip().lower() for name in table[0]]
+    chosen = [i for i, name in enumerate(names) if name.startswith(("wave", "lambda"))]
+    if len(names) == 1:
+        chosen = [0]
+    if len(chosen) != 1 or any(len(row) <= chosen[0] for row in table[1:]) or len(table) == 1:
+        raise ValueError(
+            f"{path} has the columns {', '.join(names)}: one of them has to be `wavelength_nm`, "
+            f"with a number in each row."
+        )
+    said = re.findall(r"[a-zµμ]+", names[chosen[0]])
+    units = next((word for word in said if word in NANOMETRES + MICROMETRES), None)
+    return to_nm([row[chosen[0]] for row in table[1:]], units, str(path))
+
+
+def _units_by_magnitude(numbers: NDArray[np.float64], where: str) -> str:
+    if numbers.min() >= LEAST_IN_NM:
+        return "nm"
+    if numbers.max() <= MOST_IN_UM:
+        return "um"
+    raise ValueError(
+        f"The wavelengths of {where} run from {numbers.min():g} to {numbers.max():g} in units that "
+        f"it does not say, neither nm nor um by their magnitude: give them with `--wavelengths "
+        f"FILE`."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

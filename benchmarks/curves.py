@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from record import provenance, write_json
 
-from sciml_dchag.config import Recipe, from_mapping
+from sciml_dchag.config import ForecastRecipe, from_mapping
 from sciml_dchag.data.samples import recipe_path, resolve_samples
 from sciml_dchag.data.store import Store
 from sciml_dchag.evaluation.figure_style import SOFT_INK, label_ends, new_figure, quiet_axes
@@ -62,7 +62,7 @@ def recipe_of(kind: str, store: Path) -> dict[str, Any]:
 
 
 def prepare(path: Path) -> Store:
-    recipe = from_mapping(Recipe, recipe_of("dchag-c", path))
+    recipe = from_mapping(ForecastRecipe, recipe_of("dchag-c", path))
     prepare_era5(
         resolve_samples(recipe.prepare.sources),
         path,

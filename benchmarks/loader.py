@@ -27,7 +27,8 @@ from record import alternate, provenance, write_json
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows, load_batches
+from sciml_dchag.data.batches import load_batches
+from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows
 from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Store, write_store
 from sciml_dchag.models import ModelConfig, build_model

@@ -17,8 +17,10 @@ import fsspec
 import torch
 import xarray as xr
 
+from sciml_dchag import inspection_plants
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.config import Recipe
+from sciml_dchag.config import ForecastRecipe, MaskedRecipe, Recipe, require_forecast
+from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.forecast_windows import require_even_steps
 from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.data.store import FORMAT, Store, iso, read_attrs
@@ -32,7 +34,12 @@ from sciml_dchag.training.assembly import (
     complete_model_config,
     training_statistics,
 )
-from sciml_dchag.training.checkpoint import RECORD, last_checkpoint, read_checkpoint
+from sciml_dchag.training.checkpoint import (
+    RECORD,
+    Checkpoint,
+    last_checkpoint,
+    read_checkpoint,
+)
 
 
 @dataclass(frozen=True)
@@ -83,22 +90,35 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
     if not recipe.data.store:
         findings.append(Finding("fails", "data.store is empty: say where the store is to be."))
         return findings
-    if store_path.exists():
-        if attempt(lambda: f"store {store_path}: {_in_short(Store.open(store_path))}"):
-            _check_with_store(recipe, Store.open(store_path), attempt)
-    else:
+    if not store_path.exists():
         findings.append(Finding("note", f"store {store_path} is not there yet: `run` prepares it"))
-        if missing := _missing_filesystem(recipe.prepare.sources):
-            findings.append(Finding("note", missing))
-        _check_before_store(recipe, attempt)
-    attempt(lambda: _metrics(recipe))
+    if isinstance(recipe, MaskedRecipe):
+        _check_plants(recipe, attempt)
+    else:
+        weather = require_forecast(recipe, "check")
+        if store_path.exists():
+            if attempt(lambda: f"store {store_path}: {_in_short(Store.open(store_path))}"):
+                _check_with_store(weather, Store.open(store_path), attempt)
+        else:
+            if missing := _missing_filesystem(weather.prepare.sources):
+                findings.append(Finding("note", missing))
+            _check_before_store(weather, attempt)
+        attempt(lambda: _metrics(weather))
     if (last := last_checkpoint(runs / recipe.name / "checkpoints")) is not None:
         findings.append(Finding("note", f"{last} is there: `train` goes on from it"))
     return findings
 
 
+def _check_plants(recipe: MaskedRecipe, attempt: Callable[[Callable[[], str]], bool]) -> None:
+    path = Path(recipe.data.store)
+    if not path.exists():
+        inspection_plants.check_before_store(recipe, attempt)
+    elif attempt(lambda: f"store {path}: {inspection_plants.in_short(CubeStore.open(path))}"):
+        inspection_plants.check_with_store(recipe, attempt, _model_in_words)
+
+
 def _check_with_store(
-    recipe: Recipe, store: Store, attempt: Callable[[Callable[[], str]], bool]
+    recipe: ForecastRecipe, store: Store, attempt: Callable[[Callable[[], str]], bool]
 ) -> None:
     def statistics() -> str:
         check_periods(store, recipe)
@@ -116,7 +136,9 @@ def _check_with_store(
     attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
 
 
-def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], bool]) -> None:
+def _check_before_store(
+    recipe: ForecastRecipe, attempt: Callable[[Callable[[], str]], bool]
+) -> None:
     prepare = recipe.prepare
     channels: list[ChannelSet] = []
 
@@ -153,7 +175,7 @@ def _check_before_store(recipe: Recipe, attempt: Callable[[Callable[[], str]], b
         attempt(lambda: _leads(recipe, channels[0], step or 1))
 
 
-def expected_model(recipe: Recipe) -> ModelConfig:
+def expected_model(recipe: ForecastRecipe) -> ModelConfig:
     """Return the architecture that a recipe will train, from its store or from what will be in it.
 
     Raises:
@@ -194,7 +216,7 @@ def _missing_filesystem(sources: Sequence[str]) -> str | None:
     return None
 
 
-def _leads(recipe: Recipe, channels: ChannelSet, step_hours: int) -> str:
+def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:
     channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
     task = recipe.task
     for key, hours in (
@@ -218,7 +240,7 @@ def _leads(recipe: Recipe, channels: ChannelSet, step_hours: int) -> str:
     return f"lead times {list(recipe.evaluation.lead_hours)} h, {how}"
 
 
-def _metrics(recipe: Recipe) -> str:
+def _metrics(recipe: ForecastRecipe) -> str:
     return f"metrics {', '.join(check_metrics(recipe.evaluation.metrics, with_climatology=True))}"
 
 
@@ -276,7 +298,22 @@ def _describe_checkpoint(place: Path) -> dict[str, Any]:
         "step": checkpoint.step,
         "training": "ended" if checkpoint.complete else "not ended",
         "model": f"{model['aggregation']}, {model['depth']} blocks of {model['embed_dim']}",
-        "lead hours": checkpoint.recipe["task"]["lead_hours"],
+        **_what_it_learnt(checkpoint),
+    }
+
+
+def _what_it_learnt(checkpoint: Checkpoint) -> dict[str, Any]:
+    task = checkpoint.recipe["task"]
+    if task.get("kind", "forecast") == "masked":
+        hidden = {"locations": task["mask_ratio"], "band groups": task["channel_mask_ratio"]}
+        return {
+            "bands": f"{len(checkpoint.channels)}, {checkpoint.channels[0]} to "
+            f"{checkpoint.channels[-1]}",
+            "hidden": hidden,
+            "training images": checkpoint.training_images,
+        }
+    return {
+        "lead hours": task["lead_hours"],
         "channels": checkpoint.channels,
         "statistics": " to ".join(checkpoint.statistics_period),
     }

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from sciml_dchag.config import Recipe
 from sciml_dchag.data.samples import job_template_path
-from sciml_dchag.data.store import Store
 from sciml_dchag.inspection import check_recipe
 from sciml_dchag.parallel.mesh import require_divisible
 from sciml_dchag.training.assembly import own_samples
+from sciml_dchag.training.beginning import open_subject
 
 TEMPLATES = ("nvidia", "frontier")
 """Templates that the package carries."""
@@ -143,7 +143,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
         FileNotFoundError: there is no store to train on, or no `sbatch`; nothing is written then.
         OSError: `sbatch` refused the job or did not answer.
     """
-    Store.open(recipe.data.store)
+    open_subject(recipe)
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise FileNotFoundError(

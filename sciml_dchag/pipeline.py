@@ -9,7 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sciml_dchag.config import Recipe, load_recipe, save_recipe, to_mapping
+from sciml_dchag.config import (
+    ForecastRecipe,
+    load_recipe,
+    require_forecast,
+    save_recipe,
+    to_mapping,
+)
 from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.data.store import Store
 from sciml_dchag.evaluation.evaluate import evaluate, shown_rows
@@ -57,7 +63,7 @@ class PipelineResult:
 
 
 def run_recipe(
-    recipe: Recipe,
+    recipe: ForecastRecipe,
     run: Path,
     *,
     progress: Progress | None = None,
@@ -98,7 +104,9 @@ def run_recipe(
     return PipelineResult(run, forecasts, shown_rows(rows), units, store.attribution)
 
 
-def _prepare(recipe: Recipe, progress: Progress | None, console: Callable[[str], None]) -> None:
+def _prepare(
+    recipe: ForecastRecipe, progress: Progress | None, console: Callable[[str], None]
+) -> None:
     store, prepare = Path(recipe.data.store), recipe.prepare
     if store.exists():
         console(f"prepare: {store} is there")
@@ -125,7 +133,7 @@ def _prepare(recipe: Recipe, progress: Progress | None, console: Callable[[str],
 
 
 def _train(
-    recipe: Recipe, run: Path, progress: Progress | None, console: Callable[[str], None]
+    recipe: ForecastRecipe, run: Path, progress: Progress | None, console: Callable[[str], None]
 ) -> None:
     last = last_checkpoint(run / "checkpoints")
     if last is not None:
@@ -142,7 +150,9 @@ def _train(
     console(f"train: {result.steps} steps done, {result.seconds:.0f} s")
 
 
-def _same_evaluation(recipe: Recipe, run: Path) -> bool:
+def _same_evaluation(recipe: ForecastRecipe, run: Path) -> bool:
     """Say whether the run's recipe, as last completed, asked for the same forecasts and scores."""
     saved = run / "recipe.yaml"
-    return saved.is_file() and load_recipe(saved).evaluation == recipe.evaluation
+    if not saved.is_file():
+        return False
+    return require_forecast(load_recipe(saved), "run").evaluation == recipe.evaluation

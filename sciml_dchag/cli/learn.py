@@ -71,7 +71,7 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
       sciml-dchag evaluate runs/A --against runs/B
       torchrun --nproc-per-node 4 -m sciml_dchag evaluate runs/A --set parallel.tp=2
     """
-    from sciml_dchag.config import load_recipe
+    from sciml_dchag.config import load_recipe, require_forecast
     from sciml_dchag.evaluation.compare import (
         compare_runs,
         comparison_table,
@@ -89,6 +89,7 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
         return
     # The degrees of the training say nothing of the ranks that are here now.
     recipe = load_recipe(run_folder(run) / "recipe.yaml", ("parallel={}", *overrides))
+    recipe = require_forecast(recipe, "evaluate")
     with ProgressBar() as progress:
         evaluation = evaluate_run(run, recipe, parallel=recipe.parallel, progress=progress)
     out.print(scores_table(evaluation.shown, evaluation.units))

@@ -11,7 +11,7 @@ from sciml_dchag.cli.console import Command, Group, ProgressBar, out
 from sciml_dchag.cli.options import recipe_options
 
 if TYPE_CHECKING:
-    from sciml_dchag.config import Recipe
+    from sciml_dchag.config import ForecastRecipe
     from sciml_dchag.pipeline import PipelineResult
 
 
@@ -24,9 +24,9 @@ def run(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag run pipelines/demo_weather.yaml
     """
-    from sciml_dchag.config import load_recipe
+    from sciml_dchag.config import load_recipe, require_forecast
 
-    _run(load_recipe(recipe, overrides), runs)
+    _run(require_forecast(load_recipe(recipe, overrides), "run"), runs)
 
 
 @click.group(cls=Group)
@@ -56,10 +56,10 @@ def weather(overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag demo weather
     """
-    from sciml_dchag.config import load_recipe
+    from sciml_dchag.config import load_recipe, require_forecast
     from sciml_dchag.data.samples import recipe_path
 
-    recipe = load_recipe(recipe_path("demo_weather"), overrides)
+    recipe = require_forecast(load_recipe(recipe_path("demo_weather"), overrides), "demo weather")
     result = _run(recipe, runs)
     out.print("\n[bold]What to try next[/bold]")
     for line in (
@@ -72,7 +72,7 @@ def weather(overrides: tuple[str, ...], runs: Path) -> None:
         out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _run(recipe: Recipe, runs: Path) -> PipelineResult:
+def _run(recipe: ForecastRecipe, runs: Path) -> PipelineResult:
     from sciml_dchag.evaluation.report import scores_table
     from sciml_dchag.pipeline import run_recipe
 

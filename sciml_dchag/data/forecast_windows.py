@@ -13,10 +13,7 @@ forcings, R steps of a rollout, H x W grid.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -24,16 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from sciml_dchag.channels import Channel, ChannelSet
+from sciml_dchag.data.batches import Batch
 from sciml_dchag.data.forcing import SOLAR_CONSTANT, compute_forcing
 from sciml_dchag.data.store import Period, Store
 from sciml_dchag.evaluation.weights import latitude_weights
 
 
 @dataclass(frozen=True)
-class ForecastBatch:
+class ForecastBatch(Batch):
     """Samples ready for the model; states and targets are normalised, NaN where missing."""
 
     inputs: Tensor
@@ -52,31 +50,11 @@ class ForecastBatch:
         assert len({size for _, size in sizes}) == 1, sizes
         assert self.later_constants.shape[1] == self.targets.shape[1] - 1
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All fields, in order."""
-        return tuple(getattr(self, f.name) for f in fields(self))
-
-    def to(self, device: torch.device) -> ForecastBatch:
-        """Move to a device, without waiting for it where the memory is pinned."""
-        return ForecastBatch(*(tensor.to(device, non_blocking=True) for tensor in self.tensors))
-
-    def split(self, samples: int) -> list[ForecastBatch]:
-        """Cut into batches of so many samples."""
-        parts = zip(*(tensor.split(samples) for tensor in self.tensors), strict=True)
-        return [ForecastBatch(*part) for part in parts]
-
     def rotated(self, columns: int) -> ForecastBatch:
         """Turn all fields eastward by a number of columns of a global grid."""
         *on_grid, lead_hours = self.tensors
         turned = [field.roll(columns, dims=-1) for field in on_grid]
         return ForecastBatch(*turned, lead_hours)  # type: ignore[call-arg]
-
-    @staticmethod
-    def stack(samples: Sequence[ForecastBatch]) -> ForecastBatch:
-        """Join samples to a batch."""
-        parts = zip(*(sample.tensors for sample in samples), strict=True)
-        return ForecastBatch(*(torch.cat(part) for part in parts))
 
 
 class ForecastWindows(Dataset[ForecastBatch]):
@@ -274,67 +252,6 @@ def input_channels(
         for hours in (0, *history_hours)
     ]
     return ChannelSet([*states, *(Channel.parse(name) for name in (*static, *forcings))])
-
-
-class _OwnSamples(Sampler[int]):
-    """Numbers of a rank's samples of some steps, one after the other."""
-
-    def __init__(self, steps: range, batch: int, own: range) -> None:
-        self.steps, self.batch, self.own = steps, batch, own
-
-    def __iter__(self) -> Iterator[int]:
-        return (step * self.batch + number for step in self.steps for number in self.own)
-
-    def __len__(self) -> int:
-        return len(self.steps) * len(self.own)
-
-
-def load_batches(
-    windows: ForecastWindows,
-    *,
-    batch: int,
-    first_step: int,
-    last_step: int,
-    workers: int,
-    own: range | None = None,
-) -> DataLoader[ForecastBatch]:
-    """Iterate over the batches of training steps first_step .. last_step - 1.
-
-    Args:
-        windows: the samples.
-        batch: samples a step, of all ranks.
-        first_step, last_step: steps are numbered from 0 through all epochs.
-        workers: loader processes.
-        own: which samples of each step this rank takes; None for all.
-    """
-    own = own if own is not None else range(batch)
-    return DataLoader(
-        windows,
-        batch_size=len(own),
-        sampler=_OwnSamples(range(first_step, last_step), batch, own),
-        collate_fn=ForecastBatch.stack,
-        num_workers=workers,
-        # A fork would inherit Zarr's running event loop and may hang.
-        multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_end_with_parent,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _end_with_parent(_: int) -> None:
-    """Let a loader process end when the training process is killed.
-
-    A worker of PyTorch looks whether its parent has changed, and a fork server's never does.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def require_even_steps(store: Store) -> int:

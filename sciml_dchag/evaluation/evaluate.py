@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sciml_dchag.config import Recipe
+from sciml_dchag.config import ForecastRecipe
 from sciml_dchag.data.climatology import Climatology
 from sciml_dchag.data.store import Store, iso
 from sciml_dchag.evaluation import plots
@@ -61,7 +61,7 @@ def shown_rows(rows: Sequence[ScoreRow], channels: int = 5) -> list[ScoreRow]:
 
 def evaluate(
     run: Path,
-    recipe: Recipe,
+    recipe: ForecastRecipe,
     *,
     parallel: ParallelConfig | None = None,
     progress: Progress | None = None,
@@ -100,7 +100,7 @@ def evaluate(
     return evaluation
 
 
-def initial_indices(store: Store, recipe: Recipe) -> NDArray[np.int64]:
+def initial_indices(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
     """Positions of the initial times from which every lead time ends in the test period.
 
     Raises:
@@ -132,7 +132,7 @@ class _Scorer:
     Until they are brought together, sums are of this rank's channels and initial times.
     """
 
-    recipe: Recipe
+    recipe: ForecastRecipe
     store: Store
     forecaster: Forecaster
     scored: list[str]
@@ -257,7 +257,11 @@ class _Scorer:
 
 
 def _write(
-    evaluation: Evaluation, scorer: _Scorer, run: Path, recipe: Recipe, forecaster: Forecaster
+    evaluation: Evaluation,
+    scorer: _Scorer,
+    run: Path,
+    recipe: ForecastRecipe,
+    forecaster: Forecaster,
 ) -> None:
     """Write tables, pictures and the page into the run's evaluation folder."""
     store, folder = scorer.store, evaluation.folder

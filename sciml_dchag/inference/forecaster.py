@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.config import Recipe, from_mapping
+from sciml_dchag.config import ForecastRecipe, from_mapping
 from sciml_dchag.data.forecast_windows import ForecastWindows
 from sciml_dchag.data.store import Period, Store
 from sciml_dchag.models import ModelConfig
@@ -65,7 +65,7 @@ class Forecaster:
         saved = read_checkpoint(self.path)
         _require_same_data(saved, store, self.path)
         self.step = saved.step
-        self.recipe = from_mapping(Recipe, saved.recipe)
+        self.recipe = from_mapping(ForecastRecipe, saved.recipe)
         self.store = store
         self.ranks = ranks or Ranks(device=choose_device())
         self.device = self.ranks.device

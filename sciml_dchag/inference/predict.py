@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
-from sciml_dchag.config import Recipe, from_mapping
+from sciml_dchag.config import ForecastRecipe, from_mapping
 from sciml_dchag.data.layout import partial_path, write_zarr
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.inference.forecaster import Forecaster
@@ -113,7 +113,7 @@ def predict_period(
     checkpoint: Path,
     out: Path,
     *,
-    recipe: Recipe | None = None,
+    recipe: ForecastRecipe | None = None,
     store: Path | None = None,
     period: Period = (None, None),
     every_hours: int | None = None,
@@ -149,7 +149,7 @@ def predict_period(
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
-    recipe = recipe or from_mapping(Recipe, read_checkpoint(checkpoint).recipe)
+    recipe = recipe or from_mapping(ForecastRecipe, read_checkpoint(checkpoint).recipe)
     opened = Store.open(store or recipe.data.store)
     if period == (None, None) and recipe.data.test is not None and store is None:
         period = recipe.data.test

@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from sciml_dchag.config import Recipe
+from sciml_dchag.config import ForecastRecipe
 from sciml_dchag.models import ModelConfig
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
@@ -75,7 +75,7 @@ class Demand:
     """What products are computed in."""
 
 
-def demand_of(recipe: Recipe, model: ModelConfig) -> Demand:
+def demand_of(recipe: ForecastRecipe, model: ModelConfig) -> Demand:
     """Take from a recipe what does not depend on the layout; `model` is complete."""
     training = recipe.training
     return Demand(

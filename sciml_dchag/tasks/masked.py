@@ -8,6 +8,7 @@ L locations, V locations that are seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class MaskedTask(nn.Module):
     ) -> None:
         super().__init__()
         height, width = image_size
-        self.seed, self.patch, self.height, self.channels = seed, patch, height, channels
+        self.patch, self.height = patch, height
         self.locations = (height // patch) * (width // patch)
         self.channel_groups = channel_groups or channels
         if not 1 <= self.channel_groups <= channels:
@@ -101,6 +102,16 @@ class MaskedTask(nn.Module):
                 f"hide none of {self.locations} locations and {self.channel_groups} channel "
                 f"groups: raise one of them."
             )
+        # From (epoch, index), as `draw_mask`; a loader's processes draw too.
+        self.draw_mask = partial(
+            draw_mask,
+            seed,
+            locations=self.locations,
+            visible=self.visible,
+            channels=channels,
+            channel_groups=self.channel_groups,
+            hidden_groups=self.hidden_groups,
+        )
         # One process works on all channels; on several, whoever builds the task says otherwise.
         self.own_inputs = self.own_outputs = range(channels)
         self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
@@ -111,19 +122,7 @@ class MaskedTask(nn.Module):
         Returns:
             The visible locations (B, V) and which channels are hidden (B, C), of all ranks.
         """
-        masks = [
-            draw_mask(
-                self.seed,
-                epoch,
-                index,
-                locations=self.locations,
-                visible=self.visible,
-                channels=self.channels,
-                channel_groups=self.channel_groups,
-                hidden_groups=self.hidden_groups,
-            )
-            for epoch, index in samples
-        ]
+        masks = [self.draw_mask(epoch, index) for epoch, index in samples]
         seen, hidden = (torch.from_numpy(np.stack(each)) for each in zip(*masks, strict=True))
         return seen, hidden
 

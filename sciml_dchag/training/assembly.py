@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.config import Recipe, TrainingConfig
+from sciml_dchag.config import ForecastRecipe, TrainingConfig
 from sciml_dchag.data.forecast_windows import ForecastWindows, input_channels
 from sciml_dchag.data.statistics import Statistics
 from sciml_dchag.data.store import Period, Store, iso
@@ -19,7 +19,7 @@ from sciml_dchag.evaluation.weights import latitude_weights
 from sciml_dchag.models import ModelConfig
 
 
-def training_statistics(store: Store, recipe: Recipe) -> Statistics:
+def training_statistics(store: Store, recipe: ForecastRecipe) -> Statistics:
     """Read the store's statistics, refusing those of another period, grid or channel set.
 
     Raises:
@@ -34,7 +34,7 @@ def training_statistics(store: Store, recipe: Recipe) -> Statistics:
     return statistics
 
 
-def check_periods(store: Store, recipe: Recipe) -> None:
+def check_periods(store: Store, recipe: ForecastRecipe) -> None:
     """Refuse a test or validation period that shares a time with another one.
 
     Raises:
@@ -54,7 +54,7 @@ def check_periods(store: Store, recipe: Recipe) -> None:
 
 def training_windows(
     store: Store,
-    recipe: Recipe,
+    recipe: ForecastRecipe,
     period: Period,
     statistics: Statistics,
     inputs: range | None = None,
@@ -81,7 +81,7 @@ def training_windows(
     )
 
 
-def complete_model_config(recipe: Recipe, store: Store) -> ModelConfig:
+def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:
     """Fill in what the data decide: channels and image size.
 
     Raises:

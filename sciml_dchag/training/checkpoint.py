@@ -15,7 +15,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,19 +58,21 @@ class Checkpoint:
     validations_since_best: int
     """Validations without improvement."""
     channels: list[str]
-    """State channels, in order."""
+    """Channels of the training store, in order."""
     mean: list[float]
-    """Training mean by state channel, in its units."""
+    """Training mean by channel of the store, in its units."""
     std: list[float]
-    """Training standard deviation by state channel."""
-    change_std: list[float] | None
-    """Unit of a residual forecast by target channel; None for direct output."""
-    grid_sha256: str
-    """Grid of the training store."""
-    statistics_period: list[str]
-    """First and last time that mean and std were computed over."""
-    step_hours: int
-    """Time step of the training store."""
+    """Training standard deviation by channel of the store."""
+    change_std: list[float] | None = None
+    """Unit of a residual forecast by target channel; None for any other output."""
+    grid_sha256: str = ""
+    """Grid of a weather store."""
+    statistics_period: list[str] = field(default_factory=list)
+    """First and last time of a weather store that mean and std were computed over."""
+    step_hours: int = 0
+    """Time step of a weather store."""
+    training_images: list[str] = field(default_factory=list)
+    """Images of a plant store that mean and std were computed over."""
 
 
 class CheckpointWriter:

@@ -1,6 +1,6 @@
-"""The training loop of a forecaster, on one process or as one of many.
+"""The training loop, on one process or as one of many.
 
-What is learnt is `tasks.forecast`'s, the samples are `data.forecast_windows`'s, who else is there
+What is learnt, and from which samples, is the `subject`'s; who else is there is
 `parallel.runtime`'s. Every rank goes through the same calls in the same order.
 """
 
@@ -11,11 +11,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -25,19 +23,10 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
-from sciml_dchag.data.forecast_windows import ForecastBatch, load_batches
-from sciml_dchag.data.statistics import Statistics
-from sciml_dchag.data.store import Store
-from sciml_dchag.parallel.apply import own_channels
+from sciml_dchag.data.batches import Batch, Samples, load_batches, stack
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.tasks.forecast import ForecastTask
-from sciml_dchag.training.assembly import (
-    change_std,
-    complete_model_config,
-    own_samples,
-    training_windows,
-)
+from sciml_dchag.training.assembly import own_samples
 from sciml_dchag.training.beginning import Beginning, begin, same_on_all_ranks
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
@@ -54,6 +43,7 @@ from sciml_dchag.training.optim import (
     build_schedule,
     clip_gradient,
 )
+from sciml_dchag.training.subject import Subject
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
@@ -85,7 +75,7 @@ def train(
     progress: Progress | None = None,
     console: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train a recipe's forecaster into a run folder; under torchrun, as one of its processes.
+    """Train a recipe's model into a run folder; under torchrun, as one of its processes.
 
     Args:
         recipe: the recipe; its store must exist.
@@ -109,7 +99,7 @@ def train(
 
     with joined(recipe.parallel) as ranks, contextlib.ExitStack() as stack:
         beginning = ranks.agree(look)
-        trainer = _Trainer(recipe, beginning.store, beginning.statistics, ranks)
+        trainer = _Trainer(recipe, beginning.subject, ranks)
         log = None
         if beginning.checkpoint is not None:
             trainer.restore(beginning.checkpoint)
@@ -141,36 +131,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 class _Trainer:
     """The state of a training run; everything that a checkpoint keeps is an attribute here."""
 
-    def __init__(self, recipe: Recipe, store: Store, statistics: Statistics, ranks: Ranks) -> None:
-        self.recipe, self.store, self.statistics, self.ranks = recipe, store, statistics, ranks
+    def __init__(self, recipe: Recipe, subject: Subject, ranks: Ranks) -> None:
+        self.recipe, self.ranks = recipe, ranks
         self.own_samples = own_samples(recipe.training, *ranks.data)
-        self.config = complete_model_config(recipe, store)
+        self.config = subject.model_config()
         dtype = compute_dtype(recipe.training.precision, ranks.device)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
-        inputs, outputs = own_channels(self.model, ranks.mesh)
-        # A rollout feeds forecasts of all channels back, so that it needs all inputs.
-        rolls_out = recipe.task.rollout_steps > 1
-        windows = partial(
-            training_windows, store, recipe, statistics=statistics,
-            inputs=None if rolls_out else inputs, outputs=outputs,
-        )  # fmt: skip
-        self.windows = windows(recipe.data.train)
-        self.validation = None
-        if recipe.data.validation and recipe.training.validate_every:
-            self.validation = windows(recipe.data.validation)
-        self.change_std = None
-        if recipe.task.output == "residual":
-            self.change_std = np.concatenate(ranks.of_channels(change_std(self.windows)))
-        self.task = ForecastTask(
-            change_std=None if self.change_std is None else self.change_std[outputs],
-            latitude=store.latitude,
-            target_indices=store.channels.indices(self.config.output_channels),
-            state_channels=len(store.channels),
-        ).to(ranks.device)
-        self.task.complete = ranks.complete
-        if rolls_out:
-            self.task.own_inputs = slice(inputs.start, inputs.stop)
-            self.task.join = ranks.channel_joiner(len(outputs))
+        self.lesson = subject.lesson(self.model, ranks)
         self.optimizer = build_optimizer(self.model, recipe.training)
         self.schedule = build_schedule(self.optimizer, recipe.training)
         decay = recipe.training.ema_decay
@@ -198,7 +165,7 @@ class _Trainer:
         """Train to the last step, or until validation has not improved for long enough."""
         config = self.recipe.training
         loader = load_batches(
-            self.windows,
+            self.lesson.samples,
             batch=config.batch,
             own=self.own_samples,
             first_step=self.step,
@@ -239,15 +206,15 @@ class _Trainer:
                 return True
         return False
 
-    def _gradients(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Add up the gradient of a step's loss; return this rank's error and all ranks' weight."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Dropout depends on seed, step and samples alone, so that a resumed run draws the same.
         number, count = self.ranks.data
         torch.manual_seed((self.recipe.seed + SEED_STRIDE * (self.step + 1)) * count + number)
-        parts = batch.split(self.recipe.training.micro_batch or len(batch.targets))
-        weight = self.ranks.sum(self.task.weight(batch.targets.to(self.ranks.device)))
+        parts = batch.split(self.recipe.training.micro_batch or len(batch))
+        weight = self.ranks.sum(self.lesson.weight(batch.to(self.ranks.device)))
         # FSDP averages gradients over the ranks of different samples, where a sum is wanted.
         scale = count / weight
         errors = []
@@ -259,10 +226,9 @@ class _Trainer:
             errors.append(error.detach().double())
         return torch.stack(errors).sum(), weight
 
-    def _error(self, batch: ForecastBatch) -> torch.Tensor:
-        tensors = batch.to(self.ranks.device).tensors
+    def _error(self, batch: Batch) -> torch.Tensor:
         with autocast(self.recipe.training.precision, self.ranks.device):
-            return self.task.squared_error(self.model, *tensors)
+            return self.lesson.error(self.model, batch.to(self.ranks.device))
 
     def _update(self) -> torch.Tensor:
         """Take one optimizer step and return the norm of the gradient."""
@@ -277,16 +243,17 @@ class _Trainer:
 
     def _validate(self, writer: CheckpointWriter, log: Logbook | None) -> None:
         """Score the validation period, once through, and keep the best weights."""
-        if self.validation is None:
+        validation = self.lesson.validation
+        if validation is None:
             return
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         averaged = contextlib.nullcontext() if self.average is None else self.average.in_place()
         with torch.no_grad(), averaged:
-            for start in range(0, len(self.validation), self.recipe.training.batch):
-                batch = self._validation_batch(start)
+            for start in range(0, len(validation), self.recipe.training.batch):
+                batch = self._validation_batch(validation, start)
                 sums[0] += self._error(batch)
-                sums[1] += self.task.weight(batch.targets.to(self.ranks.device))
+                sums[1] += self.lesson.weight(batch.to(self.ranks.device))
         error, weight = self.ranks.sum(sums)
         value = float(error / weight)
         if log is not None:
@@ -297,19 +264,16 @@ class _Trainer:
         else:
             self.validations_since_best += 1
 
-    def _validation_batch(self, start: int) -> ForecastBatch:
-        """Return this rank's samples of a batch; past the end, the last one without a target."""
-        assert self.validation is not None
-        end = len(self.validation)
+    def _validation_batch(self, validation: Samples[Batch], start: int) -> Batch:
+        """Return this rank's samples of a batch; past the end, the last one, counting nothing."""
+        end = len(validation)
         numbers = [start + number for number in self.own_samples]
-        samples = [self.validation[min(number, end - 1)] for number in numbers]
-        batch = ForecastBatch.stack(samples)
-        batch.targets[[number >= end for number in numbers]] = math.nan
-        return batch
+        batch = stack([validation[min(number, end - 1)] for number in numbers])
+        return self.lesson.silence(batch, [number >= end for number in numbers])
 
     def checkpoint(self, *, complete: bool = False) -> Checkpoint:
         """Gather what the run consists of, beside the tensors."""
-        statistics, best = self.statistics, self.best_validation
+        best = self.best_validation
         return Checkpoint(
             step=self.step,
             complete=complete,
@@ -318,11 +282,5 @@ class _Trainer:
             averaged=self.average is not None,
             best_validation=best if math.isfinite(best) else None,
             validations_since_best=self.validations_since_best,
-            channels=self.store.channels.names,
-            mean=statistics.mean.tolist(),
-            std=statistics.std.tolist(),
-            change_std=None if self.change_std is None else self.change_std.tolist(),
-            grid_sha256=self.store.grid_sha256,
-            statistics_period=list(statistics.period),
-            step_hours=self.windows.step_hours,
+            **self.lesson.record(),
         )

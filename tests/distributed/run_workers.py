@@ -11,7 +11,7 @@ EVERYTHING = ("1900", "2100")
 
 def train_run(mapping: dict[str, Any], run: str) -> int:
     """Train a recipe as one of the ranks; return the bytes of states that this rank read."""
-    from sciml_dchag.config import Recipe, from_mapping
+    from sciml_dchag.config import ForecastRecipe, from_mapping
     from sciml_dchag.data.store import Store
     from sciml_dchag.training.trainer import train
 
@@ -24,7 +24,7 @@ def train_run(mapping: dict[str, Any], run: str) -> int:
 
     Store.read = counted  # type: ignore[method-assign]
     try:
-        train(from_mapping(Recipe, mapping), Path(run))
+        train(from_mapping(ForecastRecipe, mapping), Path(run))
     finally:
         Store.read = whole_read  # type: ignore[method-assign]
     return sum(read)

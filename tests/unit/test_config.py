@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sciml_dchag.config import Recipe, from_mapping, load_recipe, save_recipe, to_mapping
+from sciml_dchag.config import ForecastRecipe, from_mapping, load_recipe, save_recipe, to_mapping
 
 MINIMAL = "name: small\ndata:\n  store: a.zarr\n"
 
@@ -24,7 +24,7 @@ def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
     assert recipe.model.aggregation == "single"
     save_recipe(recipe, tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml") == recipe
-    assert from_mapping(Recipe, to_mapping(recipe)) == recipe
+    assert from_mapping(ForecastRecipe, to_mapping(recipe)) == recipe
 
 
 def test_a_recipe_without_name_is_called_after_its_file(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from sciml_dchag.data.batches import load_batches
 from sciml_dchag.data.forecast_windows import (
     ForecastBatch,
     ForecastWindows,
     input_channels,
-    load_batches,
     require_even_steps,
 )
 from sciml_dchag.data.store import Store

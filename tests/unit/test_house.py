@@ -22,7 +22,9 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
     "planning": {"config", "models", "parallel", "tasks"},
+    "inspection_plants": {"config", "data", "models", "prepare", "training"},
     "inspection": {
+        "inspection_plants",
         "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
     },
     "launching": {"config", "data", "inspection", "parallel", "training"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_dchag.config import Recipe, TrainingConfig, from_mapping
+from sciml_dchag.config import ForecastRecipe, TrainingConfig, from_mapping
 from sciml_dchag.data.store import Store
 from sciml_dchag.inference.export import export, from_pretrained
 from sciml_dchag.inference.forecaster import Forecaster
@@ -25,7 +25,7 @@ from sciml_dchag.training.optim import build_optimizer, build_schedule, decays
 from sciml_dchag.training.trainer import train
 
 
-def recipe(store: Path, **changes: dict[str, object]) -> Recipe:
+def recipe(store: Path, **changes: dict[str, object]) -> ForecastRecipe:
     sections: dict[str, dict[str, object]] = {
         "data": {
             "store": str(store),
@@ -42,7 +42,7 @@ def recipe(store: Path, **changes: dict[str, object]) -> Recipe:
     }  # fmt: skip
     for name, change in changes.items():
         sections[name] = {**sections.get(name, {}), **change}
-    return from_mapping(Recipe, {"name": "test", **sections})
+    return from_mapping(ForecastRecipe, {"name": "test", **sections})
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

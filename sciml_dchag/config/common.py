@@ -1,0 +1,94 @@
+"""What all recipes have: a name, a model, how it is learnt, and on how many ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sciml_dchag.models.presets import ModelConfig
+from sciml_dchag.parallel.mesh import ParallelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How it is learnt."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch: int = 8
+    """Samples an optimizer step, over all ranks."""
+    micro_batch: int = 0
+    """Samples that a rank sends through the model at once; gradients of a step are accumulated. 0
+    sends all of the rank's."""
+    learning_rate: float = 5e-4
+    """Peak learning rate of AdamW."""
+    final_learning_rate: float = 1e-8
+    """Where the cosine ends."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's."""
+    weight_decay: float = 1e-5
+    """AdamW's; none on embeddings, norms and biases."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; 0 for no clipping."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` is bfloat16 autocast on accelerators that have it and float32 on CPUs."""
+    ema_decay: float = 0.0
+    """Decay of the exponential moving average of the weights that is validated, evaluated and
+    used for forecasts; 0 for none."""
+    validate_every: int = 0
+    """Steps between validations; 0 for none."""
+    patience: int = 0
+    """Validations without improvement before training stops; 0 never stops early."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last step is always kept."""
+    log_every: int = 10
+    """Steps between records in the log."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"training.{name} is {getattr(self, name)}: it must be at least 1."
+                )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay is {self.ema_decay}: it must be in [0, 1).")
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(
+                f"training.warmup_steps is {self.warmup_steps} of {self.steps} steps: "
+                f"lower it or train longer."
+            )
+        if self.patience and not self.validate_every:
+            raise ValueError("training.patience needs training.validate_every: set it above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """From a store to batches."""
+
+    store: str = ""
+    """Where the prepared store is (or will be)."""
+    memory_mebibytes: int = 4096
+    """Training data of the store that fit in this much are kept in memory."""
+    workers: int = 0
+    """Loader processes; 0 reads in a thread of the training process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that one run does; a run folder keeps it as `recipe.yaml`."""
+
+    name: str
+    """The run's name: results go to `runs/NAME`."""
+    seed: int = 0
+    """Seed of start values, sample order, masks and dropout."""
+    data: StoreConfig = field(default_factory=StoreConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name:
+            raise ValueError(f"The recipe's name {self.name!r} must be a plain folder name.")

@@ -1,0 +1,64 @@
+"""What of a masked autoencoder's recipe would fail; see `inspection`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sciml_dchag.config import MaskedRecipe
+from sciml_dchag.data.cube_patches import require_large_enough
+from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.samples import resolve_samples
+from sciml_dchag.models import ModelConfig
+from sciml_dchag.prepare.cube_files import expand_cubes, open_cube
+from sciml_dchag.training.masking import MaskedSubject, masked_model_config, masked_task
+
+Attempt = Callable[[Callable[[], str]], bool]
+
+
+def check_with_store(
+    recipe: MaskedRecipe, attempt: Attempt, in_words: Callable[[ModelConfig], str]
+) -> None:
+    """Attempt what training asks of a store that is there."""
+
+    def crops() -> str:
+        store = CubeStore.open(recipe.data.store)
+        for cube in store.names:
+            require_large_enough(store, cube, recipe.data.image_size)
+        rows, columns = recipe.data.image_size
+        return f"crops of {rows} x {columns} pixels"
+
+    def masks() -> str:
+        task = masked_task(recipe, masked_model_config(recipe, CubeStore.open(recipe.data.store)))
+        return f"{task.visible} of {task.locations} locations are seen"
+
+    attempt(lambda: f"statistics of {len(MaskedSubject(recipe).statistics.cubes)} training images")
+    attempt(crops)
+    attempt(masks)
+    attempt(lambda: in_words(masked_model_config(recipe, CubeStore.open(recipe.data.store))))
+
+
+def check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
+    """Attempt to open what a store is to be prepared from."""
+
+    def sources() -> str:
+        if not recipe.prepare.sources:
+            raise ValueError("prepare.sources is empty: name the images.")
+        files = expand_cubes(recipe.prepare.sources)
+        bands = {open_cube(file).bands for file in files}
+        return f"sources: {len(files)} image(s) of {', '.join(map(str, sorted(bands)))} bands"
+
+    def references() -> str:
+        named = [path for path in (recipe.prepare.white, recipe.prepare.dark) if path]
+        for path in resolve_samples(named):
+            open_cube(path)
+        return f"{len(named)} reference(s)"
+
+    attempt(sources)
+    attempt(references)
+
+
+def in_short(store: CubeStore) -> str:
+    """Say how many images and bands there are."""
+    splits = ", ".join(f"{len(store.split(s))} for {s}" for s in ("train", "validation", "test"))
+    first, last = store.wavelength_nm[[0, -1]]
+    return f"{splits}, {len(store.channels)} bands from {first:g} to {last:g} nm"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sciml_dchag.config import (
     ForecastRecipe,
+    Recipe,
     load_recipe,
     require_forecast,
     save_recipe,
@@ -78,7 +79,7 @@ def run_recipe(
         ValueError, OSError: as the steps do; finished steps stay finished.
     """
     _prepare(recipe, progress, console)
-    _train(recipe, run, progress, console)
+    train_unless_done(recipe, run, progress, console)
     newest = (find_checkpoint(run) / RECORD).stat().st_mtime
     forecasts = run / "forecasts" / "test.zarr"
     scores = run / "evaluation" / "scores.csv"
@@ -132,9 +133,10 @@ def _prepare(
     )
 
 
-def _train(
-    recipe: ForecastRecipe, run: Path, progress: Progress | None, console: Callable[[str], None]
+def train_unless_done(
+    recipe: Recipe, run: Path, progress: Progress | None, console: Callable[[str], None]
 ) -> None:
+    """Train a recipe's model, unless its run folder holds it, trained to the end."""
     last = last_checkpoint(run / "checkpoints")
     if last is not None:
         checkpoint = read_checkpoint(last)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process
 from sciml_dchag.cli.options import overwrite_option, recipe_options, run_folder
+
+if TYPE_CHECKING:
+    from sciml_dchag.config import MaskedRecipe
 
 
 @click.command(cls=Command)
@@ -20,7 +24,7 @@ from sciml_dchag.cli.options import overwrite_option, recipe_options, run_folder
     help="auto goes on from the run's last checkpoint.",
 )
 def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> None:
-    """Train the forecaster of RECIPE into runs/NAME.
+    """Train the model of RECIPE into runs/NAME.
 
     \b
     Example:
@@ -59,7 +63,10 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
     help="Change a knob, such as evaluation.lead_hours=[24,72]; repeatable.",
 )
 def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> None:
-    """Score RUN on its test period beside persistence and climatology.
+    """Score RUN on its test data beside simple baselines.
+
+    A forecaster is scored on its test period beside persistence and climatology, a masked
+    autoencoder on its test images beside the mean spectrum and a PCA.
 
     Processes that torchrun starts share out the initial times, in batches of evaluation.batch,
     whatever the mesh of the training; --set parallel.tp=N (or fsdp) shares out a model that is too
@@ -71,7 +78,7 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
       sciml-dchag evaluate runs/A --against runs/B
       torchrun --nproc-per-node 4 -m sciml_dchag evaluate runs/A --set parallel.tp=2
     """
-    from sciml_dchag.config import load_recipe, require_forecast
+    from sciml_dchag.config import MaskedRecipe, load_recipe, require_forecast
     from sciml_dchag.evaluation.compare import (
         compare_runs,
         comparison_table,
@@ -89,11 +96,27 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
         return
     # The degrees of the training say nothing of the ranks that are here now.
     recipe = load_recipe(run_folder(run) / "recipe.yaml", ("parallel={}", *overrides))
+    if isinstance(recipe, MaskedRecipe):
+        _evaluate_plants(run, recipe)
+        return
     recipe = require_forecast(recipe, "evaluate")
     with ProgressBar() as progress:
         evaluation = evaluate_run(run, recipe, parallel=recipe.parallel, progress=progress)
     out.print(scores_table(evaluation.shown, evaluation.units))
     out.print(f"Report: {evaluation.folder / 'report.html'}", highlight=False)
+
+
+def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
+    from sciml_dchag.evaluation.evaluate_plants import evaluate_plants, scores_table
+
+    require_one_process("evaluate of a masked autoencoder")
+    with ProgressBar() as progress:
+        evaluation = evaluate_plants(run, recipe, progress=progress)
+    out.print(scores_table(evaluation.rows))
+    for note in evaluation.notes:
+        out.print(note, style="dim", highlight=False)
+    out.print(f"Scores: {evaluation.folder / 'scores.csv'}", highlight=False)
+    out.print(f"Pictures: {evaluation.folder / 'figures'}", highlight=False)
 
 
 @click.command(cls=Command)

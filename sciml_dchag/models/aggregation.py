@@ -31,7 +31,7 @@ one attention runs over.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.absorbed import absorbed_attention, masked_logsumexp, masked_softmax
 from sciml_dchag.models.seams import local, unchanged
+from sciml_dchag.models.spectral import WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
 
 AggregationKind = Literal["single", "dchag-c", "dchag-l"]
@@ -58,6 +59,8 @@ class ChannelAggregation(nn.Module):
             is over the channels of all partitions.
         tree: groups that each partition is split into; 0 for one layer.
         implementation: `absorbed` or `materialised`; the parameters are the same.
+        wavelength_nm: of every channel, if what it is follows from that; none for parameters of
+            its own.
     """
 
     def __init__(
@@ -71,12 +74,19 @@ class ChannelAggregation(nn.Module):
         partitions: int = 1,
         tree: int = 0,
         implementation: Implementation = "absorbed",
+        wavelength_nm: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.implementation = implementation
         self.full_layout = ChannelLayout(channels, partitions, max(tree, 1))
         self.layout = self.full_layout  # of this process's own partitions
-        self.tokenizer = ChannelTokenizer(self.layout, patch_pixels, embed_dim)
+        self.tokenizer: ChannelTokenizer | WavelengthTokenizer
+        if wavelength_nm:
+            self.tokenizer = WavelengthTokenizer(
+                self.layout, patch_pixels, embed_dim, wavelength_nm
+            )
+        else:
+            self.tokenizer = ChannelTokenizer(self.layout, patch_pixels, embed_dim)
         self.partial: PartialCrossAttention | PartialLinear
         if kind == "dchag-l":
             self.partial = PartialLinear(self.layout, tree)

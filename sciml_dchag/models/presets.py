@@ -22,7 +22,8 @@ from sciml_dchag.models.aggregation import (
 from sciml_dchag.models.backbone import Backbone
 from sciml_dchag.models.decoder import MaskedDecoder
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
-from sciml_dchag.models.tokenizer import patchify, unpatchify
+from sciml_dchag.models.spectral import WavelengthHead
+from sciml_dchag.models.tokenizer import ChannelTokenizer, patchify, unpatchify
 
 SIZES: dict[str, tuple[int, int, int]] = {
     # name: (embed_dim, depth, heads); 1p7b and up are the paper's performance runs.
@@ -68,6 +69,9 @@ class ModelConfig:
     head: Literal["forecast", "masked"] = "forecast"
     """`forecast` predicts the output channels at a lead time; `masked` is a masked autoencoder,
     which sees some locations and predicts the input channels at all."""
+    channel_embedding: Literal["index", "wavelength"] = "index"
+    """`index` gives every channel parameters of its own; `wavelength` makes them functions of a
+    band's wavelength, so that a model trained on one camera takes another one's bands."""
     decoder_dim: int = 128
     """Width of a masked autoencoder's decoder."""
     decoder_depth: int = 2
@@ -78,6 +82,8 @@ class ModelConfig:
     """Names of the input channels, in order; filled in from the data."""
     output_channels: tuple[str, ...] = ()
     """Names of the predicted channels, in order; filled in from the data."""
+    wavelength_nm: tuple[float, ...] = ()
+    """Wavelengths of the channels, for `channel_embedding: wavelength`; filled in from the data."""
     image_size: tuple[int, int] = (0, 0)
     """Height and width in pixels; filled in from the data."""
 
@@ -87,10 +93,12 @@ class ModelConfig:
         for field, value in zip(("embed_dim", "depth", "heads"), SIZES[self.size], strict=True):
             if not getattr(self, field):
                 object.__setattr__(self, field, value)
-        for field in ("input_channels", "output_channels", "image_size"):
+        for field in ("input_channels", "output_channels", "wavelength_nm", "image_size"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.aggregation == "single" and self.tree:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
+        if self.channel_embedding == "wavelength":
+            self._require_wavelengths()
         if self.decoder_heads < 1 or self.decoder_depth < 0:
             raise ValueError(
                 f"model.decoder_heads {self.decoder_heads} must be at least 1 and "
@@ -122,6 +130,20 @@ class ModelConfig:
                 f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
             )
 
+    def _require_wavelengths(self) -> None:
+        if self.head != "masked" or self.aggregation == "dchag-l":
+            raise ValueError(
+                f"model.channel_embedding wavelength is for masked autoencoders of spectral images "
+                f"with model.aggregation single or dchag-c, as dchag-l weights each band by "
+                f"itself; here the head is {self.head} and the aggregation {self.aggregation}."
+            )
+        if len(self.wavelength_nm) != len(self.input_channels):
+            raise ValueError(
+                f"model.channel_embedding wavelength needs a wavelength for each of the "
+                f"{len(self.input_channels)} channels, and model.wavelength_nm has "
+                f"{len(self.wavelength_nm)}: leave it out, as it is taken from the data."
+            )
+
 
 class ChannelTransformer(nn.Module):
     """The shared model: channel stage, backbone, head. Tensors in, tensors out.
@@ -145,6 +167,7 @@ class ChannelTransformer(nn.Module):
             partitions=config.partitions,
             tree=config.tree,
             implementation=config.implementation,
+            wavelength_nm=config.wavelength_nm,
         )
         self.backbone = Backbone(
             rows=rows,
@@ -166,13 +189,7 @@ class ChannelTransformer(nn.Module):
                 heads=config.decoder_heads,
                 dropout=config.dropout,
             )
-        head = ChannelHead if masked else ForecastHead
-        self.head: ChannelHead = head(
-            channels=len(config.output_channels),
-            partitions=config.partitions,
-            patch_pixels=patch**2,
-            embed_dim=config.decoder_dim if masked else dim,
-        )
+        self.head = _build_head(config)
 
     @property
     def block_lists(self) -> list[nn.ModuleList]:
@@ -207,15 +224,45 @@ class ChannelTransformer(nn.Module):
         if (lead_hours_B is None) != masked or (visible_BV is None) == masked:
             needed = "visible_BV and no lead_hours_B" if masked else "lead_hours_B, no visible_BV"
             raise ValueError(f"A model with head {self.config.head!r} is called with {needed}.")
+        features_BLD = self.encode(x_BCHW, available_BCHW, visible_BV, lead_hours_B)
+        if self.decoder is not None:
+            features_BLD = self.decoder(features_BLD, visible_BV)
+        return unpatchify(self.head(features_BLD), self.config.patch, x_BCHW.shape[-2])
+
+    def encode(
+        self,
+        x_BCHW: Tensor,
+        available_BCHW: Tensor | None = None,
+        visible_BV: Tensor | None = None,
+        lead_hours_B: Tensor | None = None,
+    ) -> Tensor:
+        """Return the backbone's features of the visible locations, or of all: (B, V, D)."""
         patch = self.config.patch
         available_BLC = None
         if available_BCHW is not None:
             available_BLC = patchify(available_BCHW, patch, visible_BV).all(-1)
         tokens_BLD = self.aggregation(patchify(x_BCHW, patch, visible_BV), available_BLC)
-        features_BLD = self.backbone(tokens_BLD, lead_hours_B, visible_BV)
-        if self.decoder is not None:
-            features_BLD = self.decoder(features_BLD, visible_BV)
-        return unpatchify(self.head(features_BLD), patch, x_BCHW.shape[-2])
+        return self.backbone(tokens_BLD, lead_hours_B, visible_BV)
+
+
+def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead:
+    channels, patch_pixels = len(config.output_channels), config.patch**2
+    if config.channel_embedding == "wavelength":
+        return WavelengthHead(
+            channels=channels,
+            partitions=config.partitions,
+            patch_pixels=patch_pixels,
+            embed_dim=config.decoder_dim,
+            wavelength_nm=config.wavelength_nm,
+        )
+    masked = config.head == "masked"
+    head = ChannelHead if masked else ForecastHead
+    return head(
+        channels=channels,
+        partitions=config.partitions,
+        patch_pixels=patch_pixels,
+        embed_dim=config.decoder_dim if masked else config.embed_dim,
+    )
 
 
 def build_model(config: ModelConfig, seed: int = 0) -> ChannelTransformer:
@@ -256,10 +303,13 @@ def draw_start_values(module: nn.Module, name: str, seed: int) -> None:
 def count_parameters(model: ChannelTransformer) -> int:
     """Count what is learnt: all parameters, less the padding of uneven partitions."""
     tokenizer, partial, head = model.aggregation.tokenizer, model.aggregation.partial, model.head
-    padding = tokenizer.layout.padding * sum(
-        parameter[0, 0].numel() for parameter in tokenizer.parameters()
-    )
-    padding += head.layout.padding * sum(p[0, 0].numel() for p in (head.weight, head.bias))
+    padding = 0
+    if isinstance(tokenizer, ChannelTokenizer):
+        of_a_slot = sum(parameter[0, 0].numel() for parameter in tokenizer.parameters())
+        padding += tokenizer.layout.padding * of_a_slot
+    if isinstance(head, ChannelHead):
+        of_a_slot = sum(p[0, 0].numel() for p in (head.weight, head.bias))
+        padding += head.layout.padding * of_a_slot
     if isinstance(partial, PartialLinear):
         padding += int((~partial.layout.filled_GSK.any(1)).sum())
     return sum(p.numel() for p in model.parameters()) - padding

@@ -30,6 +30,8 @@ from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAtten
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.presets import ChannelTransformer
+from sciml_dchag.models.spectral import WavelengthHead, WavelengthTokenizer
+from sciml_dchag.models.tokenizer import ChannelLayout
 from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible, sharded_axes
 
@@ -136,9 +138,22 @@ CHANNEL_STAGES = {
 
 def _split_tokenizer(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
     layout = aggregation.full_layout.part(tp.get_local_rank(), tp.size())
-    aggregation.tokenizer.layout = layout
+    tokenizer = aggregation.tokenizer
+    tokenizer.layout = layout
+    if isinstance(tokenizer, WavelengthTokenizer):
+        _split_bands(tokenizer, aggregation.full_layout, tp)
+        return
     for name in ("weight", "bias", "channel_embedding"):
-        _shard(aggregation.tokenizer, name, tp, 0)
+        _shard(tokenizer, name, tp, 0)
+
+
+def _split_bands(
+    module: WavelengthTokenizer | WavelengthHead, layout: ChannelLayout, tp: DeviceMesh
+) -> None:
+    """Let each rank compute its bands' parameters out of what all ranks hold and learn together."""
+    bands = layout.channel_range(tp.get_local_rank(), tp.size())
+    module.wavelength_nm = module.wavelength_nm[bands.start : bands.stop]
+    module.own = module.band.own = partial(collectives.own, mesh=tp)
 
 
 def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
@@ -151,12 +166,15 @@ def _split_heads(attention: PartialCrossAttention, tp: DeviceMesh) -> None:
     attention.leave = partial(collectives.leave, mesh=tp)
 
 
-def _split_output(head: ChannelHead, tp: DeviceMesh) -> None:
+def _split_output(head: ChannelHead | WavelengthHead, tp: DeviceMesh) -> None:
     """Let each rank predict its own channels."""
     head.layout = head.full_layout.part(tp.get_local_rank(), tp.size())
+    head.enter = partial(collectives.enter, mesh=tp)
+    if isinstance(head, WavelengthHead):
+        _split_bands(head, head.full_layout, tp)
+        return
     for name in ("weight", "bias"):
         _shard(head, name, tp, 0)
-    head.enter = partial(collectives.enter, mesh=tp)
 
 
 def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: bool) -> None:

@@ -84,7 +84,7 @@ class MaskedTask(nn.Module):
     ) -> None:
         super().__init__()
         height, width = image_size
-        self.patch, self.height = patch, height
+        self.seed, self.patch, self.height, self.channels = seed, patch, height, channels
         self.locations = (height // patch) * (width // patch)
         self.channel_groups = channel_groups or channels
         if not 1 <= self.channel_groups <= channels:
@@ -125,6 +125,42 @@ class MaskedTask(nn.Module):
         masks = [self.draw_mask(epoch, index) for epoch, index in samples]
         seen, hidden = (torch.from_numpy(np.stack(each)) for each in zip(*masks, strict=True))
         return seen, hidden
+
+    def complementary(self, index: int) -> tuple[Tensor, Tensor]:
+        """Draw masks that together hide every location, and every band group, at least once.
+
+        Where both are hidden, a pass hides some of each. A location is shown in one pass, or in
+        two if the passes cannot share the locations out evenly.
+
+        Args:
+            index: of the sample; masks depend on it and the seed alone.
+
+        Returns:
+            Visible locations (M, V) and hidden channels (M, C) of M passes.
+        """
+        draws = np.random.default_rng([self.seed, index, _STREAM, 1])
+        # Each location must be hidden in some pass, so that none may be shown in all.
+        passes = -(-self.locations // self.visible) if self.visible < self.locations else 1
+        if self.hidden_groups:
+            passes = max(passes, -(-self.channel_groups // self.hidden_groups))
+        order, groups = draws.permutation(self.locations), draws.permutation(self.channel_groups)
+        group_of_channel = np.arange(self.channels) * self.channel_groups // self.channels
+        visible, hidden = [], []
+        for number in range(passes):
+            seen = _run(order, number, self.visible)
+            away = _run(groups, number, self.hidden_groups)
+            visible.append(np.sort(seen))
+            hidden.append(np.isin(group_of_channel, away))
+        return torch.from_numpy(np.stack(visible)), torch.from_numpy(np.stack(hidden))
+
+    def hidden_pixels(self, visible: Tensor, hidden_channels: Tensor) -> Tensor:
+        """Say which pixels of this rank's outputs are hidden: (B, C, H, W)."""
+        unseen_BL = torch.ones(
+            len(visible), self.locations, dtype=torch.bool, device=visible.device
+        ).scatter(1, visible, False)
+        pixels_BL1P = unseen_BL[..., None, None].expand(-1, -1, 1, self.patch**2)
+        hidden = unpatchify(pixels_BL1P, self.patch, self.height)
+        return hidden | _cut(hidden_channels, self.own_outputs)[..., None, None]
 
     def reconstruct(
         self, model: nn.Module, images: Tensor, visible: Tensor, hidden_channels: Tensor
@@ -187,12 +223,7 @@ class MaskedTask(nn.Module):
         self, images: Tensor, visible: Tensor, hidden_channels: Tensor, plants: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What each pixel counts among the hidden and among the shown: twice (B, C, H, W)."""
-        unseen_BL = torch.ones(
-            len(visible), self.locations, dtype=torch.bool, device=visible.device
-        ).scatter(1, visible, False)
-        pixels_BL1P = unseen_BL[..., None, None].expand(-1, -1, 1, self.patch**2)
-        hidden = unpatchify(pixels_BL1P, self.patch, self.height)
-        hidden = hidden | _cut(hidden_channels, self.own_outputs)[..., None, None]
+        hidden = self.hidden_pixels(visible, hidden_channels)
         known = self._targets(images).isfinite()
         parts = known & hidden, known & ~hidden
         if plants is None:
@@ -220,6 +251,11 @@ def mean_squared_errors(errors: Tensor, weights: Tensor) -> dict[str, float]:
 
 def _cut(x: Tensor, channels: range) -> Tensor:
     return x[:, channels.start : channels.stop]
+
+
+def _run(order: NDArray[np.int64], number: int, length: int) -> NDArray[np.int64]:
+    """Cut run `number` of that length out of an order that begins again where it ends."""
+    return order.take(range(number * length, (number + 1) * length), mode="wrap")
 
 
 def _part(name: str, ratio: float, count: int, what: str) -> int:

@@ -147,8 +147,10 @@ class MaskedLesson:
 def masked_model_config(recipe: MaskedRecipe, store: CubeStore) -> ModelConfig:
     """Fill in what the data decide: bands and the size of a crop."""
     names = tuple(store.channels.names)
+    by_wavelength = recipe.model.channel_embedding == "wavelength"
     return dataclasses.replace(
         recipe.model,
+        wavelength_nm=tuple(store.wavelength_nm.tolist()) if by_wavelength else (),
         input_channels=names,
         output_channels=names,
         image_size=recipe.data.image_size,

@@ -26,11 +26,18 @@ BATCH = 4
 def config(
     kind: str, channels: int, tree: int, implementation: str, head: str = "forecast"
 ) -> ModelConfig:
+    """A model of a kind; `bands` is a masked autoencoder that knows channels by wavelength."""
     inputs = tuple(f"i{i}" for i in range(channels))
+    by_wavelength = head == "bands"
+    head = "masked" if by_wavelength else head
+    spectral: dict[str, Any] = {}
+    if by_wavelength:
+        nm = tuple(400.0 + 60 * i for i in range(channels))
+        spectral = {"channel_embedding": "wavelength", "wavelength_nm": nm}
     outputs = tuple(f"o{i}" for i in range(max(4, channels // 2)))
     return dataclasses.replace(
         CONFIG, aggregation=kind, tree=tree, implementation=implementation, head=head,
-        input_channels=inputs, output_channels=inputs if head == "masked" else outputs,
+        input_channels=inputs, output_channels=inputs if head == "masked" else outputs, **spectral,
     )  # fmt: skip
 
 
@@ -88,7 +95,7 @@ def three_steps(
         dp, fsdp = data.get_coordinate()
         number, share = dp * data.size(1) + fsdp, BATCH // data_ranks
         samples = slice(number * share, (number + 1) * share)
-    learn = masked_loss if head == "masked" else forecast_loss
+    learn = forecast_loss if head == "forecast" else masked_loss
     # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
     # attention's key bias are, into whole steps.
     optimizer = torch.optim.AdamW(groups(model), lr=1e-3, eps=1e-5)

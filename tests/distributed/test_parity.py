@@ -67,6 +67,12 @@ def test_a_mesh_computes_what_one_process_computes(
     compare(parallel, cases, head)
 
 
+@pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 4}, {"tp": 2, "fsdp": 2}], ids=str)
+def test_bands_known_by_wavelength_are_learnt_alike(parallel: dict[str, Any]) -> None:
+    """All ranks learn the functions of wavelength together, each from its own bands."""
+    compare(parallel, [case for case in SOME if case[0] != "dchag-l"], "bands")
+
+
 def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str) -> None:
     world = parallel.get("tp", 1) * parallel.get("fsdp", 1) * parallel.get("dp", 1)
     by_rank = on_ranks(world, workers.all_cases, cases, parallel, head)

@@ -133,14 +133,22 @@ def draw_canopy(
         lit = SKY + (1 - SKY) * np.maximum(facing, 0.05) / level
         lit *= 1 + 0.10 * np.exp(-((across / 0.06) ** 2))  # a pale midrib
         _cast_shadow(direct, filtered, on_leaf, window, -to_sun * 0.03 * fine[0])
-        material[petiole], direct[petiole], filtered[petiole] = stem, 1.0, 0.0
-        moisture[petiole] = 0.0
-        for field, value in ((material, leaf), (direct, lit), (filtered, 0.0), (moisture, 0.0)):
-            field[window] = np.where(on_leaf, value, field[window])
+        _paint((material, stem), (direct, 1.0), (filtered, 0.0), (moisture, 0.0), where=petiole)
+        on_top = (on_leaf, window)
+        _paint((material, leaf), (direct, lit), (filtered, 0.0), (moisture, 0.0), where=on_top)
     on_leaves = (material < leaves).reshape(size[0], FINER, size[1], FINER).all(axis=(1, 3))
     shining = on_leaves & (rng.random(size) < GLINTS)
     glint = np.where(shining, rng.uniform(2.0, 5.0, size), 0.0).astype(np.float32)
     return Canopy(leaves, material, direct, filtered, moisture, glint)
+
+
+def _paint(
+    *fields: tuple[NDArray[Any], Any], where: tuple[NDArray[np.bool_], tuple[slice, slice]]
+) -> None:
+    """Set fields, each to its value, at the points of a window."""
+    points, window = where
+    for field, value in fields:
+        field[window] = np.where(points, value, field[window])
 
 
 def _soil(
@@ -173,13 +181,17 @@ def _oval(
 
 def _segment(
     y: Map, x: Map, first: NDArray[np.float64], last: NDArray[np.float64], half_width: float
-) -> NDArray[np.bool_]:
-    """Return the points near a line from `first` to `last`."""
+) -> tuple[NDArray[np.bool_], tuple[slice, slice]]:
+    """Return the points near a line from `first` to `last`, and the window that they are in."""
+    half_width = max(half_width, 0.7)
+    window = _window(
+        y.shape, np.minimum(first, last) - half_width, np.maximum(first, last) + half_width
+    )
+    dy, dx = y[window] - first[0], x[window] - first[1]
     step = last - first
-    share = ((y - first[0]) * step[0] + (x - first[1]) * step[1]) / float(step @ step)
-    share = np.clip(share, 0, 1)
-    away = (y - first[0] - share * step[0]) ** 2 + (x - first[1] - share * step[1]) ** 2
-    return away < max(half_width, 0.7) ** 2
+    share = np.clip((dy * step[0] + dx * step[1]) / float(step @ step), 0, 1)
+    away = (dy - share * step[0]) ** 2 + (dx - share * step[1]) ** 2
+    return away < half_width**2, window
 
 
 def _cast_shadow(

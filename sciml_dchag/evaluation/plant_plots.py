@@ -46,10 +46,11 @@ def plot_index_maps(
     rows, across = next(iter(maps.values())).shape
     columns = min(3 if across > rows / 2 else 5, len(maps))
     lines = math.ceil(len(maps) / columns)
-    panel_width, aspect = 3.4, min(max(rows / across, 0.35), 2.2)
+    aspect = min(max(rows / across, 0.28), 2.2)
+    panel_width = 3.4 if aspect < 1.3 else 2.6
     subtitle = f"{rows} × {across} pixels"  # noqa: RUF001
     figure = new_figure(
-        columns * (panel_width + 0.2),
+        max(5.2, columns * (panel_width + 0.2)),
         0.9 + lines * (0.45 + (panel_width - 0.9) * aspect),
         title,
         f"{subtitle}, {SYNTHETIC}" if simulated else subtitle,
@@ -116,7 +117,8 @@ def plot_predictions(
             _prediction_panel(axes, shown, limits)
             name = {"pls": "PLS"}.get(regressor, regressor)
             axes.set_title(f"{kind}, {name}", loc="left", color=INK, fontsize=10, fontweight="bold")
-            text = f"R² {score['r2']:.2f}\nRMSE {readable_number(score['rmse'])} {units}".rstrip()
+            r2 = f"{score['r2']:.2f}".replace("-", "\N{MINUS SIGN}")
+            text = f"R² {r2}\nRMSE {readable_number(score['rmse'])} {units}".rstrip()
             axes.text(
                 0.04, 0.96, text, transform=axes.transAxes, va="top", color=SOFT_INK, fontsize=9
             )
@@ -139,6 +141,8 @@ def _common_limits(
 
 
 def _prediction_panel(axes: Axes, shown: pd.DataFrame, limits: tuple[float, float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.plot(limits, limits, color=SOFT_INK, linewidth=0.8, zorder=1)
     axes.scatter(
         shown["measured"],
@@ -155,6 +159,5 @@ def _prediction_panel(axes: Axes, shown: pd.DataFrame, limits: tuple[float, floa
     axes.set_xlim(limits)
     axes.set_ylim(limits)
     axes.set_aspect("equal")
-    ticks = axes.get_yticks()
-    axes.set_xticks([tick for tick in ticks if limits[0] <= tick <= limits[1]])
-    axes.set_yticks([tick for tick in ticks if limits[0] <= tick <= limits[1]])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))

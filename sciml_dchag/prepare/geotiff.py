@@ -1,7 +1,6 @@
 """GeoTIFF images with wavelengths, read window by window.
 
-rasterio, on which rioxarray rests, is used itself: rioxarray leaves out the tags of bands, where
-wavelengths are.
+With rasterio and not rioxarray, which leaves out the tags of bands, where wavelengths are.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
         import rasterio
     except ImportError as error:
         raise ModuleNotFoundError(
-            f"{path} is a GeoTIFF, which needs rioxarray and rasterio: pip install "
-            f"'sciml-dchag[geotiff]'.",
+            f"{path} is a GeoTIFF, which needs rasterio: pip install 'sciml-dchag[geotiff]'.",
             name="rasterio",
         ) from error
     from rasterio.windows import Window

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path
-from sciml_dchag.data.writing import Progress
 from sciml_dchag.prepare.line_camera import (
     EXPOSURE_MS,
     WHITE_EXPOSURE_MS,

@@ -1,0 +1,115 @@
+"""`indices` and `probe`: what a plant store and its embeddings say of plants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sciml_dchag.cli.console import Command, ProgressBar, out
+from sciml_dchag.cli.options import overwrite_option
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder to write; STORE's name with _indices beside it by default.",
+)
+@click.option(
+    "--index",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="NDVI, PRI, REP, REIP, NDRE, CCI, ARI1, ARI2 or WI; repeatable. By default all that the "
+    "bands reach.",
+)
+@overwrite_option
+def indices(store: Path, folder: Path | None, names: tuple[str, ...], overwrite: bool) -> None:
+    """Map spectral indices of STORE's images and tabulate them by plant.
+
+    Writes indices.csv, indices_units.csv with units, formulas and sources, maps as NetCDF and
+    pictures of them.
+
+    \b
+    Example:
+      sciml-dchag indices stores/poplar.zarr --index NDVI --index REP
+    """
+    from sciml_dchag.evaluation.index_maps import TABLE, write_indices
+
+    with ProgressBar() as progress:
+        written = write_indices(store, folder, names=names, overwrite=overwrite, progress=progress)
+    for reason in written.left_out.values():
+        out.print(f"Left out: {reason}", highlight=False, markup=False)
+    for name, pixels in written.undefined.items():
+        if pixels:
+            text = f"{name} has no value at {pixels} pixels on plants (NaN)."
+            out.print(text, highlight=False, markup=False)
+    if written.empty:
+        text = f"Without a plant, and so not in the table: {', '.join(written.empty)}."
+        out.print(text, highlight=False, markup=False)
+    table = f"Table of {len(written.table)} plants: {written.folder / TABLE}"
+    out.print(table, highlight=False, markup=False)
+
+
+@click.command(cls=Command)
+@click.argument("embeddings", type=click.Path(path_type=Path))
+@click.argument("traits", type=click.Path(path_type=Path))
+@click.option(
+    "--trait",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Column of TRAITS; repeatable. By default every column of numbers.",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Store for mean spectra and indices; the embeddings' own by default.",
+)
+@click.option(
+    "--group",
+    default=None,
+    metavar="COLUMN",
+    help="Rows equal in it stay on one side of a split, such as a plant seen on several dates.",
+)
+@click.option(
+    "--folds", type=click.IntRange(min=3), default=5, show_default=True, help="Outer, and inner."
+)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder to write; EMBEDDINGS with _probe beside it by default.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds.")
+@overwrite_option
+def probe(
+    embeddings: Path, traits: Path, names: tuple[str, ...], store: Path | None, group: str | None,
+    folds: int, folder: Path | None, seed: int, overwrite: bool,
+) -> None:  # fmt: skip
+    """Regress TRAITS (a CSV) on EMBEDDINGS, beside mean spectra and indices.
+
+    TRAITS has a column cube (the image's file name), by choice a column plant (its number in the
+    mask), and a column a trait with its units in brackets. Ridge and PLS regression are scored by
+    nested cross-validation; R2 is that of the pooled out-of-fold predictions.
+
+    \b
+    Example:
+      sciml-dchag probe runs/demo-plants/embeddings traits.csv --trait "LMA (g m-2)"
+    """
+    from sciml_dchag.evaluation.probe import probe as run_probe
+    from sciml_dchag.evaluation.probe import scores_table
+
+    with ProgressBar() as progress:
+        result = run_probe(
+            embeddings, traits, traits=names, store_path=store, group=group, folds=folds,
+            seed=seed, out=folder, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    out.print(scores_table(result.scores))
+    out.print(f"Scores: {result.folder / 'scores.csv'}", highlight=False, markup=False)

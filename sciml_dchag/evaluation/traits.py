@@ -1,0 +1,153 @@
+"""A table of measured traits: read, matched to the images of a store, checked trait by trait.
+
+A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` is the image's
+file name, with or without folder and suffix. Units stand in the column's name: `LMA (g m-2)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+KEYS = ("cube", "plant")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Traits:
+    """A table of traits whose rows are matched to plants or images."""
+
+    path: Path
+    """The file."""
+    table: pd.DataFrame
+    """The rows that were matched, `cube` being the image's name in the store."""
+    keys: list[str]
+    """`cube` and `plant`, or `cube` alone where a row is a whole image."""
+
+    def choose(self, names: Sequence[str], group: str | None) -> list[str]:
+        """Return the traits asked for, or every column of numbers.
+
+        Raises:
+            ValueError: no such column, or one that holds no numbers.
+        """
+        columns = [str(name) for name in self.table.columns if name not in KEYS]
+        for name in names:
+            if name not in columns:
+                nearest = difflib.get_close_matches(name, columns, n=1, cutoff=0.4)
+                meant = f"did you mean {nearest[0]!r}?" if nearest else f"it has {columns}."
+                raise ValueError(f"{self.path} has no trait {name!r}: {meant}")
+            _numbers(self.path, self.table[name])
+        if names:
+            return list(dict.fromkeys(names))
+        numeric = [
+            name
+            for name in columns
+            if name != group and pd.api.types.is_numeric_dtype(self.table[name])
+        ]
+        if not numeric:
+            raise ValueError(
+                f"{self.path} has no column of numbers beside its keys: add a trait to it."
+            )
+        return numeric
+
+    def values(self, name: str) -> pd.Series:
+        """Return a trait as float64 by row of the table, NaN where it was not measured."""
+        numbers = _numbers(self.path, self.table[name])
+        return numbers.where(np.isfinite(numbers))
+
+
+def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
+    """Read a CSV of traits and keep the rows of plants that are known.
+
+    Rows of unknown plants, and known plants without a row, are left out with a warning that says
+    which.
+
+    Args:
+        path: the table.
+        plants: known plants, with the columns `cube` and `plant`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no column `cube`, a plant that is no whole number, or no row of a known plant.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no table of traits at {path}: name a CSV file.")
+    try:
+        table = pd.read_csv(path, dtype={"cube": str}, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8 ({error}): save it as one.") from error
+    if "cube" not in table.columns:
+        raise ValueError(
+            f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` (the "
+            f"image's file name) is needed, separated by commas: name the column so."
+        )
+    keys = [key for key in KEYS if key in table.columns]
+    known_cubes = set(plants["cube"])
+    matched = table.assign(cube=[_image(str(name), known_cubes) for name in table["cube"]])
+    if "plant" in keys:
+        matched["plant"] = _plant_numbers(path, table["plant"])
+    known = pd.MultiIndex.from_frame(plants[keys]).unique()
+    found = pd.MultiIndex.from_frame(matched[keys]).isin(known)
+    if not found.any():
+        raise ValueError(
+            f"No row of {path} is one of the plants that have embeddings: its first is "
+            f"{_label(table.iloc[0], keys)}, and theirs is {_label(plants.iloc[0], keys)}."
+        )
+    _tell(f"{path} has rows of no known plant", table[~found], keys)
+    matched = matched[found].reset_index(drop=True)
+    without = known[~known.isin(pd.MultiIndex.from_frame(matched[keys]))].to_frame(index=False)
+    _tell(f"{path} lacks plants, which are left out", without, keys)
+    return Traits(path=path, table=matched, keys=keys)
+
+
+def split_units(column: str) -> tuple[str, str]:
+    """Take the units in brackets off a column's name: `LMA (g m-2)` is ("LMA", "g m-2")."""
+    found = re.fullmatch(r"\s*(.+?)\s*[(\[]([^()\[\]]*)[)\]]\s*", column)
+    return (found[1], found[2]) if found else (column.strip(), "")
+
+
+def _image(name: str, known: set[str]) -> str | None:
+    """The known image that a file name stands for: its own, or that without some suffixes."""
+    name = re.split(r"[\\/]", name.strip())[-1]
+    while name not in known and "." in name:
+        name = name.rsplit(".", 1)[0]
+    return name if name in known else None
+
+
+def _plant_numbers(path: Path, column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = ~(numbers % 1 == 0)
+    if wrong.any():
+        raise ValueError(
+            f"{path} names a plant {column[wrong].iloc[0]!r} where the plant's number in the mask "
+            f"(1, 2, ...) is needed: mend the column `plant`, or leave it out for whole images."
+        )
+    return numbers.astype(np.int64)
+
+
+def _numbers(path: Path, column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    wrong = numbers.isna() & column.notna()
+    if wrong.any():
+        raise ValueError(
+            f"{path} holds {column[wrong].iloc[0]!r} in the trait {column.name!r} where a number "
+            f"or nothing is needed: mend it."
+        )
+    return numbers
+
+
+def _label(row: pd.Series, keys: Sequence[str]) -> str:
+    return " plant ".join(str(row[key]) for key in keys)
+
+
+def _tell(what: str, rows: pd.DataFrame, keys: Sequence[str]) -> None:
+    labels = [_label(row, keys) for _, row in rows.iloc[:8].iterrows()]
+    if labels:
+        more = f" and {len(rows) - len(labels)} more" if len(rows) > len(labels) else ""
+        warnings.warn(f"{what}: {', '.join(labels)}{more}.", stacklevel=3)

@@ -20,6 +20,8 @@ import xarray as xr
 from sciml_dchag import inspection_plants
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import ForecastRecipe, MaskedRecipe, Recipe, require_forecast
+from sciml_dchag.data.cube_summary import facts
+from sciml_dchag.data.cubes import FORMAT as PLANT_FORMAT
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.forecast_windows import require_even_steps
 from sciml_dchag.data.samples import resolve_samples
@@ -65,6 +67,8 @@ def describe(path: str) -> dict[str, Any]:
         attrs = read_attrs(place)
         if attrs.get("format") == FORMAT:
             return _describe_store(Store.open(place))
+        if attrs.get("format") == PLANT_FORMAT:
+            return facts(CubeStore.open(place))
         if "prediction_timedelta" in (dataset := xr.open_zarr(place)).coords:
             return _describe_forecasts(dataset)
     return {"kind": "raw files", **list_contents(resolve_samples([path]))}

@@ -14,6 +14,7 @@ from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.evaluation.evaluate_plants import evaluate_plants
 from sciml_dchag.evaluation.reconstruction import ScoreRow, read_scores_csv
 from sciml_dchag.pipeline import Progress, train_unless_done
+from sciml_dchag.prepare.plants import prepare_plants
 from sciml_dchag.training.checkpoint import RECORD, find_checkpoint
 
 
@@ -75,4 +76,22 @@ def _prepare(
         console(f"prepare: {store} is there")
         CubeStore.open(store)
         return
-    console(f"prepare: {prepare.bands} bands into {store}")
+    console(f"prepare: bands {prepare.bands} into {store}")
+    prepare_plants(
+        prepare.sources,
+        store,
+        white=prepare.white or None,
+        dark=prepare.dark or None,
+        white_reflectance=prepare.white_reflectance,
+        bands=prepare.bands,
+        merge_bands=prepare.merge_bands,
+        smooth=(prepare.smooth[0], prepare.smooth[1]) if prepare.smooth else None,
+        snv=prepare.snv,
+        mask=prepare.mask or None,
+        plants=prepare.plants or None,
+        table=prepare.table or None,
+        split=prepare.split,
+        group_by=prepare.group_by or None,
+        seed=recipe.seed,
+        progress=progress,
+    )

@@ -1,4 +1,4 @@
-"""`prepare era5`: raw files to a store."""
+"""`prepare` and `prepare era5`: raw files to a store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import click
 
 from sciml_dchag.cli.console import Group, ProgressBar, out
 from sciml_dchag.cli.options import overwrite_option
+from sciml_dchag.cli.prepare_plants import plants
 
 
 @click.group(cls=Group)
 def prepare() -> None:
     """Turn raw files into a store that training reads."""
+
+
+prepare.add_command(plants)
 
 
 @prepare.command()

@@ -69,6 +69,8 @@ class NewCube:
     """Gives reflectance, NaN where not known."""
     attrs: Callable[[], Mapping[str, Any]]
     """Gives what is to be recorded about it; asked after the last block."""
+    finish: Callable[[Path], None] | None = None
+    """Told where the store grows, once the image is written, to put a picture beside it."""
 
 
 def write_cubes(
@@ -124,6 +126,8 @@ def write_cubes(
         with nothing_kept_of_refused_data(partial):
             for number, cube in enumerate(cubes[done:], start=done + 1):
                 moments = _write_cube(partial, cube, wavelength_nm, told)
+                if cube.finish is not None:
+                    cube.finish(partial)
                 np.save(partial / FINISHED_FOLDER / f"{cube.name}.npy", moments.to_array())
                 write_progress(partial, fingerprint, number, len(cubes), "images")
             _write_statistics(partial, wavelength_nm, table)

@@ -9,6 +9,7 @@ A store is a Zarr v3 group `NAME.zarr/`:
     cubes/NAME/mask         (y, x), 0 for background and 1, 2, ... for each plant
     statistics/             mean, std, minimum, maximum and count by wavelength, over plant pixels
                             of the training images
+    quicklooks/NAME.png     a picture of each image, for people
 
 `data.cube_writing` writes it; nothing of the masked task is known here.
 """

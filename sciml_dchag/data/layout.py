@@ -26,6 +26,8 @@ FORMAT = "sciml-dchag-weather-1"
 
 PROGRESS_FILE = "progress.json"
 """Lies in a store while it grows; absent, or complete, in a store that may be read."""
+PICTURES_FOLDER = "quicklooks"
+"""Holds a picture of each image of a plant store."""
 FINISHED_FOLDER = "finished"
 """Holds what is known of each finished image while a plant store grows."""
 
@@ -99,7 +101,7 @@ def _consolidation_unremarked() -> Iterator[None]:
     with warnings.catch_warnings():
         # The v3 specification has no text yet for consolidated metadata; xarray relies on it.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        for name in (PROGRESS_FILE, FINISHED_FOLDER):
+        for name in (PROGRESS_FILE, FINISHED_FOLDER, PICTURES_FOLDER):
             warnings.filterwarnings("ignore", message=f"Object at {name}")
         yield
 

@@ -20,6 +20,8 @@ Copernicus Climate Change Service information (CC-BY 4.0).
 `maize_white` and `maize_dark` are its references. PlantCV hyperspectral tutorial (CC-BY 4.0).
 """
 
+MAIZE_ATTRIBUTION = "Maize kernel: PlantCV hyperspectral tutorial (CC-BY 4.0)."
+
 
 def recipe_path(name: str) -> Path:
     """Return the file of a demonstration's recipe."""
@@ -38,6 +40,12 @@ def resolve_samples(sources: Sequence[str]) -> list[str]:
         str(sample_path(source.removeprefix(prefix))) if source.startswith(prefix) else source
         for source in sources
     ]
+
+
+def attribution_of(sources: Sequence[str]) -> str:
+    """Return the sentence that pictures of an embedded plant sample carry; none for other files."""
+    maize = any(source.startswith("sample:maize") for source in sources)
+    return MAIZE_ATTRIBUTION if maize else ""
 
 
 def sample_path(name: str) -> Path:

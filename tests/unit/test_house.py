@@ -15,13 +15,15 @@ ALLOWED: dict[str, set[str]] = {
     "parallel": {"models"},
     "evaluation.weights": set(),
     "data": {"channels", "evaluation.weights"},
-    "prepare": {"channels", "data"},
+    "evaluation.figure_style": set(),
+    "prepare": {"channels", "data", "evaluation.figure_style"},
     "tasks": {"models", "evaluation.weights"},
     "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
     "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
     "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
     "planning": {"config", "models", "parallel", "tasks"},
+    "pipeline_plants": {"config", "data", "evaluation", "pipeline", "prepare", "training"},
     "inspection_plants": {"config", "data", "models", "prepare", "training"},
     "inspection": {
         "inspection_plants",
@@ -29,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "launching": {"config", "data", "inspection", "parallel", "training"},
     "cli": {"config", "data", "evaluation", "inference", "inspection", "launching", "parallel",
-            "pipeline", "planning", "prepare", "training"},
+            "pipeline", "pipeline_plants", "planning", "prepare", "training"},
 }  # fmt: skip
 HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral", "prosail", "rasterio"}
 SLOW_TO_IMPORT = {"pyarrow", "sklearn"}

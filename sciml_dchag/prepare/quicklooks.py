@@ -1,0 +1,195 @@
+"""A picture of each prepared image: true and false colours, outlines of the plants, spectra.
+
+What is shown is gathered while the image is written, so that nothing is read again. Figures are
+made without pyplot, so that no window, backend or global state is touched.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.data.layout import PICTURES_FOLDER
+from sciml_dchag.evaluation.figure_style import INK, SOFT_INK, new_figure, quiet_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SAMPLED_PIXELS = 4000
+"""Plant pixels whose spectra the quartiles are of."""
+VISIBLE_NM = (430.0, 670.0)
+"""What a camera has to see for colours as the eye sees them."""
+FALSE_COLOURS_NM = (800.0, 670.0, 550.0)
+"""Near infrared, red and green shown as red, green and blue."""
+
+_GREEN, _CYAN = "#2e7d32", "#00e0ff"
+_D65 = (0.9505, 1.0, 1.0891)
+_XYZ_TO_SRGB = np.array(
+    [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+)
+"""IEC 61966-2-1, annex."""
+
+
+def colour_matching(wavelength_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIE 1931 colour matching functions x, y, z, (3, C), by sums of Gaussians.
+
+    Multi-lobe fit of Wyman, Sloan and Shirley 2013 (Journal of Computer Graphics Techniques 2(2)),
+    equation 4.
+    """
+
+    def lobe(height: float, centre: float, below: float, above: float) -> NDArray[np.float64]:
+        apart = wavelength_nm - centre
+        return np.asarray(height * np.exp(-0.5 * (apart / np.where(apart < 0, below, above)) ** 2))
+
+    x = lobe(1.056, 599.8, 37.9, 31.0) + lobe(0.362, 442.0, 16.0, 26.7)
+    x += lobe(-0.065, 501.1, 20.4, 26.2)
+    y = lobe(0.821, 568.8, 46.9, 40.5) + lobe(0.286, 530.9, 16.3, 31.1)
+    z = lobe(1.217, 437.0, 11.8, 36.0) + lobe(0.681, 459.0, 26.0, 13.8)
+    return np.stack([x, y, z])
+
+
+def colour_weights(wavelength_nm: NDArray[np.float64]) -> tuple[NDArray[np.float32], str]:
+    """Weights that make linear sRGB from reflectance, (3, C), and what is shown.
+
+    Under light of equal energy, white balanced so that a perfect reflector is white. Where the
+    visible is not covered, the bands nearest to 650, 550 and 450 nm.
+    """
+    if wavelength_nm[0] <= VISIBLE_NM[0] and wavelength_nm[-1] >= VISIBLE_NM[1]:
+        step = np.gradient(wavelength_nm)
+        matching = colour_matching(wavelength_nm) * step
+        matching *= (np.array(_D65) / matching.sum(axis=1))[:, None]
+        return (_XYZ_TO_SRGB @ matching).astype(np.float32), "as the eye sees it (CIE 1931)"
+    return _nearest(wavelength_nm, (650.0, 550.0, 450.0))
+
+
+def false_colour_weights(wavelength_nm: NDArray[np.float64]) -> tuple[NDArray[np.float32], str]:
+    """The same for near infrared, red and green; evenly spread bands where those are not seen."""
+    wanted = FALSE_COLOURS_NM
+    if wavelength_nm[-1] < wanted[0] - 30 or wavelength_nm[0] > wanted[2] + 30:
+        high, middle, low = np.quantile(wavelength_nm, (0.9, 0.5, 0.1))
+        wanted = (float(high), float(middle), float(low))
+    return _nearest(wavelength_nm, wanted)
+
+
+def _nearest(
+    wavelength_nm: NDArray[np.float64], wanted: tuple[float, float, float]
+) -> tuple[NDArray[np.float32], str]:
+    bands = [int(np.abs(wavelength_nm - nm).argmin()) for nm in wanted]
+    weights = np.zeros((3, len(wavelength_nm)), np.float32)
+    weights[range(3), bands] = 1.0
+    return weights, f"{', '.join(f'{wavelength_nm[band]:.0f}' for band in bands)} nm"
+
+
+class Sketch:
+    """What is kept of an image for its picture while its blocks pass."""
+
+    def __init__(self, wavelength_nm: NDArray[np.float64], plants: NDArray[np.int32]) -> None:
+        self.wavelength_nm = wavelength_nm
+        self.plants = plants
+        true, self.colours_are = colour_weights(wavelength_nm)
+        false, self.false_colours_are = false_colour_weights(wavelength_nm)
+        self._weights = np.concatenate([true, false])
+        self.colours = np.empty((6, *plants.shape), np.float32)
+        rows, columns = np.nonzero(plants)
+        # Evenly spread over the plants, so that the picture is the same every time.
+        chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_PIXELS).astype(np.intp))
+        self._rows, self._columns = rows[chosen], columns[chosen]
+        self.spectra = np.empty((len(chosen), len(wavelength_nm)), np.float32)
+
+    def add(self, line: int, spectra: NDArray[np.float32]) -> None:
+        """Take from a line, (C, columns), what the picture needs."""
+        self.colours[:, line] = self._weights @ spectra
+        first, last = np.searchsorted(self._rows, (line, line + 1))
+        self.spectra[first:last] = spectra[:, self._columns[first:last]].T
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """What is written around a picture."""
+
+    name: str
+    attribution: str
+    simulated: bool
+    plants_by: str
+
+
+def draw(sketch: Sketch, caption: Caption) -> Figure:
+    """Draw the picture of an image: four panels."""
+    rows, columns = sketch.plants.shape
+    # Panels as wide as images of usual shapes need, and never a ribbon.
+    height = float(np.clip(4.6 * rows / columns, 2.2, 6.0))
+    number = int(sketch.plants.max())
+    what = f"{number} plant{'s' * (number > 1)}, {rows} x {columns} pixels"
+    label = "SYNTHETIC, " if caption.simulated else ""
+    figure = new_figure(10.4, 2 * height + 1.3, caption.name, f"{label}{what}")
+    axes = figure.subplots(2, 2)
+    true = _displayed(sketch.colours[:3])
+    _image(axes[0, 0], true, "Colours", sketch.colours_are)
+    _image(axes[0, 1], true, "Plants", caption.plants_by)
+    _outline(axes[0, 1], sketch.plants)
+    _image(axes[1, 0], _displayed(sketch.colours[3:]), "False colours", sketch.false_colours_are)
+    _spectrum(axes[1, 1], sketch)
+    figure.text(
+        0.012, 0.06 / figure.get_figheight(), caption.attribution, color=SOFT_INK, fontsize=7.5,
+        ha="left", va="bottom",
+    ).set_in_layout(False)  # fmt: skip
+    return figure
+
+
+def save(sketch: Sketch, caption: Caption, store: Path) -> None:
+    """Put the picture of an image into a store."""
+    (store / PICTURES_FOLDER).mkdir(exist_ok=True)
+    draw(sketch, caption).savefig(store / PICTURES_FOLDER / f"{caption.name}.png", dpi=110)
+
+
+def _displayed(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Linear colours (3, rows, columns) as (rows, columns, 3), the brightest hundredth white."""
+    known = linear[np.isfinite(linear)]
+    white = float(np.quantile(known, 0.995)) if len(known) else 1.0
+    scaled = np.clip(np.nan_to_num(linear / max(white, 1e-6)), 0.0, 1.0)
+    encoded = np.where(scaled <= 0.0031308, 12.92 * scaled, 1.055 * scaled ** (1 / 2.4) - 0.055)
+    return np.asarray(encoded.transpose(1, 2, 0), np.float32)
+
+
+def _title(axes: Axes, title: str, detail: str) -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=10.5, fontweight="bold")
+    axes.set_title(detail, loc="right", color=SOFT_INK, fontsize=8.5)
+
+
+def _image(axes: Axes, colours: NDArray[np.float32], title: str, detail: str) -> None:
+    axes.imshow(colours, interpolation="nearest")
+    axes.set_axis_off()
+    _title(axes, title, detail)
+
+
+def _outline(axes: Axes, plants: NDArray[np.int32]) -> None:
+    # A frame of background, so that outlines close at the image's border.
+    framed = np.pad(plants, 1)
+    rows, columns = (np.arange(-1, n + 1) for n in plants.shape)
+    for plant in range(1, int(plants.max()) + 1):
+        mine = (framed == plant).astype(np.float32)
+        axes.contour(columns, rows, mine, levels=[0.5], colors=[_CYAN], linewidths=1.4)
+    axes.set_xlim(-0.5, plants.shape[1] - 0.5)
+    axes.set_ylim(plants.shape[0] - 0.5, -0.5)
+
+
+def _spectrum(axes: Axes, sketch: Sketch) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All-NaN slice|Mean of empty slice")
+        low, high = np.nanquantile(sketch.spectra, (0.25, 0.75), axis=0)
+        mean = np.nanmean(sketch.spectra, axis=0, dtype=np.float64)
+    nm = sketch.wavelength_nm
+    axes.fill_between(nm, low, high, color=_GREEN, alpha=0.22, linewidth=0)
+    axes.plot(nm, mean, color=_GREEN, linewidth=1.8)
+    quiet_axes(axes)
+    axes.set_xlim(nm[0], nm[-1])
+    axes.set_ylim(min(0.0, float(np.nanmin(low))), None)
+    axes.set_xlabel("wavelength (nm)")
+    axes.set_ylabel("reflectance")
+    _title(axes, "Spectrum of the plants", "mean and quartiles")

@@ -308,7 +308,7 @@ def _describe_checkpoint(place: Path) -> dict[str, Any]:
 
 def _what_it_learnt(checkpoint: Checkpoint) -> dict[str, Any]:
     task = checkpoint.recipe["task"]
-    if task.get("kind", "forecast") == "masked":
+    if checkpoint.kind == "masked":
         hidden = {"locations": task["mask_ratio"], "band groups": task["channel_mask_ratio"]}
         return {
             "bands": f"{len(checkpoint.channels)}, {checkpoint.channels[0]} to "

@@ -121,12 +121,19 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
 
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("forecasts", type=click.Path(path_type=Path))
+@click.argument("place", metavar="FORECASTS|STORE", type=click.Path(path_type=Path))
 @click.option(
     "--store",
     type=click.Path(path_type=Path),
     default=None,
     help="Store with the initial states; the run's own by default.",
+)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of reconstructions; STORE's name with _reconstructed beside it by default.",
 )
 @click.option("--start", default=None, help="First initial time; the test period's by default.")
 @click.option("--end", default=None, help="Last initial time, included.")
@@ -147,7 +154,7 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Initial times that are forecast at once, and dealt to processes.",
+    help="Initial times, or passes over a crop, that are computed at once.",
 )
 @click.option(
     "--tp",
@@ -165,33 +172,69 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
 )
 @overwrite_option
 def predict(
-    checkpoint: Path, forecasts: Path, store: Path | None, start: str | None, end: str | None,
-    every_hours: int | None, lead_hours: str | None, batch: int, tp: int, fsdp: int,
-    overwrite: bool,
+    checkpoint: Path, place: Path, store: Path | None, folder: Path | None, start: str | None,
+    end: str | None, every_hours: int | None, lead_hours: str | None, batch: int, tp: int,
+    fsdp: int, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Forecast with CHECKPOINT (a file or run folder) into FORECASTS (.zarr or .nc).
+    """Apply CHECKPOINT (a checkpoint or run folder): forecast, or reconstruct images.
 
-    The Zarr store has WeatherBench 2's layout. An interrupted call goes on where it stopped when
-    it is repeated, on any number of processes.
+    A forecaster writes FORECASTS (.zarr or .nc), from the initial times of its store; the Zarr
+    store has WeatherBench 2's layout. A masked autoencoder reads the images of STORE (or of every
+    store in a folder) and writes what it makes of each pixel from others, as a store and as ENVI
+    files. An interrupted call goes on where it stopped when it is repeated.
 
-    Processes that torchrun starts share out the initial times, whatever the mesh of the training;
-    --tp and --fsdp share out a model that is too large for one.
+    Processes that torchrun starts share out the initial times of forecasts, whatever the mesh of
+    the training; --tp and --fsdp share out a model that is too large for one.
 
     \b
     Example:
       sciml-dchag predict runs/demo-weather runs/demo-weather/forecasts/test.zarr --lead-hours 6,24
       torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A forecasts.zarr --tp 2
+      sciml-dchag predict runs/demo-plants runs/demo-plants/store.zarr --out reconstructions
     """
     from sciml_dchag.inference.predict import predict_period
     from sciml_dchag.parallel.mesh import ParallelConfig
+    from sciml_dchag.training.checkpoint import read_checkpoint
+
+    if read_checkpoint(checkpoint).kind == "masked":
+        of_forecasts = (store, start, end, every_hours, lead_hours)
+        if any(option is not None for option in of_forecasts) or (tp, fsdp) != (1, 1):
+            raise ValueError(
+                "--store, --start, --end, --every-hours, --lead-hours, --tp and --fsdp are for "
+                "forecasts, and this is a masked autoencoder: leave them out."
+            )
+        _reconstruct(checkpoint, place, folder, batch, overwrite)
+        return
+    if folder is not None:
+        raise ValueError("--out is for reconstructions: a forecaster writes FORECASTS.")
 
     with ProgressBar() as progress:
         path = predict_period(
-            checkpoint, forecasts, store=store, period=(start, end), every_hours=every_hours,
+            checkpoint, place, store=store, period=(start, end), every_hours=every_hours,
             lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite,
             parallel=ParallelConfig(tp=tp, fsdp=fsdp), progress=progress,
         )  # fmt: skip
     out.print(f"Forecasts: {path}", highlight=False)
+
+
+def _reconstruct(
+    checkpoint: Path, place: Path, folder: Path | None, batch: int, overwrite: bool
+) -> None:
+    from sciml_dchag.inference.reconstruct import find_stores, reconstruct_store
+
+    require_one_process("predict with a masked autoencoder")
+    of_folder = not place.name.endswith(".zarr")
+    target = folder or place.with_name(f"{place.stem}_reconstructed")
+    for store in find_stores(place):
+        if of_folder and (target / store.name).exists() and not overwrite:
+            out.print(f"{target / store.name} is there", highlight=False, markup=False)
+            continue
+        with ProgressBar() as progress:
+            path = reconstruct_store(
+                checkpoint, store, target, batch=batch, overwrite=overwrite, progress=progress
+            )
+        out.print(f"Reconstructions: {path}", highlight=False, markup=False)
+    out.print(f"ENVI: {target / 'envi'}", highlight=False, markup=False)
 
 
 @click.command(cls=Command)

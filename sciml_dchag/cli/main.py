@@ -14,11 +14,12 @@ from sciml_dchag.cli.console import Group, end_as_rank, tell
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sciml-dchag")
 def main() -> None:
-    """Channel-heavy vision transformers for weather: prepare, train, evaluate, predict.
+    """Channel-heavy vision transformers for weather and plants: prepare, train, evaluate, predict.
 
     \b
-    Example: the whole weather job on the embedded ERA5 sample
+    Example: a whole job on the embedded samples, of ERA5 or of a maize kernel
       sciml-dchag demo weather
+      sciml-dchag demo plants
     """
 
 
@@ -33,6 +34,7 @@ main.add_command(learn.evaluate)
 main.add_command(learn.predict)
 main.add_command(learn.export)
 main.add_command(plants.indices)
+main.add_command(plants.embed)
 main.add_command(plants.probe)
 main.add_command(run.run)
 main.add_command(run.demo)

@@ -1,4 +1,4 @@
-"""`indices` and `probe`: what a plant store and its embeddings say of plants."""
+"""`indices`, `embed` and `probe`: what a plant store and a trained encoder say of plants."""
 
 from __future__ import annotations
 
@@ -53,6 +53,35 @@ def indices(store: Path, folder: Path | None, names: tuple[str, ...], overwrite:
         out.print(text, highlight=False, markup=False)
     table = f"Table of {len(written.table)} plants: {written.folder / TABLE}"
     out.print(table, highlight=False, markup=False)
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder to write; STORE's name with _embeddings beside it by default.",
+)
+@overwrite_option
+def embed(checkpoint: Path, store: Path, folder: Path | None, overwrite: bool) -> None:
+    """Embed STORE's plants with CHECKPOINT (a checkpoint or run folder).
+
+    Writes an embedding of each patch that is mostly plant and their mean over each plant, as
+    Parquet and Zarr.
+
+    \b
+    Example:
+      sciml-dchag embed runs/poplar-masked stores/poplars.zarr
+    """
+    from sciml_dchag.inference.embed import embed as embed_store
+
+    place = folder or store.with_name(f"{store.stem}_embeddings")
+    with ProgressBar() as progress:
+        embed_store(checkpoint, store, place, overwrite=overwrite, progress=progress)
+    out.print(f"Embeddings: {place}", highlight=False, markup=False)
 
 
 @click.command(cls=Command)

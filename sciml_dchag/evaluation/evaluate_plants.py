@@ -83,7 +83,7 @@ def _notes(reconstructor: Reconstructor, images: Sequence[str]) -> list[str]:
     ]
     if store.simulated:
         notes.insert(0, "The images are synthetic: scores say nothing about real plants.")
-    if any("guard" in store.cube_attrs(image) for image in images):
+    if any("source_columns" in store.cube_attrs(image) for image in images):
         notes.insert(
             0,
             "Training and test are parts of one image with a guard band between: this shows that "

@@ -78,7 +78,7 @@ class Reconstructor:
     def __init__(self, checkpoint: str | os.PathLike[str], store: CubeStore) -> None:
         self.path = find_checkpoint(Path(checkpoint))
         saved = read_checkpoint(self.path)
-        if saved.recipe["task"].get("kind") != "masked":
+        if saved.kind != "masked":
             raise ValueError(
                 f"{self.path} is no masked autoencoder's, which {store.path} needs: name a run "
                 f"of a recipe with task.kind masked."

@@ -74,6 +74,11 @@ class Checkpoint:
     training_images: list[str] = field(default_factory=list)
     """Images of a plant store that mean and std were computed over."""
 
+    @property
+    def kind(self) -> str:
+        """The task: `forecast` or `masked`."""
+        return str(self.recipe["task"].get("kind", "forecast"))
+
 
 class CheckpointWriter:
     """Writes checkpoints in the background, one at a time, and gives a finished one its name.

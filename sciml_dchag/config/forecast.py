@@ -145,6 +145,11 @@ class ForecastRecipe(Recipe):
                 f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "
                 f"leave it out."
             )
+        if self.model.channel_embedding == "wavelength":
+            raise ValueError(
+                "model.channel_embedding is wavelength, but channels of weather have none: set it "
+                "to index."
+            )
         step = self.task.lead_hours[0]
         uneven = [lead for lead in self.evaluation.lead_hours if lead % step]
         if self.task.fixed_step and uneven:

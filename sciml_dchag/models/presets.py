@@ -131,17 +131,19 @@ class ModelConfig:
             )
 
     def _require_wavelengths(self) -> None:
-        if self.head != "masked" or self.aggregation == "dchag-l":
+        if self.aggregation == "dchag-l":
             raise ValueError(
-                f"model.channel_embedding wavelength is for masked autoencoders of spectral images "
-                f"with model.aggregation single or dchag-c, as dchag-l weights each band by "
-                f"itself; here the head is {self.head} and the aggregation {self.aggregation}."
+                "model.channel_embedding wavelength does not go with dchag-l, which weights each "
+                "channel by itself: set model.aggregation to single or dchag-c."
             )
-        if len(self.wavelength_nm) != len(self.input_channels):
+        # A recipe's model has neither channels nor wavelengths before its data are there.
+        if len(self.wavelength_nm) != len(self.input_channels) or (
+            self.input_channels and self.head != "masked"
+        ):
             raise ValueError(
-                f"model.channel_embedding wavelength needs a wavelength for each of the "
-                f"{len(self.input_channels)} channels, and model.wavelength_nm has "
-                f"{len(self.wavelength_nm)}: leave it out, as it is taken from the data."
+                f"model.channel_embedding wavelength is for masked autoencoders of spectral "
+                f"images, and needs a wavelength for each of the {len(self.input_channels)} "
+                f"channels where there are {len(self.wavelength_nm)}: set it to index."
             )
 
 

@@ -1,0 +1,266 @@
+"""Reconstructions: what the model may see, how it is scored, and what is written of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plant_stores
+import pytest
+
+from sciml_dchag.config import MaskedRecipe, from_mapping
+from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.evaluation.reconstruction import (
+    MODELS,
+    fit_components,
+    read_scores_csv,
+    score_images,
+    spectral_angle,
+    write_scores_csv,
+)
+from sciml_dchag.inference.embed import embed
+from sciml_dchag.inference.embeddings import read_embeddings
+from sciml_dchag.inference.reconstruct import reconstruct_store
+from sciml_dchag.inference.reconstructor import Reconstructor
+from sciml_dchag.tasks.masked import MaskedTask
+from sciml_dchag.training.trainer import train
+
+NM = np.arange(450.0, 901.0, 30.0)
+
+
+def make_store(path: Path, nm: np.ndarray = NM, seed: int = 0) -> Path:
+    """Three images of 20 x 40 pixels with two plants each; the last is for testing."""
+    edges = pd.DataFrame({"red_edge_nm": [705.0, 725.0], "green": 0.1, "plateau": [0.4, 0.6]})
+    names = ("one", "two", "three")
+    cubes = {name: plant_stores.scene(edges, nm, seed + i) for i, name in enumerate(names)}
+    table = {"split": ["train", "train", "test"]}
+    return plant_stores.write_store(path, cubes, nm, table)
+
+
+def train_on(store: Path, run: Path, **model: object) -> Path:
+    settings = {"embed_dim": 16, "depth": 1, "heads": 2, "patch": 4, "partitions": 2,
+                "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2, **model}  # fmt: skip
+    recipe = {
+        "name": run.name,
+        "task": {"kind": "masked"},
+        "data": {"store": str(store), "image_size": [16, 16]},
+        "model": settings,
+        "training": {"steps": 3, "batch": 2, "warmup_steps": 1, "log_every": 1},
+    }
+    train(from_mapping(MaskedRecipe, recipe), run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reconstruction")
+    train_on(make_store(folder / "plants.zarr"), folder / "run")
+    return folder
+
+
+@pytest.fixture
+def model(folder: Path) -> Reconstructor:
+    return Reconstructor(folder / "run", CubeStore.open(folder / "plants.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("mask_ratio", "channel_mask_ratio", "groups"), [(0.75, 0.0, 0), (0.6, 0.5, 4), (0.0, 0.3, 5)]
+)
+def test_passes_hide_everything_at_least_once(
+    mask_ratio: float, channel_mask_ratio: float, groups: int
+) -> None:
+    task = MaskedTask(
+        seed=0, image_size=(12, 20), patch=4, channels=11, mask_ratio=mask_ratio,
+        channel_mask_ratio=channel_mask_ratio, channel_groups=groups,
+    )  # fmt: skip
+    visible, hidden = task.complementary(3)
+    assert task.hidden_pixels(visible, hidden).any(0).all()
+    for seen in visible:
+        assert len(seen.unique()) == task.visible
+    if channel_mask_ratio == 0:  # every location is shown in some pass too
+        assert set(visible.flatten().tolist()) == set(range(15))
+    assert visible.tolist() == task.complementary(3)[0].tolist()
+    assert mask_ratio == 0 or visible.tolist() != task.complementary(4)[0].tolist()
+
+
+def test_a_pixel_is_reconstructed_without_being_seen(model: Reconstructor) -> None:
+    crop = model.store.reflectance("three", rows=slice(0, 16), columns=slice(0, 16))
+    changed = crop.copy()
+    changed[:, 4:8, 8:12] += 0.3  # one location
+    for before, after in zip(
+        model.reconstruct(crop, 0), model.reconstruct(changed, 0), strict=True
+    ):
+        same = np.array_equal(before.predicted[:, 4:8, 8:12], after.predicted[:, 4:8, 8:12])
+        assert same == bool(before.hidden[0, 5, 9])
+
+
+def test_scores_are_those_worked_out_pixel_by_pixel(model: Reconstructor) -> None:
+    scorer = score_images(model, ["three"], components=2, batch=3)
+    rows = {(row.metric, row.wavelength_nm): row.values for row in scorer.rows()}
+    store, squares, guesses = model.store, [], []
+    training = np.concatenate(
+        [store.reflectance(n)[:, store.plants(n) > 0] for n in ("one", "two")], axis=1
+    ).astype(float)
+    _, _, vectors = np.linalg.svd((training - training.mean(1, keepdims=True)).T)
+    for index, tile in enumerate(model.tiles("three")):
+        truth = store.reflectance("three", rows=tile.rows, columns=tile.columns)
+        counts = tile.new & (store.plants("three", tile.rows, tile.columns) > 0)
+        for one in model.reconstruct(truth, index):
+            where = counts & one.hidden[0]
+            squares.append((one.predicted - truth)[:, where].astype(float) ** 2)
+            centred = truth[:, where].T - training.mean(1)
+            code = centred @ vectors[:2].T @ vectors[:2]
+            guesses.append((centred - code).T ** 2)
+    error = np.concatenate(squares, axis=1)
+    assert rows["mse_masked", None]["model"] == pytest.approx(error.mean(), rel=1e-6)
+    for place, nm in enumerate(NM):
+        found = rows["mse_masked", nm]["model"]
+        assert found == pytest.approx(error[place].mean(), rel=1e-6)
+    pca = np.concatenate(guesses, axis=1).mean()
+    assert rows["mse_masked", None]["pca"] == pytest.approx(pca, rel=1e-5)
+    weights = scorer.weights
+    assert (weights["masked"] == 3 * weights["visible"]).all()  # 75 % of the locations
+
+
+def test_baselines_know_the_training_images_alone(model: Reconstructor) -> None:
+    store = model.store
+    everything = fit_components(store, ("one", "two"), len(NM))
+    spectra = store.reflectance("three")[:, store.plants("three") > 0].T.astype(float)
+    np.testing.assert_allclose(everything.reconstruct(spectra), spectra, atol=1e-10)
+    pixels = np.concatenate(
+        [store.reflectance(n)[:, store.plants(n) > 0].T for n in ("one", "two")]
+    ).astype(float)
+    np.testing.assert_allclose(everything.mean, pixels.mean(0), atol=1e-9)
+    np.testing.assert_allclose(model.mean, pixels.mean(0), atol=1e-6)
+    few = fit_components(store, ("one", "two"), 3).components
+    np.testing.assert_allclose(few @ few.T, np.eye(3), atol=1e-10)
+
+
+def test_the_spectral_angle_does_not_depend_on_brightness() -> None:
+    one = np.array([[1.0, 0.0], [1.0, 1.0], [0.2, 0.1]])
+    other = np.array([[0.0, 2.0], [3.0, 3.0], [0.2, 0.1]])
+    np.testing.assert_allclose(spectral_angle(one, other), [90, 0, 0], atol=1e-5)
+
+
+def test_scores_are_kept_to_the_last_digit(model: Reconstructor, tmp_path: Path) -> None:
+    rows = score_images(model, ["three"]).rows()
+    write_scores_csv(tmp_path / "scores.csv", rows)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert list(table.columns) == ["metric", "wavelength_nm", *MODELS]
+    assert set(table["wavelength_nm"]) == {"all", *(f"{nm:g}" for nm in NM)}
+    for row, read in zip(rows, read_scores_csv(tmp_path / "scores.csv"), strict=True):
+        assert (row.metric, row.wavelength_nm) == (read.metric, read.wavelength_nm)
+        np.testing.assert_equal(list(row.values.values()), list(read.values.values()))
+
+
+def test_crops_cover_an_image_and_count_each_pixel_once(model: Reconstructor) -> None:
+    covered = np.zeros((20, 40), int)
+    for tile in model.tiles("three"):
+        covered[tile.rows, tile.columns] += tile.new
+    assert (covered == 1).all()
+
+
+def test_reconstructions_are_a_store_and_envi_files(
+    folder: Path, model: Reconstructor, tmp_path: Path
+) -> None:
+    import spectral
+
+    path = reconstruct_store(folder / "run", folder / "plants.zarr", tmp_path)
+    written, store = CubeStore.open(path), model.store
+    assert written.table.equals(store.table)
+    assert written.attrs["quantity"] == "reconstructed reflectance"
+    crop = next(tile for tile in model.tiles("three"))
+    passes = list(
+        model.reconstruct(store.reflectance("three", rows=crop.rows, columns=crop.columns), 0)
+    )
+    mean = sum(np.where(p.hidden, p.predicted, 0.0) for p in passes) / sum(
+        p.hidden.astype(float) for p in passes
+    )
+    # Later crops take over where they overlap: what the first crop has alone is compared.
+    np.testing.assert_allclose(
+        written.reflectance("three")[:, :4, :16], mean[:, :4, :16], rtol=1e-5, atol=1e-6
+    )
+    for name in store.names:
+        image = spectral.open_image(str(tmp_path / "envi" / f"{name}.hdr"))
+        np.testing.assert_allclose(image.bands.centers, NM)
+        bands_last = np.asarray(image.load())
+        np.testing.assert_array_equal(
+            bands_last.transpose(2, 0, 1), written.reflectance(name).astype(np.float32)
+        )
+        assert "SYNTHETIC" in (tmp_path / "envi" / f"{name}.hdr").read_text()
+
+
+def test_interrupted_reconstructions_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    tiles = Reconstructor.tiles
+    whole = Reconstructor.reconstruct
+
+    def stopping(self: Reconstructor, *arguments: object, **options: object) -> object:
+        if len(done) == 9:  # in the second image, of six crops each
+            raise InterruptedError
+        done.append("crop")
+        return whole(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Reconstructor, "reconstruct", stopping)
+    with pytest.raises(InterruptedError):
+        reconstruct_store(folder / "run", folder / "plants.zarr", tmp_path)
+    assert not (tmp_path / "plants.zarr").exists()
+    assert [p.name for p in sorted((tmp_path / "envi").glob("*.img"))] == ["one.img"]
+    done[:] = ["another"] * 20
+    path = reconstruct_store(folder / "run", folder / "plants.zarr", tmp_path)
+    assert len(done) == 20 + 12  # the first image is not done again
+    monkeypatch.setattr(Reconstructor, "tiles", tiles)
+    assert np.isfinite(CubeStore.open(path).reflectance("one")).all()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        reconstruct_store(folder / "run", folder / "plants.zarr", tmp_path)
+
+
+def test_embeddings_have_each_plant_patch_once(folder: Path, tmp_path: Path) -> None:
+    embeddings = read_embeddings(embed(folder / "run", folder / "plants.zarr", tmp_path / "e"))
+    patches = embeddings.patches
+    assert not patches.duplicated(["cube", "y", "x"]).any()
+    assert set(patches["plant"]) == {1, 2}
+    assert len(embeddings.plants) == 6
+    store = CubeStore.open(folder / "plants.zarr")
+    for patch in patches.itertuples():
+        top, left = int(patch.y - 1.5), int(patch.x - 1.5)  # of 4 x 4 pixels
+        labels = store.plants(patch.cube, slice(top, top + 4), slice(left, left + 4))
+        assert (labels == patch.plant).sum() > 8
+
+
+def test_a_model_by_index_bears_missing_bands(folder: Path, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "half.zarr", NM[::2])
+    model = Reconstructor(folder / "run", CubeStore.open(path))
+    scorer = score_images(model, ["three"], components=2)
+    assert len(scorer.wavelength_nm) == len(NM[::2])
+    assert np.isfinite(scorer.rows()[0].values["model"])
+    other = make_store(tmp_path / "other.zarr", NM[:-1] + 10)
+    with pytest.raises(ValueError, match=r"r460.0, which is none of them: prepare the store"):
+        Reconstructor(folder / "run", CubeStore.open(other))
+
+
+@pytest.mark.parametrize("aggregation", ["dchag-c", "single"])
+def test_a_model_by_wavelength_takes_another_camera(aggregation: str, tmp_path: Path) -> None:
+    path = make_store(tmp_path / "plants.zarr")
+    run = train_on(path, tmp_path / "run", channel_embedding="wavelength", aggregation=aggregation)
+    same = Reconstructor(run, CubeStore.open(path))
+    half = Reconstructor(run, CubeStore.open(make_store(tmp_path / "half.zarr", NM[::2])))
+    between = make_store(tmp_path / "between.zarr", NM[:-1] + 15)
+    np.testing.assert_allclose(half.mean, same.mean[::2])
+    for model in (half, Reconstructor(run, CubeStore.open(between))):
+        scorer = score_images(model, ["three"], components=2)
+        assert np.isfinite(scorer.rows()[0].values["model"])
+    outside = make_store(tmp_path / "outside.zarr", NM + 60)
+    with pytest.raises(ValueError, match="trained on 450 to 900 nm"):
+        Reconstructor(run, CubeStore.open(outside))
+
+
+def test_a_forecaster_does_not_reconstruct(folder: Path, tmp_path: Path) -> None:
+    record = next((folder / "run" / "checkpoints").glob("step-*")) / "checkpoint.json"
+    content = json.loads(record.read_text())
+    content["recipe"]["task"]["kind"] = "forecast"
+    (tmp_path / "checkpoint.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no masked autoencoder's"):
+        Reconstructor(tmp_path, CubeStore.open(folder / "plants.zarr"))

@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo demo-weather test test-fast lint format clean
+.PHONY: help install demo demo-weather demo-plants test test-fast lint format clean
 
 help:
-	@echo "make demo       the weather job on embedded ERA5: train, score, report (minutes)"
+	@echo "make demo       both jobs on embedded data: train, score, report (minutes); demo-weather and"
+	@echo "                demo-plants run one"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the tests that take less than 20 seconds each"
 	@echo "make format     format the code"
@@ -18,10 +19,13 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 install: $(BIN)/.installed
 
-demo: demo-weather
+demo: demo-weather demo-plants
 
 demo-weather: install
 	$(BIN)/sciml-dchag demo weather
+
+demo-plants: install
+	$(BIN)/sciml-dchag demo plants
 
 lint: install
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ BASELINE_COLOURS = {
     "mean_spectrum": COLOURS["persistence"],
     "pca": COLOURS["climatology"],
 }
-NAMES = {"model": "model", "mean_spectrum": "mean spectrum", "pca": "PCA of the pixel itself"}
+NAMES = {"model": "model", "mean_spectrum": "mean spectrum", "pca": "PCA (sees it)"}
 
 
 @dataclass(frozen=True, eq=False)

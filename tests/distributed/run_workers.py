@@ -10,23 +10,29 @@ EVERYTHING = ("1900", "2100")
 
 
 def train_run(mapping: dict[str, Any], run: str) -> int:
-    """Train a recipe as one of the ranks; return the bytes of states that this rank read."""
-    from sciml_dchag.config import ForecastRecipe, from_mapping
+    """Train a recipe as one of the ranks; return the bytes of values that this rank read."""
+    from sciml_dchag.config import recipe_from_mapping
+    from sciml_dchag.data.cubes import CubeStore
     from sciml_dchag.data.store import Store
     from sciml_dchag.training.trainer import train
 
-    read, whole_read = [], Store.read
+    read: list[int] = []
+    before = {Store: Store.read, CubeStore: CubeStore.reflectance}
 
-    def counted(self: Store, *arguments: Any) -> Any:
-        states = whole_read(self, *arguments)
-        read.append(states.nbytes)
-        return states
+    def counting(whole_read: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            values = whole_read(*arguments, **options)
+            read.append(values.nbytes)
+            return values
 
-    Store.read = counted  # type: ignore[method-assign]
+        return counted
+
+    Store.read = counting(Store.read)  # type: ignore[method-assign]
+    CubeStore.reflectance = counting(CubeStore.reflectance)  # type: ignore[method-assign]
     try:
-        train(from_mapping(ForecastRecipe, mapping), Path(run))
+        train(recipe_from_mapping(mapping), Path(run))
     finally:
-        Store.read = whole_read  # type: ignore[method-assign]
+        Store.read, CubeStore.reflectance = before[Store], before[CubeStore]  # type: ignore
     return sum(read)
 
 

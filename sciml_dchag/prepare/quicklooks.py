@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_PIXELS = 900
+"""Lines and columns of a larger image are thinned for the picture."""
 SAMPLED_PIXELS = 4000
 """Plant pixels whose spectra the quartiles are of."""
 VISIBLE_NM = (430.0, 670.0)
@@ -95,7 +97,9 @@ class Sketch:
         true, self.colours_are = colour_weights(wavelength_nm)
         false, self.false_colours_are = false_colour_weights(wavelength_nm)
         self._weights = np.concatenate([true, false])
-        self.colours = np.empty((6, *plants.shape), np.float32)
+        self.step = max(1, -(-max(plants.shape) // MOST_PIXELS))
+        self.shown = plants[:: self.step, :: self.step]
+        self.colours = np.empty((6, *self.shown.shape), np.float32)
         rows, columns = np.nonzero(plants)
         # Evenly spread over the plants, so that the picture is the same every time.
         chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_PIXELS).astype(np.intp))
@@ -104,7 +108,8 @@ class Sketch:
 
     def add(self, line: int, spectra: NDArray[np.float32]) -> None:
         """Take from a line, (C, columns), what the picture needs."""
-        self.colours[:, line] = self._weights @ spectra
+        if line % self.step == 0:
+            self.colours[:, line // self.step] = self._weights @ spectra[:, :: self.step]
         first, last = np.searchsorted(self._rows, (line, line + 1))
         self.spectra[first:last] = spectra[:, self._columns[first:last]].T
 
@@ -132,7 +137,7 @@ def draw(sketch: Sketch, caption: Caption) -> Figure:
     true = _displayed(sketch.colours[:3])
     _image(axes[0, 0], true, "Colours", sketch.colours_are)
     _image(axes[0, 1], true, "Plants", caption.plants_by)
-    _outline(axes[0, 1], sketch.plants)
+    _outline(axes[0, 1], sketch.shown)
     _image(axes[1, 0], _displayed(sketch.colours[3:]), "False colours", sketch.false_colours_are)
     _spectrum(axes[1, 1], sketch)
     figure.text(

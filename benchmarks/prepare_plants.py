@@ -1,4 +1,4 @@
-"""How fast `prepare plants` is, and how much memory it takes: a synthetic camera image, BIL, uint16.
+"""How fast `prepare plants` is, and its memory: a synthetic image of a camera, BIL, uint16.
 
     python benchmarks/prepare_plants.py [--full] [--folder /tmp]
 

@@ -71,9 +71,9 @@ class SpectralMoments:
             shift = deviations.sum(axis=1) / count
             mean = start[:, 0] + shift
             self.minimum[part], self.maximum[part] = lowest, values.max(axis=1)
-            self.squares[part] = -count * shift**2
+            deviations -= shift[:, None]
         self.count[part], self.mean[part] = count, mean
-        self.squares[part] += np.einsum("bp,bp->b", deviations, deviations)
+        self.squares[part] = np.einsum("bp,bp->b", deviations, deviations)
 
     def merge(self, other: SpectralMoments) -> None:
         """Add another's values to these (Chan, Golub and LeVeque 1983, eq. 2.1)."""
@@ -99,7 +99,8 @@ class SpectralMoments:
                 raise ValueError(
                     f"The band at {wavelength_nm[int(np.flatnonzero(wrong)[0])]:g} nm has {what} "
                     f"over all plant pixels of the training images, with which nothing can be "
-                    f"normalised: leave it out of `--bands`, or look at the references."
+                    f"normalised: leave it out with `--bands`, or look at the references "
+                    f"and at `--clip`."
                 )
         return SpectralStatistics(
             mean=self.mean,

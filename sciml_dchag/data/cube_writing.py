@@ -298,7 +298,7 @@ class _Shards:
     counts: tuple[int, int]
     """Chunks along bands and along columns."""
     buffer: NDArray[np.float32]
-    """A file's chunks, (along bands, along columns, *chunk); fresh memory costs as much as a copy."""
+    """A file's chunks, (*counts, *chunk), used again: fresh memory costs as much as a copy."""
 
     @classmethod
     def create(cls, group: Path, bands: int, rows: int, columns: int) -> _Shards:

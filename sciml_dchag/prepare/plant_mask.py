@@ -242,8 +242,10 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
             f"{shape[0]} x {shape[1]}: draw it on the image as it was taken."
         )
     numbers = np.unique(found)
-    if not np.isin(numbers, np.arange(0, 2**31 - 1)).all():
-        raise ValueError(f"The mask {path} holds {numbers[0]:g}: give whole numbers from 0 on.")
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    if not whole.all():
+        wrong = float(numbers[~whole][0])
+        raise ValueError(f"The mask {path} holds {wrong:g}: give whole numbers from 0 on.")
     plants = numbers[numbers > 0]
     if not len(plants):
         raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")

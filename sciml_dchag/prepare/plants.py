@@ -142,10 +142,10 @@ def prepare_plants(
     images: dict[str, ImageToPrepare] = {}
     rows: list[dict[str, Any]] = []
     for path, name, raw in zip(paths, names, raws, strict=True):
+        remarks += calibration_of(raw).remarks
         maker = BandMaker.for_camera(
             raw, target_nm, response=response, merge_bands=merge_bands, smooth=smooth
         )
-        remarks += calibration_of(raw).remarks
         whole = ImageToPrepare(
             raw=raw, calibrate=partial(calibration_of, raw), maker=maker,
             columns=slice(0, raw.samples), mask=_mask_of(mask, path, raw),

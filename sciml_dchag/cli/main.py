@@ -7,7 +7,7 @@ import os
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import launch, learn, look, plan, prepare, run
+from sciml_dchag.cli import launch, learn, look, plan, prepare, run, simulate
 from sciml_dchag.cli.console import Group, end_as_rank, tell
 
 
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 main.add_command(prepare.prepare)
-main.add_command(prepare.simulate)
+main.add_command(simulate.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
 main.add_command(plan.plan)

@@ -1,4 +1,4 @@
-"""`prepare`, `prepare era5` and `simulate`: raw files, or a climate model, to a store."""
+"""`prepare` and `prepare era5`: raw files to a store; `prepare plants` is in `prepare_plants`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, Group, ProgressBar, out
+from sciml_dchag.cli.console import Group, ProgressBar, out
 from sciml_dchag.cli.options import overwrite_option
 from sciml_dchag.cli.prepare_plants import plants
 
@@ -111,37 +111,3 @@ def era5(
             progress=progress,
         )
     out.print(f"Store: {path}\nLook at it: sciml-dchag inspect {path}", highlight=False)
-
-
-@click.command(cls=Command)
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option(
-    "--days", type=int, default=425, show_default=True, help="Days to run, the spin-up included."
-)
-@click.option(
-    "--spin-up-days",
-    type=int,
-    default=60,
-    show_default=True,
-    help="First days, which are thrown away.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start.")
-@overwrite_option
-def simulate(store: Path, days: int, spin_up_days: int, seed: int, overwrite: bool) -> None:
-    """Run a climate model and write a STORE of 80 simulated channels.
-
-    Needs the extra `simulate` (JCM). The store is on the model's own Gaussian grid, ready for
-    `prepare era5` to regrid. It is weather-like, but no observation.
-
-    \b
-    Example:
-      sciml-dchag simulate stores/gcm80_native.zarr --days 425
-    """
-    from sciml_dchag.prepare.simulate import simulate as run_model
-
-    with ProgressBar() as progress:
-        path = run_model(
-            store, days=days, spin_up_days=spin_up_days, seed=seed, overwrite=overwrite,
-            progress=progress,
-        )  # fmt: skip
-    out.print(f"Store: {path} (simulated, not observations)", highlight=False)

@@ -1,13 +1,14 @@
 """Finding hyperspectral images and opening them, whatever their format.
 
-ENVI is read by `envi.py`; GeoTIFF, MATLAB and NumPy by `cube_formats.py`. Nothing is calibrated.
+ENVI is read by `envi.py`, GeoTIFF by `geotiff.py`, MATLAB and NumPy by `cube_formats.py`.
+Nothing is calibrated.
 """
 
 from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sciml_dchag.data.samples import resolve_samples
+from sciml_dchag.prepare.cube_formats import open_matlab, open_numpy
 from sciml_dchag.prepare.envi import DATA_SUFFIXES, find_pair, open_envi
+from sciml_dchag.prepare.geotiff import open_geotiff
 from sciml_dchag.prepare.raw_cube import RawCube
 from sciml_dchag.prepare.wavelengths import read_wavelengths, to_nm
 
+OPENERS: dict[str, Callable[[Path, NDArray[np.float64] | None], RawCube]] = {
+    ".tif": open_geotiff, ".tiff": open_geotiff, ".mat": open_matlab, ".npy": open_numpy,
+    ".npz": open_numpy,
+}  # fmt: skip
+"""What opens a file by how its name ends; anything else is ENVI."""
 ENVI_SUFFIXES = (".hdr", *(f".{suffix}" for suffix in DATA_SUFFIXES))
 
 REFERENCE_NAME = re.compile(
@@ -50,7 +58,7 @@ def open_cube(path: str | Path, wavelengths: str | Path | ArrayLike | None = Non
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: copy it again from the camera.")
     given, remark = _given(wavelengths)
-    cube = open_envi(path, given)
+    cube = OPENERS.get(path.suffix.lower(), open_envi)(path, given)
     return replace(cube, remarks=(*cube.remarks, remark)) if remark else cube
 
 
@@ -106,7 +114,7 @@ def _images_among(files: Iterable[Path]) -> list[Path]:
     """Choose the images among files, sorted, each ENVI pair once, references left out."""
     chosen: dict[Path, None] = {}
     for file in sorted(files):
-        known = file.suffix.lower() in ENVI_SUFFIXES or _has_header(file)
+        known = file.suffix.lower() in (*ENVI_SUFFIXES, *OPENERS) or _has_header(file)
         if known and file.is_file() and not file.name.startswith("."):
             chosen[_numbers_of(file)] = None
     return [file for file in chosen if not is_reference(file)]

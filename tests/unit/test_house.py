@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"config", "data", "evaluation", "inference", "inspection", "launching", "parallel",
             "pipeline", "planning", "prepare", "training"},
 }  # fmt: skip
-HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral", "prosail", "rioxarray"}
+HEAVY = {"xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral", "prosail", "rasterio"}
 SLOW_TO_IMPORT = {"pyarrow", "sklearn"}
 
 

@@ -198,7 +198,7 @@ def test_what_an_extra_brings_is_asked_for_in_one_sentence(
         (["prepare", "era5", "gs://bucket/*.nc", out], "sciml-dchag[cloud]"),
         (["prepare", "era5", str(sample_path("era5_msl")), out, "--channels", "msl",
           "--engine", "xesmf"], "environment.yml"),
-        (["simulate", out], "sciml-dchag[simulate]"),
+        (["simulate", "weather", out], "sciml-dchag[simulate]"),
     ):  # fmt: skip
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2, result.output

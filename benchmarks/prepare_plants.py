@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,12 +29,13 @@ PREPARE = """
     import json, resource, sys, time
     from sciml_dchag.prepare.plants import prepare_plants
     folder = sys.argv[1]
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     prepare_plants([f"{folder}/image.hdr"], f"{folder}/store.zarr", white=f"{folder}/white.hdr",
                    dark=f"{folder}/dark.hdr", progress=None)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+    cpu = time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak}))
 """
 
 
@@ -103,6 +105,8 @@ def main() -> None:
                 "image": f"{lines} x {SAMPLES} x {BANDS} uint16 BIL, synthetic",
                 "raw_megabytes": size / 1e6,
                 "seconds": round(figures["seconds"], 2),
+                "cpu_seconds": round(figures["cpu_seconds"], 2),
+                "load_average": os.getloadavg()[0],
                 "megabytes_a_second_of_raw": round(size / 1e6 / figures["seconds"], 1),
                 "peak_gibibytes": round(figures["peak_bytes"] / 2**30, 2),
                 "plain_writing_megabytes_a_second": round(plain / 1e6),

@@ -164,9 +164,11 @@ def prepare_plants(
     if not any(row["split"] == "train" for row in rows):
         raise ValueError("No image is for training: choose another `--split`.")
     _warn(remarks)
-    attribution = attribution or attribution_of(sources)
     nm = maker.wavelength_nm
     simulated = any(raw.simulated for raw in raws)
+    attribution = attribution or (
+        "Synthetic, not an observation." if simulated else attribution_of(sources)
+    )
     attrs = {
         "title": f"{'Simulated plant' if simulated else 'Plant'} images, {len(images)} of "
         f"{len(nm)} bands, {nm[0]:g} to {nm[-1]:g} nm",

@@ -64,9 +64,11 @@ def test_plants_that_fill_the_image() -> None:
 def test_specks_are_dropped_and_holes_filled() -> None:
     reflectance = scene()
     reflectance[30, 20] = reflectance[33:36, 10:13] = leaf()
-    reflectance[14, 37] = reflectance[0, 0]
+    reflectance[8:20, 32:42] = reflectance[0, 0]  # soil that is seen between leaves
+    reflectance[12:16, 35:39] = leaf()
+    reflectance[22, 37] = reflectance[0, 0]
     found = segment(colours(reflectance), "scan").plants
-    assert found.max() == 2 and found[14, 37] == 2 and found[34, 11] == 0
+    assert found[22, 37] == 2 and found[34, 11] == 0 and found[9, 33] == 0
 
 
 @pytest.mark.parametrize("plain", [0.02, 0.9])

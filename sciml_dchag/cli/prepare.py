@@ -1,4 +1,4 @@
-"""`prepare` and `prepare era5`: raw files to a store."""
+"""`prepare` and `prepare era5`: raw files to a store; `prepare plants` is in `prepare_plants`."""
 
 from __future__ import annotations
 

@@ -44,11 +44,12 @@ class SpectralMoments:
         moments = cls(len(block))
         if not plants.any():
             return moments
-        whole = bool(plants.all())
+        # All pixels as they lie, or the plants' alone.
+        chosen = None if plants.all() else np.flatnonzero(plants)
         for first in range(0, len(block), _BANDS_AT_ONCE):
             part = slice(first, min(first + _BANDS_AT_ONCE, len(block)))
-            values = block[part].reshape(part.stop - first, -1) if whole else block[part][:, plants]
-            moments._fill(part, values)
+            values = block[part].reshape(part.stop - first, -1)
+            moments._fill(part, values if chosen is None else values.take(chosen, axis=1))
         return moments
 
     def _fill(self, part: slice, values: NDArray[np.float32]) -> None:
@@ -64,9 +65,13 @@ class SpectralMoments:
             self.maximum[part] = values.max(axis=1, where=present, initial=-np.inf)
         else:
             count = np.full(len(values), float(values.shape[1]))
-            mean = values.mean(axis=1, dtype=np.float64)
-            deviations = np.subtract(values, mean[:, None], dtype=np.float64)
+            # Deviations from a value that is among them: one pass, and little cancels.
+            start = values[:, :1].astype(np.float64)
+            deviations = values - start
+            shift = deviations.sum(axis=1) / count
+            mean = start[:, 0] + shift
             self.minimum[part], self.maximum[part] = lowest, values.max(axis=1)
+            deviations -= shift[:, None]
         self.count[part], self.mean[part] = count, mean
         self.squares[part] = np.einsum("bp,bp->b", deviations, deviations)
 
@@ -94,7 +99,8 @@ class SpectralMoments:
                 raise ValueError(
                     f"The band at {wavelength_nm[int(np.flatnonzero(wrong)[0])]:g} nm has {what} "
                     f"over all plant pixels of the training images, with which nothing can be "
-                    f"normalised: leave it out of `--bands`, or look at the references."
+                    f"normalised: leave it out with `--bands`, or look at the references "
+                    f"and at `--clip`."
                 )
         return SpectralStatistics(
             mean=self.mean,

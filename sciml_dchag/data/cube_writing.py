@@ -50,7 +50,10 @@ BLOCK_BYTES = 128 * 2**20
 """Most bytes of a file of the store, which is also the block of lines that is held in memory."""
 
 Blocks = Callable[[int], Iterable[NDArray[np.float32]]]
-"""Given a number of lines, yields the image in blocks (C, lines, columns), the last one shorter."""
+"""Given a number of lines, yields the image in blocks (C, lines, columns), the last one shorter.
+
+A block may be overwritten once the one after the next is asked for.
+"""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -281,7 +284,7 @@ def _of_one_size(cube: NewCube, lines: int) -> Iterator[NDArray[np.float32]]:
     assert first == cube.rows, (first, cube.rows)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Shards:
     """The files of an image's reflectance: each all bands of a block of lines, chunk after chunk.
 
@@ -294,6 +297,8 @@ class _Shards:
     chunk: tuple[int, int, int]
     counts: tuple[int, int]
     """Chunks along bands and along columns."""
+    buffer: NDArray[np.float32]
+    """A file's chunks, (*counts, *chunk), used again: fresh memory costs as much as a copy."""
 
     @classmethod
     def create(cls, group: Path, bands: int, rows: int, columns: int) -> _Shards:
@@ -316,12 +321,14 @@ class _Shards:
             dimension_names=("wavelength", "y", "x"),
             attributes={"long_name": "reflectance", "units": "1"},
         )
-        return cls(folder=group / "reflectance", lines=lines, chunk=chunk, counts=counts)
+        buffer = np.empty((*counts, *chunk), dtype="<f4")
+        folder = group / "reflectance"
+        return cls(folder=folder, lines=lines, chunk=chunk, counts=counts, buffer=buffer)
 
     def write(self, number: int, block: NDArray[np.float32]) -> None:
         """Write a block (C, lines, columns) as the file that it is."""
         bands, lines, columns = self.chunk
-        chunks = np.empty((self.counts[0], self.counts[1], *self.chunk), dtype="<f4")
+        chunks = self.buffer
         for i in range(self.counts[0]):
             for j in range(self.counts[1]):
                 part = block[i * bands : (i + 1) * bands, :, j * columns : (j + 1) * columns]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ SAME_NM = 0.5
 MOST_REFLECTANCE = 2.0
 """A median above it means counts, or percent, where reflectance is said to be."""
 _LINES_AT_ONCE = 32
+_BANDS_AT_ONCE = 32
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Calibration:
     remarks: tuple[str, ...] = field(default=())
     """What had to be assumed, one sentence each."""
 
-    @property
+    @cached_property
     def unusable(self) -> int:
         """Pairs of a column and a band at which nothing can be known."""
         return int(np.isnan(self.gain).sum())
@@ -88,8 +89,11 @@ class Calibration:
             What was counted.
         """
         counts = Counts(values=raw.size)
-        np.subtract(raw, self.dark, out=out, casting="unsafe")
-        np.multiply(out, self.gain, out=out)
+        for first in range(0, len(raw), _BANDS_AT_ONCE):  # which fit into a core's cache
+            part = slice(first, first + _BANDS_AT_ONCE)
+            np.copyto(out[part], raw[part], casting="unsafe")
+            np.subtract(out[part], self.dark[part], out=out[part])
+            np.multiply(out[part], self.gain[part], out=out[part])
         counts.masked = self.unusable * (raw.shape[1] if self.gain.shape[1] == 1 else 1)
         if raw.dtype.kind == "f" and not np.isfinite(out.sum()):
             wrong = ~np.isfinite(raw)
@@ -219,13 +223,13 @@ def _average(
     saturated = np.zeros(shape, bool)
     for first in range(0, reference.lines, _LINES_AT_ONCE):
         block = reference.read_lines(slice(first, min(first + _LINES_AT_ONCE, reference.lines)))
-        known = np.isfinite(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
+        known = np.isfinite(block) if block.dtype.kind == "f" else np.True_
         if reference.missing is not None:
-            known &= block != reference.missing
+            known = known & (block != reference.missing)
         if reference.saturation is not None and block.max() >= reference.saturation:
             saturated |= np.any((block >= reference.saturation) & known, axis=0).T
-        total += np.where(known, block, 0).sum(axis=0, dtype=np.float64).T
-        count += np.count_nonzero(known, axis=0).T
+        total += block.sum(axis=0, dtype=np.float64, where=known).T
+        count += len(block) if known is np.True_ else np.count_nonzero(known, axis=0).T
     if references == "band":
         total, count = (array.sum(axis=1, keepdims=True) for array in (total, count))
         saturated = np.any(saturated, axis=1, keepdims=True)

@@ -71,7 +71,7 @@ class ImageToPrepare:
         Raises:
             ValueError: nothing but background.
         """
-        self._hash = _in_background(lambda: _sha256(self.raw.path))
+        self._hash = _in_background(lambda: _blake2b(self.raw.path))
         found = self._plants()
         if self.draw:
             self.sketch = Sketch(self.maker.wavelength_nm, found)
@@ -157,13 +157,13 @@ class ImageToPrepare:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self.raw.read_lines, spans[0])
-            for span, following in zip(spans, [*spans[1:], None], strict=True):
+            size = (len(self.maker.wavelength_nm), spans[0].stop, self.width)
+            buffers = [np.empty(size, np.float32) for _ in spans[:2]]
+            for number, span in enumerate(spans):
                 numbers = ahead.result()
-                if following is not None:
-                    ahead = reader.submit(self.raw.read_lines, following)
-                out = np.empty(
-                    (len(self.maker.wavelength_nm), len(numbers), self.width), np.float32
-                )
+                if span is not spans[-1]:
+                    ahead = reader.submit(self.raw.read_lines, spans[number + 1])
+                out = buffers[number % 2][:, : len(numbers)]
                 lines_here = range(span.start, span.stop)
                 parts = pool.map(prepare, lines_here, numbers, out.transpose(1, 0, 2))
                 for counts in parts:
@@ -181,7 +181,7 @@ class ImageToPrepare:
         return {
             "source": raw.path.name,
             "source_bytes": raw.path.stat().st_size,
-            "source_sha256": self._hash.result(),
+            "source_blake2b": self._hash.result(),
             "source_bands": raw.bands,
             "simulated": int(raw.simulated),
             **given,
@@ -226,6 +226,7 @@ def _in_background(work: Callable[[], str]) -> Future[str]:
     return future
 
 
-def _sha256(path: Path) -> str:
+def _blake2b(path: Path) -> str:
+    """Hash a file, as `b2sum` does; SHA-256 takes nearly twice as long."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "blake2b").hexdigest()

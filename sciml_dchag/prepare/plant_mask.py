@@ -30,6 +30,8 @@ LEAST_REFLECTANCE = 0.01
 """Darker pixels are taken as that dark: the logarithm of noise says nothing."""
 LEAST_PIXELS = 16
 """Smaller objects are no plants."""
+MOST_HOLE_PIXELS = 64
+"""Larger holes are no noise: soil that is seen between leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def segment(
     is not green (seeds, dry leaves), brightness: the logarithm of reflectance, as shading
     multiplies, in the colour whose two sides are the most apart by Otsu's own measure, with the
     plants on the side that holds less of the image's border. Threshold by Otsu (1979), then
-    opening, closing, filling of holes, and objects of some pixels kept.
+    opening, closing, filling of small holes, and objects of some pixels kept.
 
     Args:
         colours: mean reflectance in the spans of `index_bands`, each (rows, columns).
@@ -179,8 +181,8 @@ def _threshold(
 
 
 def _cleaned(plants: NDArray[np.bool_], most: int | None) -> NDArray[np.int32]:
-    """Smooth outlines, fill holes, drop specks and label what is left from left to right."""
-    from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
+    """Smooth outlines, fill small holes, drop specks and label what is left from left to right."""
+    from scipy.ndimage import binary_dilation, binary_erosion
     from skimage.measure import label, regionprops
     from skimage.morphology import disk
 
@@ -192,9 +194,15 @@ def _cleaned(plants: NDArray[np.bool_], most: int | None) -> NDArray[np.int32]:
 
     opened = dilated(eroded(plants))
     closed = eroded(dilated(opened))
+    # Background that does not reach the border, so that a corner cut off by plants is no hole.
+    framed = np.pad(closed, 1)
+    for hole in regionprops(label(~framed, connectivity=1)):
+        if hole.area <= MOST_HOLE_PIXELS:
+            framed[tuple(hole.coords.T)] = True
+    filled = framed[1:-1, 1:-1]
     regions = [
         region
-        for region in regionprops(label(binary_fill_holes(closed), connectivity=2))
+        for region in regionprops(label(filled, connectivity=2))
         if region.area >= LEAST_PIXELS
     ]
     regions.sort(key=lambda region: -region.area)
@@ -242,8 +250,10 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
             f"{shape[0]} x {shape[1]}: draw it on the image as it was taken."
         )
     numbers = np.unique(found)
-    if not np.isin(numbers, np.arange(0, 2**31 - 1)).all():
-        raise ValueError(f"The mask {path} holds {numbers[0]:g}: give whole numbers from 0 on.")
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    if not whole.all():
+        wrong = float(numbers[~whole][0])
+        raise ValueError(f"The mask {path} holds {wrong:g}: give whole numbers from 0 on.")
     plants = numbers[numbers > 0]
     if not len(plants):
         raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")

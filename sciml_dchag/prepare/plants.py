@@ -142,10 +142,10 @@ def prepare_plants(
     images: dict[str, ImageToPrepare] = {}
     rows: list[dict[str, Any]] = []
     for path, name, raw in zip(paths, names, raws, strict=True):
+        remarks += calibration_of(raw).remarks
         maker = BandMaker.for_camera(
             raw, target_nm, response=response, merge_bands=merge_bands, smooth=smooth
         )
-        remarks += calibration_of(raw).remarks
         whole = ImageToPrepare(
             raw=raw, calibrate=partial(calibration_of, raw), maker=maker,
             columns=slice(0, raw.samples), mask=_mask_of(mask, path, raw),
@@ -164,9 +164,11 @@ def prepare_plants(
     if not any(row["split"] == "train" for row in rows):
         raise ValueError("No image is for training: choose another `--split`.")
     _warn(remarks)
-    attribution = attribution or attribution_of(sources)
     nm = maker.wavelength_nm
     simulated = any(raw.simulated for raw in raws)
+    attribution = attribution or (
+        "Synthetic, not an observation." if simulated else attribution_of(sources)
+    )
     attrs = {
         "title": f"{'Simulated plant' if simulated else 'Plant'} images, {len(images)} of "
         f"{len(nm)} bands, {nm[0]:g} to {nm[-1]:g} nm",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.data.colour import colour_weights, false_colour_weights, show
 from sciml_dchag.data.layout import PICTURES_FOLDER
 from sciml_dchag.evaluation.figure_style import INK, SOFT_INK, new_figure, quiet_axes
 
@@ -21,69 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_PIXELS = 900
+"""Lines and columns of a larger image are thinned for the picture."""
 SAMPLED_PIXELS = 4000
 """Plant pixels whose spectra the quartiles are of."""
-VISIBLE_NM = (430.0, 670.0)
-"""What a camera has to see for colours as the eye sees them."""
-FALSE_COLOURS_NM = (800.0, 670.0, 550.0)
-"""Near infrared, red and green shown as red, green and blue."""
-
 _GREEN, _CYAN = "#2e7d32", "#00e0ff"
-_D65 = (0.9505, 1.0, 1.0891)
-_XYZ_TO_SRGB = np.array(
-    [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
-)
-"""IEC 61966-2-1, annex."""
-
-
-def colour_matching(wavelength_nm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIE 1931 colour matching functions x, y, z, (3, C), by sums of Gaussians.
-
-    Multi-lobe fit of Wyman, Sloan and Shirley 2013 (Journal of Computer Graphics Techniques 2(2)),
-    equation 4.
-    """
-
-    def lobe(height: float, centre: float, below: float, above: float) -> NDArray[np.float64]:
-        apart = wavelength_nm - centre
-        return np.asarray(height * np.exp(-0.5 * (apart / np.where(apart < 0, below, above)) ** 2))
-
-    x = lobe(1.056, 599.8, 37.9, 31.0) + lobe(0.362, 442.0, 16.0, 26.7)
-    x += lobe(-0.065, 501.1, 20.4, 26.2)
-    y = lobe(0.821, 568.8, 46.9, 40.5) + lobe(0.286, 530.9, 16.3, 31.1)
-    z = lobe(1.217, 437.0, 11.8, 36.0) + lobe(0.681, 459.0, 26.0, 13.8)
-    return np.stack([x, y, z])
-
-
-def colour_weights(wavelength_nm: NDArray[np.float64]) -> tuple[NDArray[np.float32], str]:
-    """Weights that make linear sRGB from reflectance, (3, C), and what is shown.
-
-    Under light of equal energy, white balanced so that a perfect reflector is white. Where the
-    visible is not covered, the bands nearest to 650, 550 and 450 nm.
-    """
-    if wavelength_nm[0] <= VISIBLE_NM[0] and wavelength_nm[-1] >= VISIBLE_NM[1]:
-        step = np.gradient(wavelength_nm)
-        matching = colour_matching(wavelength_nm) * step
-        matching *= (np.array(_D65) / matching.sum(axis=1))[:, None]
-        return (_XYZ_TO_SRGB @ matching).astype(np.float32), "as the eye sees it (CIE 1931)"
-    return _nearest(wavelength_nm, (650.0, 550.0, 450.0))
-
-
-def false_colour_weights(wavelength_nm: NDArray[np.float64]) -> tuple[NDArray[np.float32], str]:
-    """The same for near infrared, red and green; evenly spread bands where those are not seen."""
-    wanted = FALSE_COLOURS_NM
-    if wavelength_nm[-1] < wanted[0] - 30 or wavelength_nm[0] > wanted[2] + 30:
-        high, middle, low = np.quantile(wavelength_nm, (0.9, 0.5, 0.1))
-        wanted = (float(high), float(middle), float(low))
-    return _nearest(wavelength_nm, wanted)
-
-
-def _nearest(
-    wavelength_nm: NDArray[np.float64], wanted: tuple[float, float, float]
-) -> tuple[NDArray[np.float32], str]:
-    bands = [int(np.abs(wavelength_nm - nm).argmin()) for nm in wanted]
-    weights = np.zeros((3, len(wavelength_nm)), np.float32)
-    weights[range(3), bands] = 1.0
-    return weights, f"{', '.join(f'{wavelength_nm[band]:.0f}' for band in bands)} nm"
 
 
 class Sketch:
@@ -95,7 +38,9 @@ class Sketch:
         true, self.colours_are = colour_weights(wavelength_nm)
         false, self.false_colours_are = false_colour_weights(wavelength_nm)
         self._weights = np.concatenate([true, false])
-        self.colours = np.empty((6, *plants.shape), np.float32)
+        self.step = max(1, -(-max(plants.shape) // MOST_PIXELS))
+        self.shown = plants[:: self.step, :: self.step]
+        self.colours = np.empty((6, *self.shown.shape), np.float32)
         rows, columns = np.nonzero(plants)
         # Evenly spread over the plants, so that the picture is the same every time.
         chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_PIXELS).astype(np.intp))
@@ -104,7 +49,8 @@ class Sketch:
 
     def add(self, line: int, spectra: NDArray[np.float32]) -> None:
         """Take from a line, (C, columns), what the picture needs."""
-        self.colours[:, line] = self._weights @ spectra
+        if line % self.step == 0:
+            self.colours[:, line // self.step] = self._weights @ spectra[:, :: self.step]
         first, last = np.searchsorted(self._rows, (line, line + 1))
         self.spectra[first:last] = spectra[:, self._columns[first:last]].T
 
@@ -129,11 +75,11 @@ def draw(sketch: Sketch, caption: Caption) -> Figure:
     label = "SYNTHETIC, " if caption.simulated else ""
     figure = new_figure(10.4, 2 * height + 1.3, caption.name, f"{label}{what}")
     axes = figure.subplots(2, 2)
-    true = _displayed(sketch.colours[:3])
+    true = show(sketch.colours[:3])
     _image(axes[0, 0], true, "Colours", sketch.colours_are)
     _image(axes[0, 1], true, "Plants", caption.plants_by)
-    _outline(axes[0, 1], sketch.plants)
-    _image(axes[1, 0], _displayed(sketch.colours[3:]), "False colours", sketch.false_colours_are)
+    _outline(axes[0, 1], sketch.shown)
+    _image(axes[1, 0], show(sketch.colours[3:]), "False colours", sketch.false_colours_are)
     _spectrum(axes[1, 1], sketch)
     figure.text(
         0.012, 0.06 / figure.get_figheight(), caption.attribution, color=SOFT_INK, fontsize=7.5,
@@ -146,15 +92,6 @@ def save(sketch: Sketch, caption: Caption, store: Path) -> None:
     """Put the picture of an image into a store."""
     (store / PICTURES_FOLDER).mkdir(exist_ok=True)
     draw(sketch, caption).savefig(store / PICTURES_FOLDER / f"{caption.name}.png", dpi=110)
-
-
-def _displayed(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear colours (3, rows, columns) as (rows, columns, 3), the brightest hundredth white."""
-    known = linear[np.isfinite(linear)]
-    white = float(np.quantile(known, 0.995)) if len(known) else 1.0
-    scaled = np.clip(np.nan_to_num(linear / max(white, 1e-6)), 0.0, 1.0)
-    encoded = np.where(scaled <= 0.0031308, 12.92 * scaled, 1.055 * scaled ** (1 / 2.4) - 0.055)
-    return np.asarray(encoded.transpose(1, 2, 0), np.float32)
 
 
 def _title(axes: Axes, title: str, detail: str) -> None:

@@ -143,7 +143,10 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}: check its name.")
     try:
-        found = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        separator = max(",;\t", key=first.count)  # a comma where there is none
+        found = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
             f"{path} is no table: give a CSV with a row an image and the names of their files in "

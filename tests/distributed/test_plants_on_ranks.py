@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_another_mesh(recipe: dict[str, Any], tmp_path: Path)
     workers.train_run(recipe, str(tmp_path / "one"))
     run = str(tmp_path / "many")
     begun = changed(recipe, parallel={"tp": 2, "fsdp": 2})
-    with pytest.raises(Exception, match="stopped on purpose"):
+    with pytest.raises(RuntimeError, match="stopped on purpose"):
         on_ranks(4, workers.train_until_step_6, begun, run)
     on_ranks(2, workers.train_run, changed(recipe, parallel={"tp": 2}), run)
     compare(tmp_path / "one", tmp_path / "many")

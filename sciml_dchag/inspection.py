@@ -116,7 +116,7 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
 def _check_plants(recipe: MaskedRecipe, attempt: Callable[[Callable[[], str]], bool]) -> None:
     path = Path(recipe.data.store)
     if not path.exists():
-        inspection_plants.check_before_store(recipe, attempt)
+        inspection_plants.check_before_store(recipe, attempt, _model_in_words)
     elif attempt(lambda: f"store {path}: {inspection_plants.in_short(CubeStore.open(path))}"):
         inspection_plants.check_with_store(recipe, attempt, _model_in_words)
 

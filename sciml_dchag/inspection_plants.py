@@ -4,48 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sciml_dchag.config import MaskedRecipe
 from sciml_dchag.data.cube_patches import require_large_enough
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.models import ModelConfig
+from sciml_dchag.prepare.bands import parse_bands
 from sciml_dchag.prepare.cube_files import expand_cubes, open_cube
 from sciml_dchag.training.masking import MaskedSubject, masked_model_config, masked_task
 
 Attempt = Callable[[Callable[[], str]], bool]
+InWords = Callable[[ModelConfig], str]
 
 
-def check_with_store(
-    recipe: MaskedRecipe, attempt: Attempt, in_words: Callable[[ModelConfig], str]
-) -> None:
+def check_with_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
     """Attempt what training asks of a store that is there."""
+    store = CubeStore.open(recipe.data.store)
 
     def crops() -> str:
-        store = CubeStore.open(recipe.data.store)
         for cube in store.names:
             require_large_enough(store, cube, recipe.data.image_size)
         rows, columns = recipe.data.image_size
         return f"crops of {rows} x {columns} pixels"
 
-    def masks() -> str:
-        task = masked_task(recipe, masked_model_config(recipe, CubeStore.open(recipe.data.store)))
-        return f"{task.visible} of {task.locations} locations are seen"
-
     attempt(lambda: f"statistics of {len(MaskedSubject(recipe).statistics.cubes)} training images")
     attempt(crops)
-    attempt(masks)
-    attempt(lambda: in_words(masked_model_config(recipe, CubeStore.open(recipe.data.store))))
+    _check_model(recipe, store.wavelength_nm, attempt, in_words)
 
 
-def check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
+def check_before_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
     """Attempt to open what a store is to be prepared from."""
+    bands: list[NDArray[np.float64]] = []
 
     def sources() -> str:
         if not recipe.prepare.sources:
             raise ValueError("prepare.sources is empty: name the images.")
         files = expand_cubes(recipe.prepare.sources)
-        bands = {open_cube(file).bands for file in files}
-        return f"sources: {len(files)} image(s) of {', '.join(map(str, sorted(bands)))} bands"
+        numbers = {open_cube(file).bands for file in files}
+        return f"sources: {len(files)} image(s) of {', '.join(map(str, sorted(numbers)))} bands"
 
     def references() -> str:
         named = [path for path in (recipe.prepare.white, recipe.prepare.dark) if path]
@@ -53,8 +52,27 @@ def check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
             open_cube(path)
         return f"{len(named)} reference(s)"
 
+    def target() -> str:
+        if (nm := parse_bands(recipe.prepare.bands)) is None:
+            return "bands: the camera's own; the model's size is known once the store is there"
+        bands.append(nm)
+        return f"bands: {len(nm)} from {nm[0]:g} to {nm[-1]:g} nm"
+
     attempt(sources)
     attempt(references)
+    if attempt(target) and bands:
+        _check_model(recipe, bands[0], attempt, in_words)
+
+
+def _check_model(
+    recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64], attempt: Attempt, in_words: InWords
+) -> None:
+    def masks() -> str:
+        task = masked_task(recipe, masked_model_config(recipe, wavelength_nm))
+        return f"{task.visible} of {task.locations} locations are seen"
+
+    if attempt(lambda: in_words(masked_model_config(recipe, wavelength_nm))):
+        attempt(masks)
 
 
 def in_short(store: CubeStore) -> str:

@@ -236,19 +236,6 @@ class MaskedTask(nn.Module):
         return _cut(images, range(self.own_outputs.start - first, self.own_outputs.stop - first))
 
 
-def mean_squared_errors(errors: Tensor, weights: Tensor) -> dict[str, float]:
-    """Turn sums of `squared_errors` and `weights`, over any samples and ranks, into scores.
-
-    NaN where nothing counts, as for `visible` where no plant was shown.
-    """
-    masked, visible = (errors.double() / weights).tolist()
-    return {
-        "masked": masked,
-        "visible": visible,
-        "all": float(errors.double().sum() / weights.sum()),
-    }
-
-
 def _cut(x: Tensor, channels: range) -> Tensor:
     return x[:, channels.start : channels.stop]
 

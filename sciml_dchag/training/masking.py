@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.config import MaskedRecipe
 from sciml_dchag.data.cube_patches import CubeBatch, CubePatches
-from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.cubes import CubeStore, band_name
 from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
@@ -49,7 +50,7 @@ class MaskedSubject:
 
     def model_config(self) -> ModelConfig:
         """Fill in bands and crop."""
-        return masked_model_config(self.recipe, self.store)
+        return masked_model_config(self.recipe, self.store.wavelength_nm)
 
     def lesson(self, model: ChannelTransformer, ranks: Ranks) -> MaskedLesson:
         """Build crops and the task."""
@@ -144,13 +145,13 @@ class MaskedLesson:
         }
 
 
-def masked_model_config(recipe: MaskedRecipe, store: CubeStore) -> ModelConfig:
+def masked_model_config(recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64]) -> ModelConfig:
     """Fill in what the data decide: bands and the size of a crop."""
-    names = tuple(store.channels.names)
+    names = tuple(band_name(nm) for nm in wavelength_nm)
     by_wavelength = recipe.model.channel_embedding == "wavelength"
     return dataclasses.replace(
         recipe.model,
-        wavelength_nm=tuple(store.wavelength_nm.tolist()) if by_wavelength else (),
+        wavelength_nm=tuple(wavelength_nm.tolist()) if by_wavelength else (),
         input_channels=names,
         output_channels=names,
         image_size=recipe.data.image_size,

@@ -63,12 +63,23 @@ def test_check_of_a_recipe_needs_seconds_and_no_network(
     assert time.monotonic() - began < 5
     assert "is not there yet: `run` prepares it" in result.stdout
     assert re.search(r"model: \d[\d,]+,\d{3} parameters", result.stdout), result.stdout
-    assert "ok     lead times" in result.stdout
-    if path.stem == "gcm80_forecast":  # its source is simulated first
-        assert result.exit_code == 2 and "There is no file" in result.stdout
+    masked = load_recipe(path).model.head == "masked"
+    assert ("locations are seen" if masked else "ok     lead times") in result.stdout
+    if path.stem in ("gcm80_forecast", "poplar_masked"):  # their sources are simulated first
+        assert result.exit_code == 2 and "There is no" in result.stdout
     else:
         assert result.exit_code == 0, result.stdout
     assert not list(elsewhere.iterdir())
+
+
+def test_the_papers_masked_autoencoder_is_the_papers() -> None:
+    recipe = load_recipe(PIPELINES / "poplar_masked.yaml")
+    model, training = recipe.model, recipe.training
+    assert (model.embed_dim, model.depth, model.heads, model.patch) == (512, 8, 16, 6)
+    assert (model.decoder_dim, model.decoder_depth, model.decoder_heads) == (128, 2, 4)
+    assert (training.learning_rate, training.weight_decay, training.batch) == (1.5e-4, 0.05, 8)
+    assert recipe.data.image_size == (192, 384) and recipe.task.mask_ratio == 0.75
+    assert recipe.prepare.bands == "400-900x500"
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model, count_parameters
 from sciml_dchag.models.presets import expected_parameters
 from sciml_dchag.models.tokenizer import patchify
-from sciml_dchag.tasks.masked import MaskedTask, draw_mask, mean_squared_errors
+from sciml_dchag.tasks.masked import MaskedTask, draw_mask
 from sciml_dchag.training.optim import decays
 
 C, H, W, PATCH = 7, 4, 8, 2
@@ -23,6 +23,15 @@ CONFIG = ModelConfig(
 L = H * W // PATCH**2
 KINDS = ["single", "dchag-c", "dchag-l"]
 SAMPLES = [(0, 0), (0, 1), (1, 0)]
+
+
+def mean_squared_errors(errors: torch.Tensor, weights: torch.Tensor) -> dict[str, float]:
+    masked, visible = (errors.double() / weights).tolist()
+    return {
+        "masked": masked,
+        "visible": visible,
+        "all": float(errors.double().sum() / weights.sum()),
+    }
 
 
 def model(**changes: object) -> ChannelTransformer:

@@ -179,12 +179,15 @@ def _check_before_store(
         attempt(lambda: _leads(recipe, channels[0], step or 1))
 
 
-def expected_model(recipe: ForecastRecipe) -> ModelConfig:
+def expected_model(recipe: Recipe) -> ModelConfig:
     """Return the architecture that a recipe will train, from its store or from what will be in it.
 
     Raises:
         ValueError: there is no store yet and the recipe does not say its grid.
     """
+    if isinstance(recipe, MaskedRecipe):
+        return inspection_plants.expected_model(recipe)
+    recipe = require_forecast(recipe, "this")
     if Path(recipe.data.store).exists():
         return complete_model_config(recipe, Store.open(recipe.data.store))
     if recipe.prepare.grid == "native":

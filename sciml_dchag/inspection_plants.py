@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,22 @@ def check_before_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords
     attempt(references)
     if attempt(target) and bands:
         _check_model(recipe, bands[0], attempt, in_words)
+
+
+def expected_model(recipe: MaskedRecipe) -> ModelConfig:
+    """Return the architecture that a recipe will train, from its store or from what will be in it.
+
+    Raises:
+        ValueError: there is no store yet and the recipe does not say its bands.
+    """
+    if Path(recipe.data.store).exists():
+        return masked_model_config(recipe, CubeStore.open(recipe.data.store).wavelength_nm)
+    if (nm := parse_bands(recipe.prepare.bands)) is None:
+        raise ValueError(
+            f"There is no store {recipe.data.store}, and prepare.bands native does not say how "
+            f"many bands there are: prepare it first, or set prepare.bands."
+        )
+    return masked_model_config(recipe, nm)
 
 
 def _check_model(

@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from sciml_dchag.config import ForecastRecipe
+from sciml_dchag.config import MaskedRecipe, Recipe
 from sciml_dchag.models import ModelConfig
 from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
@@ -73,11 +73,15 @@ class Demand:
     """Whether averaged weights are kept."""
     precision: torch.dtype = torch.bfloat16
     """What products are computed in."""
+    hidden: tuple[float, float] = (0.75, 0.0)
+    """The parts of locations and of channels that a masked autoencoder is not shown."""
 
 
-def demand_of(recipe: ForecastRecipe, model: ModelConfig) -> Demand:
+def demand_of(recipe: Recipe, model: ModelConfig) -> Demand:
     """Take from a recipe what does not depend on the layout; `model` is complete."""
-    training = recipe.training
+    training, hidden = recipe.training, {}
+    if isinstance(recipe, MaskedRecipe):
+        hidden["hidden"] = recipe.task.mask_ratio, recipe.task.channel_mask_ratio
     return Demand(
         model=model,
         parallel=recipe.parallel,
@@ -85,6 +89,7 @@ def demand_of(recipe: ForecastRecipe, model: ModelConfig) -> Demand:
         micro_batch=training.micro_batch,
         averaged=bool(training.ema_decay),
         precision=torch.float32 if training.precision == "float32" else torch.bfloat16,
+        **hidden,
     )
 
 
@@ -232,8 +237,9 @@ def _simulate(
 def _simulate_one(demand: Demand, step: tuple[int, int, int]) -> StepCost:
     tp, fsdp, samples = step
     return simulate_step(
-        demand.model, _degrees(demand, tp, fsdp), samples=samples, precision=demand.precision
-    )
+        demand.model, _degrees(demand, tp, fsdp), samples=samples, precision=demand.precision,
+        hidden=demand.hidden,
+    )  # fmt: skip
 
 
 def _storages(data_ranks: int, demand: Demand) -> Iterator[tuple[int, int]]:

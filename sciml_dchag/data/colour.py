@@ -21,7 +21,7 @@ def true_colour(
     gamma 2.2, as screens expect.
 
     Args:
-        reflectance: (C, H, W), NaN where not known (drawn black).
+        reflectance: (C, H, W), NaN where not known (drawn black, also if in one of the bands).
         wavelength_nm: (C,).
         like: an image whose scale is used, for pictures side by side; None for its own.
 
@@ -32,5 +32,7 @@ def true_colour(
     of_scale = np.asarray((reflectance if like is None else like)[bands], np.float64)
     known = of_scale[np.isfinite(of_scale)]
     white = float(np.percentile(known, 99.5)) if known.size else 1.0
-    picture = np.nan_to_num(np.asarray(reflectance[bands], np.float64)) / max(white, 1e-6)
+    picture = np.asarray(reflectance[bands], np.float64) / max(white, 1e-6)
+    # Without one of the three, what is left would be a colour that nothing has.
+    picture = np.where(np.isfinite(picture).all(0), picture, 0.0)
     return np.clip(np.moveaxis(picture, 0, -1), 0.0, 1.0) ** (1 / 2.2)

@@ -73,13 +73,35 @@ def show(
     """Turn linear colours, (3, rows, columns), into what screens expect, (rows, columns, 3).
 
     Args:
-        linear: NaN where not known (drawn black).
+        linear: NaN where not known; a pixel that lacks one of the three is drawn black.
         like: linear colours whose brightest hundredth is white, for pictures side by side; None
             for its own.
     """
     scale = linear if like is None else like
     known = scale[np.isfinite(scale)]
     white = float(np.quantile(known, 0.995)) if len(known) else 1.0
-    scaled = np.clip(np.nan_to_num(linear / max(white, 1e-6)), 0.0, 1.0)
+    # Without one of the three, what is left would be a colour that nothing has.
+    whole = np.where(np.isfinite(linear).all(axis=0), linear, 0.0)
+    scaled = np.clip(whole / max(white, 1e-6), 0.0, 1.0)
     encoded = np.where(scaled <= 0.0031308, 12.92 * scaled, 1.055 * scaled ** (1 / 2.4) - 0.055)
     return np.asarray(encoded.transpose(1, 2, 0), np.float32)
+
+
+def true_colour(
+    reflectance: NDArray[np.float32],
+    wavelength_nm: NDArray[np.float64],
+    like: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Draw reflectance (C, rows, columns) in colours, (rows, columns, 3); see `colour_weights`.
+
+    Args:
+        reflectance: NaN where not known.
+        wavelength_nm: (C,).
+        like: an image whose brightest hundredth is white, for pictures side by side.
+    """
+    weights, _ = colour_weights(wavelength_nm)
+
+    def linear(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.einsum("kc,chw->khw", weights, image)
+
+    return show(linear(reflectance), None if like is None else linear(like))

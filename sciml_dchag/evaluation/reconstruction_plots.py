@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.data.colour import colour_weights, show
+from sciml_dchag.data.colour import true_colour
 from sciml_dchag.evaluation.figure_style import (
     COLOURS,
     INK,
@@ -59,14 +59,11 @@ def plot_side_by_side(
     """Original, what the model saw, and its reconstruction of what is hidden, in colours."""
     rows, columns = examples[0].truth.shape[1:]
     height = max(1.4, min(3.2, 2.6 * rows / columns))
-    weights, _ = colour_weights(wavelength_nm)
     figure = new_figure(8.4, height * len(examples) + 1.1, "Masked and reconstructed", subtitle)
     axes = figure.subplots(len(examples), 3, squeeze=False)
     for line, example in zip(axes, examples, strict=True):
-        truth, predicted = (
-            np.einsum("kc,chw->khw", weights, image) for image in (example.truth, example.predicted)
-        )
-        original, made = show(truth), show(predicted, like=truth)
+        original = true_colour(example.truth, wavelength_nm)
+        made = true_colour(example.predicted, wavelength_nm, like=example.truth)
         hidden = example.hidden[..., None]
         seen = np.where(hidden, _colour(MISSING), original)
         mixed = np.where(hidden, made, original)

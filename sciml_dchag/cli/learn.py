@@ -89,6 +89,15 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
 
     if against is not None:
         require_one_process("evaluate --against")
+        kinds = [load_recipe(run_folder(r) / "recipe.yaml").model.head for r in (run, against)]
+        if kinds == ["masked", "masked"]:
+            _compare_plants(run, against)
+            return
+        if "masked" in kinds:
+            raise ValueError(
+                f"One of {run} and {against} forecasts and the other one reconstructs: compare "
+                f"runs of one task."
+            )
         differences = compare_runs(run_folder(run), run_folder(against))
         path = run / "evaluation" / f"against_{against.name}.csv"
         out.print(comparison_table(differences, run.name, against.name))
@@ -104,6 +113,16 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
         evaluation = evaluate_run(run, recipe, parallel=recipe.parallel, progress=progress)
     out.print(scores_table(evaluation.shown, evaluation.units))
     out.print(f"Report: {evaluation.folder / 'report.html'}", highlight=False)
+
+
+def _compare_plants(run: Path, against: Path) -> None:
+    from sciml_dchag.evaluation.evaluate_plants import comparison_table
+    from sciml_dchag.evaluation.reconstruction import read_scores_csv
+
+    one, other = (
+        read_scores_csv(run_folder(r) / "evaluation" / "scores.csv") for r in (run, against)
+    )
+    out.print(comparison_table(one, other, run.name, against.name))
 
 
 def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:

@@ -154,3 +154,23 @@ def scores_table(rows: Sequence[ScoreRow]) -> Table:
             ratio = f"{values[1] / values[0]:.2f}" if smaller_is_better and values[0] else ""
             table.add_row(row.metric, *(f"{value:.4g}" for value in values), ratio)
     return table
+
+
+def comparison_table(
+    rows: Sequence[ScoreRow], others: Sequence[ScoreRow], name: str, other_name: str
+) -> Table:
+    """The scores of two runs over all wavelengths, and by how much the first one's differ."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table.add_column("Metric")
+    for heading in (name, other_name, "Difference"):
+        table.add_column(heading, justify="right")
+    of_other = {row.metric: row.values["model"] for row in others if row.wavelength_nm is None}
+    for row in rows:
+        if row.wavelength_nm is None and row.metric in of_other:
+            one, other = row.values["model"], of_other[row.metric]
+            percent = f"{100 * (one / other - 1):+.3g} %" if other else ""
+            table.add_row(row.metric, f"{one:.4g}", f"{other:.4g}", percent)
+    return table

@@ -297,7 +297,23 @@ def write_scores_csv(path: Path, rows: list[ScoreRow]) -> None:
 
 
 def read_scores_csv(path: Path) -> list[ScoreRow]:
-    """Read what `write_scores_csv` wrote."""
+    """Read what `write_scores_csv` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: other columns, or a line that cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no scores at {path}: run `sciml-dchag evaluate` first.")
+    try:
+        return _read_scores(path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no scores of reconstructions ({error}): evaluate the run again."
+        ) from error
+
+
+def _read_scores(path: Path) -> list[ScoreRow]:
     with path.open(newline="", encoding="utf-8") as file:
         return [
             ScoreRow(

@@ -84,6 +84,22 @@ def test_a_run_is_evaluated_again(call: Call, work: Path) -> None:
     pd.testing.assert_frame_equal(before, after)
 
 
+def test_runs_are_compared(call: Call, work: Path, tmp_path: Path, refused: Refused) -> None:
+    run = work / "runs" / "plants"
+    result = call("evaluate", run, "--against", run)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"mse_masked .* \+0 %", result.output)
+    other = tmp_path / "other"
+    (other / "evaluation").mkdir(parents=True)
+    (other / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
+    assert "no scores at" in refused(call("evaluate", run, "--against", other))
+    (other / "evaluation" / "scores.csv").write_text("metric,model\nmse,1\n")
+    assert "no scores of reconstructions" in refused(call("evaluate", run, "--against", other))
+    weather = recipe_path("demo_weather").read_text()
+    (other / "recipe.yaml").write_text(weather)
+    assert "runs of one task" in refused(call("evaluate", run, "--against", other))
+
+
 def test_predict_embed_and_indices(call: Call, work: Path) -> None:
     run, store = work / "runs" / "plants", work / "store.zarr"
     result = call("predict", run, store, "--out", work / "made")

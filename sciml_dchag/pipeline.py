@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sciml_dchag.config import (
     ForecastRecipe,
+    MaskedRecipe,
     Recipe,
     load_recipe,
     require_forecast,
@@ -32,6 +34,9 @@ from sciml_dchag.training.checkpoint import (
     read_checkpoint,
 )
 from sciml_dchag.training.trainer import train
+
+if TYPE_CHECKING:
+    from sciml_dchag.pipeline_plants import PlantPipelineResult
 
 Progress = Callable[[int, int, str], None]
 
@@ -64,13 +69,33 @@ class PipelineResult:
 
 
 def run_recipe(
+    recipe: Recipe,
+    run: Path,
+    *,
+    progress: Progress | None = None,
+    console: Callable[[str], None] = lambda line: None,
+) -> PipelineResult | PlantPipelineResult:
+    """Do what a recipe of either task asks for, step by step.
+
+    Raises:
+        ValueError, OSError: as the steps do; finished steps stay finished.
+    """
+    from sciml_dchag.pipeline_plants import run_plant_recipe  # it shares the training with us
+
+    if isinstance(recipe, MaskedRecipe):
+        return run_plant_recipe(recipe, run, progress=progress, console=console)
+    forecast = require_forecast(recipe, "run")
+    return run_weather_recipe(forecast, run, progress=progress, console=console)
+
+
+def run_weather_recipe(
     recipe: ForecastRecipe,
     run: Path,
     *,
     progress: Progress | None = None,
     console: Callable[[str], None] = lambda line: None,
 ) -> PipelineResult:
-    """Do what a recipe asks for, step by step.
+    """Prepare, train, predict and evaluate.
 
     A step is skipped when what it makes is there and was made from the same settings and the
     same checkpoint.

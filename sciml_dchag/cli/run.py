@@ -140,10 +140,10 @@ def _run_plants(recipe: MaskedRecipe, runs: Path) -> PlantPipelineResult:
 
 def _run(recipe: ForecastRecipe, runs: Path) -> PipelineResult:
     from sciml_dchag.evaluation.report import scores_table
-    from sciml_dchag.pipeline import run_recipe
+    from sciml_dchag.pipeline import run_weather_recipe
 
     with ProgressBar() as progress:
-        result = run_recipe(
+        result = run_weather_recipe(
             recipe,
             runs / recipe.name,
             progress=progress,

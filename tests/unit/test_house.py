@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
     "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
-    "pipeline": {"config", "data", "evaluation", "inference", "prepare", "training"},
+    "pipeline": {"pipeline_plants", "config", "data", "evaluation", "inference", "prepare", "training"},
     "planning": {"config", "models", "parallel", "tasks"},
     "pipeline_plants": {"config", "data", "evaluation", "pipeline", "prepare", "training"},
     "inspection_plants": {"config", "data", "models", "prepare", "training"},

@@ -1,5 +1,6 @@
 """Any mesh computes what one process computes: forward, every gradient, three optimizer steps."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -9,18 +10,14 @@ from rank_launcher import on_ranks
 from torch import Tensor
 
 KINDS = [("dchag-c", 0), ("dchag-c", 2), ("dchag-l", 0), ("dchag-l", 2), ("single", 0)]
-EVERY = [
-    (kind, channels, tree, implementation, torch.float64)
-    for kind, tree in KINDS
-    for channels in (8, 9)  # 9 over 4 partitions are uneven
-    for implementation in ("absorbed", "materialised")
-]
-SOME = [case for case in EVERY if case[1] == 9 and case[3] == "absorbed"]
-MATERIALISED = [case for case in EVERY if case[1] == 9 and case[3] == "materialised"]
+# 9 channels over 4 partitions are uneven.
+SOME = [(kind, 9, tree, "absorbed", torch.float64) for kind, tree in KINDS]
+MATERIALISED = [(kind, 9, tree, "materialised", torch.float64) for kind, tree in KINDS]
+EVEN = [(kind, 8, 0, "absorbed", torch.float64) for kind in ("dchag-c", "dchag-l", "single")]
 SINGLE_PRECISION = [(*case[:4], torch.float32) for case in SOME]
 
 MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
-    ({"tp": 2}, EVERY + SINGLE_PRECISION),
+    ({"tp": 2}, SOME + MATERIALISED + EVEN + SINGLE_PRECISION),
     ({"fsdp": 2}, SOME + SINGLE_PRECISION),
     ({"dp": 2}, SOME),
     ({"tp": 4}, SOME + SINGLE_PRECISION),
@@ -33,7 +30,7 @@ MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2, "sequence_parallel": True}, SOME),
     ({"tp": 2, "fsdp": 2, "sequence_parallel": True}, SOME[:1]),
     ({"tp": 2, "sequence_parallel": True, "activation_checkpointing": "selective"}, SOME[:1]),
-    ({"tp": 2, "channel_stage": "tp-only"}, EVERY),
+    ({"tp": 2, "channel_stage": "tp-only"}, SOME + MATERIALISED[:1]),
     ({"tp": 2, "fsdp": 2, "channel_stage": "tp-only"}, SOME),
     ({"tp": 2, "channel_stage": "distributed-tokens"}, MATERIALISED),
     ({"tp": 4, "channel_stage": "distributed-tokens"}, MATERIALISED[:2]),
@@ -73,11 +70,16 @@ def test_bands_known_by_wavelength_are_learnt_alike(parallel: dict[str, Any]) ->
     compare(parallel, [case for case in SOME if case[0] != "dchag-l"], "bands")
 
 
+@functools.cache
+def on_one_process(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
+    return workers.three_steps(*case, None, head)
+
+
 def compare(parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str) -> None:
     world = parallel.get("tp", 1) * parallel.get("fsdp", 1) * parallel.get("dp", 1)
     by_rank = on_ranks(world, workers.all_cases, cases, parallel, head)
     for case, *parts in zip(cases, *by_rank, strict=True):
-        expected = workers.three_steps(*case, None, head)
+        expected = on_one_process(case, head)
         tolerance = 1e-10 if case[-1] == torch.float64 else 1e-5
         largest = max(float(v.abs().max()) for k, v in expected.items() if "gradient" in k)
         forward = outputs(parts, parallel)

@@ -304,6 +304,11 @@ def level_name(variable: str, level_hpa: int) -> str:
     return f"{name}hpa" if name in VARIABLES else name
 
 
+def band_name(wavelength_nm: float) -> str:
+    """Name reflectance at a wavelength: `r652.0`, `r401.25`."""
+    return f"r{round(float(wavelength_nm), 2)}"
+
+
 def _levels(variables: str, levels: Iterable[int]) -> list[str]:
     levels = sorted(levels)
     return [level_name(variable, level) for variable in variables for level in levels]

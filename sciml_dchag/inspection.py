@@ -20,27 +20,28 @@ import xarray as xr
 from sciml_dchag import inspection_plants
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import ForecastRecipe, MaskedRecipe, Recipe, require_forecast
-from sciml_dchag.data.cube_summary import facts
+from sciml_dchag.data.cube_summary import facts, in_short
 from sciml_dchag.data.cubes import FORMAT as PLANT_FORMAT
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.forecast_windows import require_even_steps
+from sciml_dchag.data.layout import read_attrs
 from sciml_dchag.data.samples import resolve_samples
-from sciml_dchag.data.store import FORMAT, Store, iso, read_attrs
+from sciml_dchag.data.store import FORMAT, Store, iso
 from sciml_dchag.evaluation.metrics import check_metrics
 from sciml_dchag.models import ModelConfig, build_model, count_parameters
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.sources import list_contents
 from sciml_dchag.tasks.forecast import can_roll_out
-from sciml_dchag.training.assembly import (
-    check_periods,
-    complete_model_config,
-    training_statistics,
-)
 from sciml_dchag.training.checkpoint import (
     RECORD,
     Checkpoint,
     last_checkpoint,
     read_checkpoint,
+)
+from sciml_dchag.training.forecasting import (
+    check_periods,
+    complete_model_config,
+    training_statistics,
 )
 
 
@@ -117,7 +118,7 @@ def _check_plants(recipe: MaskedRecipe, attempt: Callable[[Callable[[], str]], b
     path = Path(recipe.data.store)
     if not path.exists():
         inspection_plants.check_before_store(recipe, attempt, _model_in_words)
-    elif attempt(lambda: f"store {path}: {inspection_plants.in_short(CubeStore.open(path))}"):
+    elif attempt(lambda: f"store {path}: {in_short(CubeStore.open(path))}"):
         inspection_plants.check_with_store(recipe, attempt, _model_in_words)
 
 
@@ -187,7 +188,7 @@ def expected_model(recipe: Recipe) -> ModelConfig:
     """
     if isinstance(recipe, MaskedRecipe):
         return inspection_plants.expected_model(recipe)
-    recipe = require_forecast(recipe, "this")
+    assert isinstance(recipe, ForecastRecipe)
     if Path(recipe.data.store).exists():
         return complete_model_config(recipe, Store.open(recipe.data.store))
     if recipe.prepare.grid == "native":

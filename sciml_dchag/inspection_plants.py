@@ -90,10 +90,3 @@ def _check_model(
 
     if attempt(lambda: in_words(masked_model_config(recipe, wavelength_nm))):
         attempt(masks)
-
-
-def in_short(store: CubeStore) -> str:
-    """Say how many images and bands there are."""
-    splits = ", ".join(f"{len(store.split(s))} for {s}" for s in ("train", "validation", "test"))
-    first, last = store.wavelength_nm[[0, -1]]
-    return f"{splits}, {len(store.channels)} bands from {first:g} to {last:g} nm"

@@ -21,8 +21,7 @@ from sciml_dchag.config import Recipe
 from sciml_dchag.data.samples import job_template_path
 from sciml_dchag.inspection import check_recipe
 from sciml_dchag.parallel.mesh import require_divisible
-from sciml_dchag.training.assembly import own_samples
-from sciml_dchag.training.beginning import open_subject
+from sciml_dchag.training.beginning import open_subject, own_samples
 
 TEMPLATES = ("nvidia", "frontier")
 """Templates that the package carries."""

@@ -19,6 +19,7 @@ from sciml_dchag.config import (
     save_recipe,
     to_mapping,
 )
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.data.store import Store
 from sciml_dchag.evaluation.evaluate import evaluate, shown_rows
@@ -26,19 +27,17 @@ from sciml_dchag.evaluation.presentation import ScoreRow
 from sciml_dchag.evaluation.report import read_scores_csv
 from sciml_dchag.inference.predict import predict_period
 from sciml_dchag.prepare.era5 import prepare_era5
-from sciml_dchag.training.assembly import training_statistics
 from sciml_dchag.training.checkpoint import (
     RECORD,
     find_checkpoint,
     last_checkpoint,
     read_checkpoint,
 )
+from sciml_dchag.training.forecasting import training_statistics
 from sciml_dchag.training.trainer import train
 
 if TYPE_CHECKING:
     from sciml_dchag.pipeline_plants import PlantPipelineResult
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from sciml_dchag.config import MaskedRecipe, load_recipe, save_recipe
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.evaluation.evaluate_plants import evaluate_plants
 from sciml_dchag.evaluation.reconstruction import ScoreRow, read_scores_csv
-from sciml_dchag.pipeline import Progress, train_unless_done
+from sciml_dchag.pipeline import train_unless_done
 from sciml_dchag.prepare.plants import prepare_plants
 from sciml_dchag.training.checkpoint import RECORD, find_checkpoint
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process
-from sciml_dchag.cli.options import overwrite_option, recipe_options, run_folder
+from sciml_dchag.cli.options import folder_option, overwrite_option, recipe_options, run_folder
 
 if TYPE_CHECKING:
     from sciml_dchag.config import MaskedRecipe
@@ -147,13 +147,7 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
     default=None,
     help="Store with the initial states; the run's own by default.",
 )
-@click.option(
-    "--out",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder of reconstructions; STORE's name with _reconstructed beside it by default.",
-)
+@folder_option("Folder of reconstructions; STORE's name with _reconstructed beside it by default.")
 @click.option("--start", default=None, help="First initial time; the test period's by default.")
 @click.option("--end", default=None, help="Last initial time, included.")
 @click.option(

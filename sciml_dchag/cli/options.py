@@ -11,27 +11,32 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a knob of the recipe, such as training.steps=100; repeatable.",
+)
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of run folders.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
 def recipe_options(command: Decorated) -> Decorated:
     """Add RECIPE, `--set` and `--runs`."""
-    for decorate in (
-        click.option(
-            "--runs",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=Path("runs"),
-            show_default=True,
-            help="Folder of run folders.",
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Change a knob of the recipe, such as training.steps=100; repeatable.",
-        ),
-        click.argument("recipe", type=click.Path(path_type=Path)),
-    ):
-        command = decorate(command)
-    return command
+    recipe = click.argument("recipe", type=click.Path(path_type=Path))
+    return recipe(set_option(runs_option(command)))
+
+
+def folder_option(text: str) -> Callable[[Decorated], Decorated]:
+    """Make `--out`, the folder to write, whose default is told in the help."""
+    return click.option("--out", "folder", type=click.Path(path_type=Path), help=text)
 
 
 def run_folder(path: Path) -> Path:
@@ -46,6 +51,3 @@ def run_folder(path: Path) -> Path:
             f"by `sciml-dchag train`."
         )
     return path
-
-
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")

@@ -7,18 +7,12 @@ from pathlib import Path
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out
-from sciml_dchag.cli.options import overwrite_option
+from sciml_dchag.cli.options import folder_option, overwrite_option
 
 
 @click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder to write; STORE's name with _indices beside it by default.",
-)
+@folder_option("Folder to write; STORE's name with _indices beside it by default.")
 @click.option(
     "--index",
     "names",
@@ -58,13 +52,7 @@ def indices(store: Path, folder: Path | None, names: tuple[str, ...], overwrite:
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder to write; STORE's name with _embeddings beside it by default.",
-)
+@folder_option("Folder to write; STORE's name with _embeddings beside it by default.")
 @overwrite_option
 def embed(checkpoint: Path, store: Path, folder: Path | None, overwrite: bool) -> None:
     """Embed STORE's plants with CHECKPOINT (a checkpoint or run folder).
@@ -109,13 +97,7 @@ def embed(checkpoint: Path, store: Path, folder: Path | None, overwrite: bool) -
 @click.option(
     "--folds", type=click.IntRange(min=3), default=5, show_default=True, help="Outer, and inner."
 )
-@click.option(
-    "--out",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder to write; EMBEDDINGS with _probe beside it by default.",
-)
+@folder_option("Folder to write; EMBEDDINGS with _probe beside it by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds.")
 @overwrite_option
 def probe(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from sciml_dchag.cli.console import Command, Group, ProgressBar, out
-from sciml_dchag.cli.options import recipe_options
+from sciml_dchag.cli.options import recipe_options, runs_option, set_option
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sciml_dchag.config import ForecastRecipe, MaskedRecipe
     from sciml_dchag.pipeline import PipelineResult
     from sciml_dchag.pipeline_plants import PlantPipelineResult
@@ -41,20 +43,8 @@ def demo() -> None:
 
 
 @demo.command()
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a knob of the demo's recipe; repeatable.",
-)
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of run folders.",
-)
+@set_option
+@runs_option
 def weather(overrides: tuple[str, ...], runs: Path) -> None:
     """Forecast sea level pressure from the embedded month of ERA5.
 
@@ -67,32 +57,18 @@ def weather(overrides: tuple[str, ...], runs: Path) -> None:
 
     recipe = require_forecast(load_recipe(recipe_path("demo_weather"), overrides), "demo weather")
     result = _run(recipe, runs)
-    out.print("\n[bold]What to try next[/bold]")
-    for line in (
+    _suggest(
         f"open {result.run / 'evaluation' / 'report.html'} in a browser",
         f"sciml-dchag inspect {result.forecasts}",
         "sciml-dchag demo weather --set name=clima --set model.aggregation=single, then",
         f"sciml-dchag evaluate runs/clima --against {result.run}",
         "pipelines/README.md: 80 simulated channels, and your own ERA5",
-    ):
-        out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    )
 
 
 @demo.command()
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a knob of the demo's recipe; repeatable.",
-)
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of run folders.",
-)
+@set_option
+@runs_option
 def plants(overrides: tuple[str, ...], runs: Path) -> None:
     """Reconstruct the embedded maize kernel, 500 bands, from a quarter of its pixels.
 
@@ -108,14 +84,18 @@ def plants(overrides: tuple[str, ...], runs: Path) -> None:
         raise ValueError("--set task.kind makes this another demo: leave it out.")
     result = _run_plants(recipe, runs)
     store = recipe.data.store
-    out.print("\n[bold]What to try next[/bold]")
-    for line in (
+    _suggest(
         f"look at {result.run / 'evaluation' / 'figures'}",
         f"sciml-dchag inspect {store}",
         f"sciml-dchag indices {store}",
         f"sciml-dchag embed {result.run} {store}",
         "sciml-dchag simulate poplars raw/poplars --cubes 8, then pipelines/README.md",
-    ):
+    )
+
+
+def _suggest(*lines: str) -> None:
+    out.print("\n[bold]What to try next[/bold]")
+    for line in lines:
         out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -124,17 +104,8 @@ def _run_plants(recipe: MaskedRecipe, runs: Path) -> PlantPipelineResult:
     from sciml_dchag.pipeline_plants import run_plant_recipe
 
     with ProgressBar() as progress:
-        result = run_plant_recipe(
-            recipe,
-            runs / recipe.name,
-            progress=progress,
-            console=lambda line: out.print(line, highlight=False, markup=False),
-        )
-    out.print()
-    out.print(scores_table(result.rows))
-    out.print(result.attribution, style="dim")
-    for name, path in result.paths.items():
-        out.print(f"{name:<10} {path}", highlight=False, soft_wrap=True)
+        result = run_plant_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)
+    _show(scores_table(result.rows), result.attribution, result.paths)
     return result
 
 
@@ -143,15 +114,18 @@ def _run(recipe: ForecastRecipe, runs: Path) -> PipelineResult:
     from sciml_dchag.pipeline import run_weather_recipe
 
     with ProgressBar() as progress:
-        result = run_weather_recipe(
-            recipe,
-            runs / recipe.name,
-            progress=progress,
-            console=lambda line: out.print(line, highlight=False, markup=False),
-        )
-    out.print()
-    out.print(scores_table(result.shown, result.units))
-    out.print(result.attribution, style="dim")
-    for name, path in result.paths.items():
-        out.print(f"{name:<10} {path}", highlight=False, soft_wrap=True)
+        result = run_weather_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)
+    _show(scores_table(result.shown, result.units), result.attribution, result.paths)
     return result
+
+
+def _tell(line: str) -> None:
+    out.print(line, highlight=False, markup=False)
+
+
+def _show(scores: Table, attribution: str, paths: dict[str, Path]) -> None:
+    out.print()
+    out.print(scores)
+    out.print(attribution, style="dim")
+    for name, path in paths.items():
+        out.print(f"{name:<10} {path}", highlight=False, soft_wrap=True)

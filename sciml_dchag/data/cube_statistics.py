@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.data.cubes import SpectralStatistics
+from sciml_dchag.data.moments import merged
 
 _BANDS_AT_ONCE = 16
 """Bands whose float64 copies are held at a time, so that they stay in a core's cache."""
@@ -76,12 +77,10 @@ class SpectralMoments:
         self.squares[part] = np.einsum("bp,bp->b", deviations, deviations)
 
     def merge(self, other: SpectralMoments) -> None:
-        """Add another's values to these (Chan, Golub and LeVeque 1983, eq. 2.1)."""
-        total = np.maximum(self.count + other.count, 1.0)
-        shift = other.mean - self.mean
-        self.squares += other.squares + shift**2 * self.count * other.count / total
-        self.mean += shift * other.count / total
-        self.count += other.count
+        """Add another's values to these."""
+        self.count, self.mean, self.squares = merged(
+            (self.count, self.mean, self.squares), (other.count, other.mean, other.squares)
+        )
         np.minimum(self.minimum, other.minimum, out=self.minimum)
         np.maximum(self.maximum, other.maximum, out=self.maximum)
 

@@ -41,15 +41,19 @@ def image_table(store: CubeStore) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(store.names, name="cube"))
 
 
+def in_short(store: CubeStore) -> str:
+    """Say in a line how many images and bands there are."""
+    images, nm = store.names, store.wavelength_nm
+    per_split = ", ".join(f"{len(store.split(split))} {split}" for split in SPLITS)
+    return (
+        f"{len(images)} image{'s' * (len(images) > 1)} ({per_split}), {len(nm)} bands from "
+        f"{nm[0]:g} to {nm[-1]:g} nm"
+    )
+
+
 def summarise(store: CubeStore) -> list[str]:
     """Say in a few lines what was prepared, and what of it could not be used."""
-    table = image_table(store)
-    nm = store.wavelength_nm
-    per_split = ", ".join(f"{(table['split'] == split).sum()} {split}" for split in SPLITS)
-    lines = [
-        f"{len(table)} image{'s' * (len(table) > 1)} ({per_split}), {len(nm)} bands from {nm[0]:g} "
-        f"to {nm[-1]:g} nm"
-    ]
+    table, lines = image_table(store), [in_short(store)]
     for name, row in table.head(MOST_LINES).iterrows():
         share = row["plant_pixels"] / (row["rows"] * row["columns"])
         lines.append(

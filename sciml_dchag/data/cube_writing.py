@@ -39,6 +39,7 @@ from sciml_dchag.data.layout import (
     consolidate,
     even_chunk,
     partial_path,
+    text,
     write_zarr,
 )
 
@@ -191,11 +192,6 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _text(values: Iterable[Any]) -> NDArray[np.object_]:
-    """Variable-length strings, the kind that Zarr v3 specifies; nothing where nothing is said."""
-    return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)
-
-
 def _wavelength(wavelength_nm: NDArray[np.float64]) -> xr.Variable:
     attrs = {
         "standard_name": "radiation_wavelength",
@@ -209,12 +205,12 @@ def _root(
     wavelength_nm: NDArray[np.float64], table: pd.DataFrame, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
     dataset = xr.Dataset(coords={"wavelength": _wavelength(wavelength_nm)})
-    dataset = dataset.assign_coords(cube=_text(table.index))
+    dataset = dataset.assign_coords(cube=text(table.index))
     dataset["cube"].attrs = {"long_name": "name of the image"}
     for name in table.columns:
         column = table[name]
         number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        dataset[str(name)] = ("cube", column.to_numpy() if number else _text(column))
+        dataset[str(name)] = ("cube", column.to_numpy() if number else text(column))
     dataset["split"].attrs = {"long_name": "what the image is for", "values": " ".join(SPLITS)}
     dataset.attrs = {"Conventions": "CF-1.11", "format": FORMAT, **_plain(attrs)}
     return dataset

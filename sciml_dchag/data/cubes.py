@@ -17,6 +17,7 @@ A store is a Zarr v3 group `NAME.zarr/`:
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,17 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import Channel, ChannelSet
-from sciml_dchag.data.layout import PROGRESS_FILE, partial_path
+from sciml_dchag.channels import Channel, ChannelSet, band_name
+from sciml_dchag.data.layout import (
+    PROGRESS_FILE,
+    read_attrs,
+    require_format,
+    require_there,
+)
 
 FORMAT = "sciml-dchag-cubes-1"
 """Value of the root attribute `format`; a reader refuses any other."""
 SPLITS = ("train", "validation", "test")
-
-
-def band_name(wavelength_nm: float) -> str:
-    """Name the channel of a wavelength: `r652.0`, `r401.25`."""
-    return f"r{round(float(wavelength_nm), 2)}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,19 +94,11 @@ class CubeStore:
             ValueError: what is there is no plant store, or one that is not finished.
         """
         path = Path(path)
-        if not path.exists():
-            begun = (
-                f"; {partial_path(path)} was begun, so repeat the command that writes it"
-                if partial_path(path).exists()
-                else ": write it with `sciml-dchag prepare plants`"
-            )
-            raise FileNotFoundError(f"There is no store at {path}{begun}.")
-        found = read_format(path)
-        if found != FORMAT:
-            raise ValueError(
-                f"{path} has format {found or 'unknown'!r} where a plant store ({FORMAT}) is "
-                f"needed: write one with `sciml-dchag prepare plants`."
-            )
+        require_there(path, "prepare plants")
+        attrs: dict[str, Any] = {}
+        with suppress(ValueError, KeyError):  # what is no group has no format either
+            attrs = read_attrs(path)
+        require_format(path, attrs, FORMAT, "plant", "prepare plants")
         if path.name.endswith(".partial") or (path / PROGRESS_FILE).exists():
             raise ValueError(
                 f"{path} is not finished: repeat the command that was writing it, which goes on "
@@ -198,14 +191,3 @@ class CubeStore:
                 f"There is no image {cube!r} in {self.path}: it holds {', '.join(self.names[:8])}"
                 f"{' and others' if len(self.names) > 8 else ''}."
             )
-
-
-def read_format(path: Path) -> str | None:
-    """Return what kind of store lies at a path; None where it is none of this package."""
-    if not (path / "zarr.json").is_file():
-        return None
-    try:
-        attrs = dict(zarr.open_group(path, mode="r").attrs)
-    except (ValueError, KeyError, OSError):
-        return None
-    return str(attrs["format"]) if "format" in attrs else None

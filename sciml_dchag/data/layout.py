@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask.array
 import numpy as np
+import pandas as pd
 import xarray as xr
 import zarr
+import zarr.errors
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
@@ -56,6 +58,57 @@ def step_hours(times: NDArray[np.datetime64]) -> int | None:
     if len(steps) != 1 or steps[0] % np.timedelta64(1, "h") != np.timedelta64(0):
         return None
     return int(steps[0] // np.timedelta64(1, "h"))
+
+
+def require_there(path: Path, command: str) -> None:
+    """Refuse a store that is not there, saying whether one was begun.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`; `command` writes what belongs there.
+    """
+    if path.exists():
+        return
+    partial = partial_path(path)
+    begun = (
+        f"; {partial} was begun, so repeat the command that writes it"
+        if partial.exists()
+        else f": write it with `sciml-dchag {command}`"
+    )
+    raise FileNotFoundError(f"There is no store at {path}{begun}.")
+
+
+def read_attrs(path: Path) -> dict[str, Any]:
+    """Read a Zarr group's attributes.
+
+    Raises:
+        ValueError: `path` is no Zarr group.
+    """
+    try:
+        return dict(zarr.open_group(path, mode="r").attrs)
+    except (zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError, OSError) as error:
+        raise ValueError(
+            f"{path} is no Zarr group: give a store written by `sciml-dchag prepare era5`."
+        ) from error
+
+
+def require_format(
+    path: Path, attrs: Mapping[str, Any], store_format: str, kind: str, command: str
+) -> None:
+    """Refuse a store of another format.
+
+    Raises:
+        ValueError: the format that was found, and which is needed.
+    """
+    if attrs.get("format") != store_format:
+        raise ValueError(
+            f"{path} has format {attrs.get('format', 'unknown')!r} where a {kind} store "
+            f"({store_format}) is needed: write one with `sciml-dchag {command}`."
+        )
+
+
+def text(values: Iterable[Any]) -> NDArray[np.object_]:
+    """Variable-length strings, the kind that Zarr v3 specifies; nothing where nothing is said."""
+    return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
@@ -152,9 +205,6 @@ def _described(
     """Build the store's Dataset with CF attributes around a state that is only announced."""
     channels = ChannelSet(str(name) for name in state["channel"].values)
     levels = [float(c.level_hpa) if c.level_hpa is not None else np.nan for c in channels]
-
-    def text(values: list[str]) -> NDArray[np.object_]:
-        return np.array(values, dtype=object)  # variable-length strings, the kind Zarr v3 specifies
 
     announced = dask.array.empty(state.shape, dtype=np.float32, chunks=-1)
     dataset = xr.Dataset(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import write_group
+from sciml_dchag.data.moments import merged
 from sciml_dchag.data.store import Period, Store
 from sciml_dchag.evaluation.weights import latitude_weights
 
@@ -247,11 +248,10 @@ class _Moments:
         mean = weights @ np.where(present, values, 0.0).sum(axis=(0, 2)) / weight
         deviations = np.where(present, values - mean, 0.0)
         squares = weights @ np.einsum("thw,thw->h", deviations, deviations)
-        total = self.weight[channel] + weight
-        shift = mean - self.mean[channel]
-        self.squares[channel] += squares + shift**2 * self.weight[channel] * weight / total
-        self.mean[channel] += shift * weight / total
-        self.weight[channel] = total
+        self.weight[channel], self.mean[channel], self.squares[channel] = merged(
+            (self.weight[channel], self.mean[channel], self.squares[channel]),
+            (weight, mean, squares),
+        )
         self.count[channel] += count
         self.minimum[channel] = min(
             self.minimum[channel], values.min(where=present, initial=np.inf)

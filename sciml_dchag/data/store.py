@@ -24,8 +24,10 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.layout import (
     FORMAT,
     iso,
-    partial_path,
+    read_attrs,
     read_progress,
+    require_format,
+    require_there,
     step_hours,
     write_group,
 )
@@ -75,21 +77,9 @@ class Store:
             ValueError: what is there is no weather store, or one that is not finished.
         """
         path = Path(path)
-        if not path.exists():
-            partial = partial_path(path)
-            begun = (
-                f"; {partial} was begun, so repeat the command that writes it"
-                if partial.exists()
-                else ": write it with `sciml-dchag prepare era5`"
-            )
-            raise FileNotFoundError(f"There is no store at {path}{begun}.")
+        require_there(path, "prepare era5")
         _require_finished(path)
-        attrs = read_attrs(path)
-        if attrs.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} has format {attrs.get('format', 'unknown')!r} where a weather store "
-                f"({FORMAT}) is needed: write one with `sciml-dchag prepare era5`."
-            )
+        require_format(path, read_attrs(path), FORMAT, "weather", "prepare era5")
         with xr.open_zarr(path, chunks=None) as dataset:
             return cls(path, dataset, zarr.open_array(path / "state", mode="r"))
 
@@ -247,20 +237,6 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
             f"which run from {iso(times[0])} to {iso(times[-1])}: choose a period within them."
         )
     return np.asarray(found)
-
-
-def read_attrs(path: Path) -> dict[str, Any]:
-    """Read a Zarr group's attributes.
-
-    Raises:
-        ValueError: `path` is no Zarr group.
-    """
-    try:
-        return dict(zarr.open_group(path, mode="r").attrs)
-    except (zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError, OSError) as error:
-        raise ValueError(
-            f"{path} is no Zarr group: give a store written by `sciml-dchag prepare era5`."
-        ) from error
 
 
 def _require_finished(path: Path) -> None:

@@ -9,7 +9,7 @@ Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.config import ForecastRecipe
 from sciml_dchag.data.climatology import Climatology
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.store import Store, iso
 from sciml_dchag.evaluation import plots
 from sciml_dchag.evaluation.metrics import ScoreSums, check_metrics
@@ -28,10 +29,9 @@ from sciml_dchag.evaluation.report import write_report, write_scores_csv, write_
 from sciml_dchag.inference.forecaster import Forecaster
 from sciml_dchag.parallel.mesh import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
-from sciml_dchag.training.assembly import check_periods
+from sciml_dchag.training.forecasting import check_periods
 from sciml_dchag.training.logbook import read_log
 
-Progress = Callable[[int, int, str], None]
 FORECASTS = ("model", "persistence", "climatology")
 MOST_DRAWN = 32  # initial times that spectra are averaged over
 

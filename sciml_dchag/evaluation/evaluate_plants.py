@@ -5,7 +5,7 @@ The scores are computed in `reconstruction`, the pictures drawn in `reconstructi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 
 from sciml_dchag.config import MaskedRecipe
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.evaluation import plots, reconstruction_plots
 from sciml_dchag.evaluation.reconstruction import (
     MODELS,
@@ -28,8 +29,6 @@ from sciml_dchag.training.logbook import read_log
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

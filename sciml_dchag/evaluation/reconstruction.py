@@ -15,7 +15,7 @@ Shapes: C bands, H x W crop.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.evaluation.indices import compute_index, reached_indices
+from sciml_dchag.evaluation.presentation import written_beside
 from sciml_dchag.inference.reconstructor import Reconstructor
 
-Progress = Callable[[int, int, str], None]
 Floats = NDArray[np.float64]
 
 MODELS = ("model", "mean_spectrum", "pca")
@@ -286,14 +287,12 @@ def score_images(
 
 def write_scores_csv(path: Path, rows: list[ScoreRow]) -> None:
     """Write scores; the column `wavelength_nm` says `all` where all wavelengths count."""
-    beside = path.with_name(f"{path.name}.partial")
-    with beside.open("w", newline="", encoding="utf-8") as file:
+    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["metric", "wavelength_nm", *MODELS])
         for row in rows:
             nm = "all" if row.wavelength_nm is None else f"{row.wavelength_nm:g}"
             writer.writerow([row.metric, nm, *(repr(row.values[model]) for model in MODELS)])
-    beside.replace(path)
 
 
 def read_scores_csv(path: Path) -> list[ScoreRow]:

@@ -6,7 +6,6 @@ All locations are shown. How embeddings are kept is `embeddings`'.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.result_folders import check_folder
 from sciml_dchag.inference.embeddings import ARRAYS, write_embeddings
 from sciml_dchag.inference.reconstructor import Reconstructor
-
-Progress = Callable[[int, int, str], None]
 
 
 def embed(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
 from sciml_dchag.config import ForecastRecipe, from_mapping
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path, write_zarr
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.inference.forecaster import Forecaster
@@ -30,7 +31,6 @@ from sciml_dchag.parallel.mesh import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import read_checkpoint
 
-Progress = Callable[[int, int, str], None]
 PROGRESS_FILE = "progress.json"
 
 

@@ -7,7 +7,7 @@ interrupted call goes on with the images that are not finished when it is repeat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.data.cube_writing import NewCube, write_cubes
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path
 from sciml_dchag.inference.reconstructor import Reconstructor
-
-Progress = Callable[[int, int, str], None]
 
 ENVI_FOLDER = "envi"
 """Where the ENVI files lie, beside the store."""

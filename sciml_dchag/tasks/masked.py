@@ -50,7 +50,7 @@ def draw_mask(
     seen = np.sort(draws.permutation(locations)[:visible])
     hidden_of_group = np.zeros(channel_groups, bool)
     hidden_of_group[draws.permutation(channel_groups)[:hidden_groups]] = True
-    return seen, hidden_of_group[np.arange(channels) * channel_groups // channels]
+    return seen, hidden_of_group[_group_of_channel(channels, channel_groups)]
 
 
 class MaskedTask(nn.Module):
@@ -144,7 +144,7 @@ class MaskedTask(nn.Module):
         if self.hidden_groups:
             passes = max(passes, -(-self.channel_groups // self.hidden_groups))
         order, groups = draws.permutation(self.locations), draws.permutation(self.channel_groups)
-        group_of_channel = np.arange(self.channels) * self.channel_groups // self.channels
+        group_of_channel = _group_of_channel(self.channels, self.channel_groups)
         visible, hidden = [], []
         for number in range(passes):
             seen = _run(order, number, self.visible)
@@ -238,6 +238,11 @@ class MaskedTask(nn.Module):
 
 def _cut(x: Tensor, channels: range) -> Tensor:
     return x[:, channels.start : channels.stop]
+
+
+def _group_of_channel(channels: int, groups: int) -> NDArray[np.int64]:
+    """Deal channels to runs of neighbours, as even as possible."""
+    return np.arange(channels) * groups // channels
 
 
 def _run(order: NDArray[np.int64], number: int, length: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""What a training run begins with: its subject, and the checkpoint that it goes on from.
+"""What a training run begins with: its subject, the checkpoint it goes on from, a rank's samples.
 
-Every rank opens both by itself; `same_on_all_ranks` says what they must see alike.
+Every rank opens the first two by itself; `same_on_all_ranks` says what they must see alike.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciml_dchag.config import ForecastRecipe, MaskedRecipe, Recipe, to_mapping
+from sciml_dchag.config import ForecastRecipe, MaskedRecipe, Recipe, TrainingConfig, to_mapping
 from sciml_dchag.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint
 from sciml_dchag.training.forecasting import ForecastSubject
 from sciml_dchag.training.masking import MaskedSubject
@@ -58,7 +58,11 @@ def begin(recipe: Recipe, run: Path, *, resume: bool) -> Beginning:
             )
         checkpoint = read_checkpoint(last)
         _require_same_recipe(run, checkpoint, recipe)
-        subject.require_same(run, checkpoint)
+        if difference := subject.difference(checkpoint):
+            raise ValueError(
+                f"{run} holds a run {difference}: set data.store to the store that it began with, "
+                f"choose another name with --set name=NAME, or remove the folder."
+            )
     return Beginning(subject, last)
 
 
@@ -73,6 +77,27 @@ def same_on_all_ranks(beginning: Beginning, recipe: Recipe) -> Alike:
         **beginning.subject.alike(),
         "checkpoints to go on from": (last.name if last else "none", one_folder),
     }
+
+
+def own_samples(training: TrainingConfig, number: int, count: int) -> range:
+    """Return the samples of a step's batch that one of the ranks of parallel.dp x fsdp trains on.
+
+    Args:
+        training: with the batch over all ranks.
+        number: which of the ranks, from 0.
+        count: how many they are.
+
+    Raises:
+        ValueError: the batch cannot be dealt out evenly.
+    """
+    micro = training.micro_batch or 1
+    if training.batch % (count * micro):
+        raise ValueError(
+            f"training.batch {training.batch} cannot be dealt to {count} rank(s) of parallel.dp x "
+            f"fsdp in micro-batches of {micro}: make it a multiple of {count * micro}."
+        )
+    share = training.batch // count
+    return range(number * share, (number + 1) * share)
 
 
 # Changing these goes on with the same run: they say how long and how, not what is learnt.

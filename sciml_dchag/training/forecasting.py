@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.config import ForecastRecipe
-from sciml_dchag.data.forecast_windows import ForecastBatch
-from sciml_dchag.data.store import Store, iso
+from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows, input_channels
+from sciml_dchag.data.statistics import Statistics
+from sciml_dchag.data.store import Period, Store, iso
+from sciml_dchag.evaluation.weights import latitude_weights
 from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.tasks.forecast import ForecastTask
-from sciml_dchag.training.assembly import (
-    change_std,
-    check_periods,
-    complete_model_config,
-    training_statistics,
-    training_windows,
-)
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.subject import Alike, short_hash
 
@@ -78,8 +75,8 @@ class ForecastSubject:
             ),
         }
 
-    def require_same(self, run: Path, checkpoint: Checkpoint) -> None:
-        """Refuse to go on with a store that has been prepared differently, or another one."""
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """Find what was prepared differently, or is another store's."""
         store, statistics = self.store, self.statistics
         was, now = checkpoint.channels, store.channels.names
         if was != now:
@@ -99,11 +96,8 @@ class ForecastSubject:
         ):
             difference = f"whose store had other statistics than {store.path} has"
         else:
-            return
-        raise ValueError(
-            f"{run} holds a run {difference}: set data.store to the store that it began with, "
-            f"choose another name with --set name=NAME, or remove the folder."
-        )
+            return None
+        return difference
 
 
 class ForecastLesson:
@@ -165,3 +159,96 @@ class ForecastLesson:
             "statistics_period": list(statistics.period),
             "step_hours": self.samples.step_hours,
         }
+
+
+def training_statistics(store: Store, recipe: ForecastRecipe) -> Statistics:
+    """Read the store's statistics, refusing those of another period, grid or channel set.
+
+    Raises:
+        ValueError: they do not belong to the recipe's training period.
+    """
+    statistics = store.statistics()
+    statistics.require(
+        period=store.period(recipe.data.train),
+        grid_sha256=store.grid_sha256,
+        channels=store.channels,
+    )
+    return statistics
+
+
+def check_periods(store: Store, recipe: ForecastRecipe) -> None:
+    """Refuse a test or validation period that shares a time with another one.
+
+    Raises:
+        ValueError: the first shared time and the two periods.
+    """
+    data = recipe.data
+    periods = {"train": data.train, "validation": data.validation, "test": data.test}
+    indices = {name: store.time_indices(p) for name, p in periods.items() if p is not None}
+    for one, other in itertools.combinations(indices, 2):
+        shared = np.intersect1d(indices[one], indices[other])
+        if len(shared):
+            raise ValueError(
+                f"data.{one} and data.{other} share {iso(store.times[shared[0]])}: a period must "
+                f"not touch another, so change one of them."
+            )
+
+
+def training_windows(
+    store: Store,
+    recipe: ForecastRecipe,
+    period: Period,
+    statistics: Statistics,
+    inputs: range | None = None,
+    outputs: range | None = None,
+) -> ForecastWindows:
+    """Build the samples of a period as a recipe asks for them, of some channels or of all."""
+    task, data = recipe.task, recipe.data
+    return ForecastWindows(
+        store,
+        period,
+        mean=statistics.mean,
+        std=statistics.std,
+        targets=task.targets or store.channels.names,
+        lead_hours=task.lead_hours,
+        history_hours=data.history_hours,
+        static=data.static,
+        forcings=data.forcings,
+        rollout_steps=task.rollout_steps,
+        rotate=data.rotate and period == data.train,
+        seed=recipe.seed,
+        memory_mebibytes=data.memory_mebibytes,
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:
+    """Fill in what the data decide: channels and image size.
+
+    Raises:
+        ValueError: the patch does not divide the grid, or there are too many partitions.
+    """
+    data = recipe.data
+    inputs = input_channels(store.channels, data.history_hours, data.static, data.forcings)
+    return dataclasses.replace(
+        recipe.model,
+        input_channels=tuple(inputs.names),
+        output_channels=tuple(recipe.task.targets or store.channels.names),
+        image_size=(len(store.latitude), len(store.longitude)),
+    )
+
+
+def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]:
+    """Standard deviation of the change over a lead time, by target channel, normalised.
+
+    From up to `most` samples spread over the period, area-weighted.
+    """
+    weights = latitude_weights(windows.store.latitude)[:, None]
+    count = min(most, len(windows))
+    squares = []
+    for position in np.linspace(0, len(windows) - 1, count).astype(int):
+        sample = windows[int(position)]
+        now = sample.now[0].double().numpy()
+        squares.append(np.nanmean((sample.targets[0, 0].numpy() - now) ** 2 * weights, (1, 2)))
+    return np.maximum(np.sqrt(np.nanmean(squares, 0)), 1e-6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sciml_dchag.channels import band_name
 from sciml_dchag.config import MaskedRecipe
 from sciml_dchag.data.cube_patches import CubeBatch, CubePatches
-from sciml_dchag.data.cubes import CubeStore, band_name
+from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
@@ -73,25 +73,20 @@ class MaskedSubject:
             ),
         }
 
-    def require_same(self, run: Path, checkpoint: Checkpoint) -> None:
-        """Refuse to go on with a store of other bands or other training images."""
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """Find other bands or other training images."""
         store = self.store
         if checkpoint.channels != store.channels.names:
-            difference = (
+            return (
                 f"whose store had {len(checkpoint.channels)} bands where {store.path} has "
                 f"{len(store.channels)}, or others"
             )
-        elif not (
+        if not (
             np.allclose(checkpoint.mean, self.statistics.mean, rtol=1e-5)
             and np.allclose(checkpoint.std, self.statistics.std, rtol=1e-5)
         ):
-            difference = f"whose store had other training images than {store.path} has"
-        else:
-            return
-        raise ValueError(
-            f"{run} holds a run {difference}: set data.store to the store that it began with, "
-            f"choose another name with --set name=NAME, or remove the folder."
-        )
+            return f"whose store had other training images than {store.path} has"
+        return None
 
 
 class MaskedLesson:

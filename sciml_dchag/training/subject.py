@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -55,12 +54,8 @@ class Subject(Protocol):
     def alike(self) -> Alike:
         """What all ranks must see alike of the store."""
 
-    def require_same(self, run: Path, checkpoint: Checkpoint) -> None:
-        """Refuse to go on with another store.
-
-        Raises:
-            ValueError: what differs from the store of the checkpoint.
-        """
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """How a checkpoint's run differs from one on this store, after `a run`; None if not."""
 
     def lesson(self, model: ChannelTransformer, ranks: Ranks) -> Lesson[Any]:
         """Build samples and task for the channels of a model that this rank works on."""

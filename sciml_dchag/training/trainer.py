@@ -24,10 +24,10 @@ from torch.distributed.fsdp import FSDPModule
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.data.batches import Batch, Samples, load_batches, stack
+from sciml_dchag.data.growing import Progress
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.training.assembly import own_samples
-from sciml_dchag.training.beginning import Beginning, begin, same_on_all_ranks
+from sciml_dchag.training.beginning import Beginning, begin, own_samples, same_on_all_ranks
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     CheckpointWriter,
@@ -48,9 +48,6 @@ from sciml_dchag.training.subject import Subject
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
-
-Progress = Callable[[int, int, str], None]
-"""Called with what is done, what there is to do, and what it is."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,30 @@
 """What each rank does with a run, training or forecasting; started by `rank_launcher.on_ranks`."""
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from sciml_dchag.training.logbook import read_log
+
+
+def changed(recipe: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
+    new = copy.deepcopy(recipe)
+    for name, values in sections.items():
+        new[name] = {**new.get(name, {}), **values}
+    return new
+
+
+def curve(run: Path) -> dict[str, np.ndarray]:
+    records = read_log(run / "log.jsonl")
+    return {
+        key: np.array([r[key] for r in records if key in r])
+        for key in ("loss", "gradient_norm", "validation_loss")
+    }
+
 
 EVERYTHING = ("1900", "2100")
 

@@ -1,6 +1,5 @@
 """Training masked autoencoders on ranks: the same curve as one process, on any mesh."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ import pytest
 import run_workers as workers
 from rank_launcher import on_ranks
 
-from sciml_dchag.training.logbook import read_log
-
 NM = np.arange(450.0, 901.0, 25.0)  # 19 bands, uneven over 4 partitions
-KEYS = ("loss", "gradient_norm", "validation_loss")
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +34,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def changed(recipe: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
-    new = copy.deepcopy(recipe)
-    for name, values in sections.items():
-        new[name] = {**new.get(name, {}), **values}
-    return new
-
-
-def curve(run: Path) -> dict[str, np.ndarray]:
-    records = read_log(run / "log.jsonl")
-    return {key: np.array([r[key] for r in records if key in r]) for key in KEYS}
-
-
 def compare(here: Path, there: Path) -> None:
-    one, other = curve(here), curve(there)
+    one, other = workers.curve(here), workers.curve(there)
     assert len(one["loss"]) == 8 and len(one["validation_loss"]) == 2
-    for key in KEYS:
+    for key in one:
         np.testing.assert_allclose(other[key], one[key], rtol=1e-5, err_msg=key)
 
 
@@ -70,10 +54,10 @@ def compare(here: Path, there: Path) -> None:
 def test_ranks_learn_what_one_process_learns(
     recipe: dict[str, Any], model: dict[str, Any], parallel: dict[str, int], tmp_path: Path
 ) -> None:
-    here = changed(recipe, model=model)
+    here = workers.changed(recipe, model=model)
     alone = workers.train_run(here, str(tmp_path / "one"))
     ranks = int(np.prod(list(parallel.values())))
-    spread = changed(here, parallel=parallel)
+    spread = workers.changed(here, parallel=parallel)
     read = on_ranks(ranks, workers.train_run, spread, str(tmp_path / "many"))
     compare(tmp_path / "one", tmp_path / "many")
     # Images are kept in memory: each rank reads its own bands of all of them, once.
@@ -84,8 +68,8 @@ def test_ranks_learn_what_one_process_learns(
 def test_a_run_goes_on_with_another_mesh(recipe: dict[str, Any], tmp_path: Path) -> None:
     workers.train_run(recipe, str(tmp_path / "one"))
     run = str(tmp_path / "many")
-    begun = changed(recipe, parallel={"tp": 2, "fsdp": 2})
+    begun = workers.changed(recipe, parallel={"tp": 2, "fsdp": 2})
     with pytest.raises(RuntimeError, match="stopped on purpose"):
         on_ranks(4, workers.train_until_step_6, begun, run)
-    on_ranks(2, workers.train_run, changed(recipe, parallel={"tp": 2}), run)
+    on_ranks(2, workers.train_run, workers.changed(recipe, parallel={"tp": 2}), run)
     compare(tmp_path / "one", tmp_path / "many")

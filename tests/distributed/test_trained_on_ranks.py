@@ -1,6 +1,5 @@
 """Training on ranks: the same curve as one process, on any mesh, across a change of mesh."""
 
-import copy
 import os
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ from rank_launcher import on_ranks
 from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Store
 from sciml_dchag.inference.forecaster import Forecaster
-from sciml_dchag.training.logbook import read_log
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +43,8 @@ def recipe(simulated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     }  # fmt: skip
 
 
-def changed(recipe: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
-    new = copy.deepcopy(recipe)
-    for name, values in sections.items():
-        new[name] = {**new.get(name, {}), **values}
-    return new
-
-
-def curve(run: Path) -> dict[str, np.ndarray]:
-    records = read_log(run / "log.jsonl")
-    return {
-        key: np.array([r[key] for r in records if key in r])
-        for key in ("loss", "gradient_norm", "validation_loss")
-    }
-
-
 def assert_same_curve(one: Path, other: Path, tolerance: float = 1e-5) -> None:
-    a, b = curve(one), curve(other)
+    a, b = workers.curve(one), workers.curve(other)
     for key in a:
         assert len(a[key]) == len(b[key]) > 0, key
         np.testing.assert_allclose(a[key], b[key], rtol=tolerance, err_msg=key)
@@ -85,7 +68,7 @@ def test_the_curve_of_a_mesh_is_that_of_one_process(
 ) -> None:
     world = int(np.prod(list(parallel.values())))
     run = tmp_path / "ranks"
-    read = on_ranks(world, workers.train_run, changed(recipe, parallel=parallel), str(run))
+    read = on_ranks(world, workers.train_run, workers.changed(recipe, parallel=parallel), str(run))
     assert_same_curve(run, alone)
     # Each rank reads the channels that it works on, as inputs or as targets; 163 inputs and 80
     # targets are not cut at the very same channels.
@@ -104,14 +87,14 @@ def test_the_curve_of_a_mesh_is_that_of_one_process(
 @pytest.mark.slow
 def test_a_run_goes_on_on_another_mesh(recipe: dict[str, Any], alone: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    stopped = changed(recipe, parallel={"tp": 2, "fsdp": 2})
+    stopped = workers.changed(recipe, parallel={"tp": 2, "fsdp": 2})
     with pytest.raises(RuntimeError, match="stopped on purpose"):
         on_ranks(4, workers.train_until_step_6, stopped, str(begun))
     assert [p.name for p in (begun / "checkpoints").glob("step-*[0-9]")] == ["step-0000004"]
     for number, parallel in enumerate(({"tp": 4}, {"fsdp": 4}, {})):
         run = tmp_path / str(number) / "ranks"
         shutil.copytree(begun, run)
-        rest = changed(recipe, parallel=parallel)
+        rest = workers.changed(recipe, parallel=parallel)
         if parallel:
             on_ranks(4, workers.train_run, rest, str(run))
         else:
@@ -121,13 +104,15 @@ def test_a_run_goes_on_on_another_mesh(recipe: dict[str, Any], alone: Path, tmp_
 
 @pytest.mark.slow
 def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_path: Path) -> None:
-    rolled = changed(recipe, task={"rollout_steps": 2}, training={"steps": 4, "validate_every": 0})
+    rolled = workers.changed(
+        recipe, task={"rollout_steps": 2}, training={"steps": 4, "validate_every": 0}
+    )
     del rolled["data"]["validation"]
     one, two = tmp_path / "one", tmp_path / "two"
     workers.train_run(rolled, str(one))
-    parallel = changed(rolled, parallel={"tp": 2}, training={"micro_batch": 1})
+    parallel = workers.changed(rolled, parallel={"tp": 2}, training={"micro_batch": 1})
     on_ranks(2, workers.train_run, parallel, str(two))
-    a, b = curve(one), curve(two)
+    a, b = workers.curve(one), workers.curve(two)
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
     np.testing.assert_allclose(a["gradient_norm"], b["gradient_norm"], rtol=1e-5)
 
@@ -136,20 +121,20 @@ def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_p
 def test_mixed_precision_over_ranks_follows_that_of_one_process(
     recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    mixed = changed(recipe, training={"precision": "bfloat16", "steps": 4})
+    mixed = workers.changed(recipe, training={"precision": "bfloat16", "steps": 4})
     one, two = tmp_path / "one", tmp_path / "two"
     workers.train_run(mixed, str(one))
-    on_ranks(4, workers.train_run, changed(mixed, parallel={"tp": 2, "fsdp": 2}), str(two))
+    on_ranks(4, workers.train_run, workers.changed(mixed, parallel={"tp": 2, "fsdp": 2}), str(two))
     # Sums in another order round differently at eight bits; exact ones would agree to 1e-5.
     assert_same_curve(two, one, tolerance=2e-2)
 
 
 @pytest.mark.slow
 def test_a_rank_may_have_nothing_to_predict(recipe: dict[str, Any], tmp_path: Path) -> None:
-    few = changed(recipe, task={"targets": ["z500", "t2m", "u10"]}, training={"steps": 4})
+    few = workers.changed(recipe, task={"targets": ["z500", "t2m", "u10"]}, training={"steps": 4})
     one, four = tmp_path / "one", tmp_path / "four"
     workers.train_run(few, str(one))
-    on_ranks(4, workers.train_run, changed(few, parallel={"tp": 4}), str(four))
+    on_ranks(4, workers.train_run, workers.changed(few, parallel={"tp": 4}), str(four))
     assert_same_curve(four, one)
 
 
@@ -178,15 +163,15 @@ def test_degrees_that_do_not_fit_are_refused(recipe: dict[str, Any], tmp_path: P
         ({"dp": 0}, "parallel.dp is 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            workers.train_run(changed(recipe, parallel=parallel), str(tmp_path / "run"))
+            workers.train_run(workers.changed(recipe, parallel=parallel), str(tmp_path / "run"))
     with pytest.raises(RuntimeError, match="parallel.tp 2 does not divide model.partitions 3"):
         on_ranks(
-            2, workers.train_run, changed(recipe, parallel={"tp": 2}, model={"partitions": 3}),
+            2, workers.train_run, workers.changed(recipe, parallel={"tp": 2}, model={"partitions": 3}),
             str(tmp_path / "run"),
         )  # fmt: skip
     with pytest.raises(RuntimeError, match="training.batch 3 cannot be dealt to 2 rank"):
         on_ranks(
-            2, workers.train_run, changed(recipe, parallel={"fsdp": 2}, training={"batch": 3}),
+            2, workers.train_run, workers.changed(recipe, parallel={"fsdp": 2}, training={"batch": 3}),
             str(tmp_path / "run"),
         )  # fmt: skip
     assert not (tmp_path / "run").exists()

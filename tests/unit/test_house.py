@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.figure_style": set(),
     "prepare": {"channels", "data", "evaluation.figure_style"},
     "tasks": {"models", "evaluation.weights"},
-    "training": {"config", "data", "models", "parallel", "tasks", "evaluation.weights"},
+    "training": {"channels", "config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},
     "evaluation": {"channels", "config", "data", "inference", "parallel", "training"},
     "pipeline": {"pipeline_plants", "config", "data", "evaluation", "inference", "prepare", "training"},

@@ -33,6 +33,9 @@ from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
 FORMAT = "sciml-dchag-checkpoint-2"
 RECORD = "checkpoint.json"
 """The file that says what a checkpoint is; a folder without it is no checkpoint."""
+_NAME = re.compile(r"step-\d+")
+_KEPT = 2
+"""Checkpoints of the last steps that are kept, beside the best one: a disk may damage one."""
 
 # Where there is one process, what DCP says of that is no news; and it warns of its own internals.
 warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
@@ -73,11 +76,18 @@ class Checkpoint:
     """Time step of a weather store."""
     training_images: list[str] = field(default_factory=list)
     """Images of a plant store that mean and std were computed over."""
+    skipped_steps: int = 0
+    """Steps so far whose batch had nothing to score, which changed nothing."""
 
     @property
     def kind(self) -> str:
         """The task: `forecast` or `masked`."""
         return str(self.recipe["task"].get("kind", "forecast"))
+
+    @property
+    def device(self) -> str:
+        """The run's `parallel.device`."""
+        return str(self.recipe.get("parallel", {}).get("device", "auto"))
 
 
 class CheckpointWriter:
@@ -90,6 +100,9 @@ class CheckpointWriter:
         self.folder, self.ranks = folder, ranks
         # The background thread must not speak where the training loop speaks.
         alone = ranks.mesh is None
+        old = folder / "best.old"
+        if ranks.first and (old / RECORD).is_file() and not (folder / "best").exists():
+            old.rename(folder / "best")  # killed between the two renames of `_install`
         self._group = None if alone else dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._pending: tuple[Future[Any], str] | None = None
 
@@ -159,13 +172,21 @@ class CheckpointWriter:
         (place / RECORD).write_text(json.dumps(values, indent=1), encoding="utf-8")
         old = self.folder / f"{name}.old"
         if path.exists():
+            if old.exists():  # killed while it was removed
+                shutil.rmtree(old)
             path.rename(old)
         place.rename(path)
         shutil.rmtree(old, ignore_errors=True)
         if name.startswith("step-"):
-            for older in _steps(self.folder):
-                if older != path:
-                    shutil.rmtree(older)
+            self._remove_all_but(_KEPT)
+
+    def _remove_all_but(self, count: int) -> None:
+        """Remove all but the last checkpoints of steps, and what is left of removed ones."""
+        kept = sorted(_steps(self.folder), key=_step_of)[-count:]
+        for path in self.folder.glob("step-*"):
+            if _NAME.fullmatch(path.name) and path not in kept:
+                (path / RECORD).unlink(missing_ok=True)  # no checkpoint, should this be interrupted
+                shutil.rmtree(path)
 
     def _partial(self, name: str) -> Path:
         return self.folder / f"{name}.partial"
@@ -246,12 +267,16 @@ def find_checkpoint(path: Path) -> Path:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint of the latest step in a folder, if any."""
-    return max(_steps(folder), key=lambda p: int(p.name.removeprefix("step-")), default=None)
+    return max(_steps(folder), key=_step_of, default=None)
 
 
 def _steps(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.glob("step-*")
-        if re.fullmatch(r"step-\d+", path.name) and (path / RECORD).is_file()
+        if _NAME.fullmatch(path.name) and (path / RECORD).is_file()
     ]
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

@@ -81,6 +81,7 @@ def load_batches(
     last_step: int,
     workers: int,
     own: range | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[AnyBatch]:
     """Iterate over the batches of training steps first_step .. last_step - 1.
 
@@ -90,6 +91,7 @@ def load_batches(
         first_step, last_step: steps are numbered from 0 through all epochs.
         workers: loader processes.
         own: which samples of each step this rank takes; None for all.
+        pin_memory: keep batches where a GPU reads them without a further copy.
     """
     own = own if own is not None else range(batch)
     return DataLoader(
@@ -102,7 +104,7 @@ def load_batches(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_end_with_parent,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
 
 

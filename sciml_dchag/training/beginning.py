@@ -107,20 +107,28 @@ _FREE = {
         "steps", "log_every", "checkpoint_every", "validate_every", "patience", "micro_batch",
     ),
 }  # fmt: skip
+# So do these as long as the run has not ended: one that diverged is resumed at a lower rate.
+_FREE_UNTIL_THE_END = {"training": ("learning_rate", "final_learning_rate")}
 
 
-def _what_is_learnt(values: dict[str, Any], section: str) -> str:
+def _what_is_learnt(values: dict[str, Any], section: str, ended: bool) -> str:
     """Return a section's settings that make one run another, as text to compare."""
-    settings = values[section]
+    settings, free = values[section], _FREE.get(section, ())
+    if not ended:
+        free += _FREE_UNTIL_THE_END.get(section, ())
     if isinstance(settings, dict):
-        settings = {k: v for k, v in settings.items() if k not in _FREE.get(section, ())}
+        settings = {k: v for k, v in settings.items() if k not in free}
     return json.dumps(settings, sort_keys=True)
 
 
 def _require_same_recipe(run: Path, checkpoint: Checkpoint, recipe: Recipe) -> None:
     now = to_mapping(recipe)
     for section in ("seed", "data", "model", "task", "training"):
-        if _what_is_learnt(checkpoint.recipe, section) != _what_is_learnt(now, section):
+        was, wanted = (
+            _what_is_learnt(values, section, checkpoint.complete)
+            for values in (checkpoint.recipe, now)
+        )
+        if was != wanted:
             raise ValueError(
                 f"{run} holds a run with other settings in {section!r}: restore them, choose "
                 f"another name with --set name=NAME, or remove the folder."

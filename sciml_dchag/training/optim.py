@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from sciml_dchag.config import TrainingConfig
 from sciml_dchag.models.seams import local
@@ -54,30 +54,27 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     )
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> LambdaLR:
-    """Rise linearly over the warm-up, then fall as a cosine to the final rate at the last step."""
-    floor = config.final_learning_rate / config.learning_rate
-
-    def factor(step: int) -> float:
-        if step < config.warmup_steps:
-            return (step + 1) / config.warmup_steps
-        done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    return LambdaLR(optimizer, factor)
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Rate of the update after so many: linear warm-up, then a cosine to the final rate."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    fall = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall
 
 
 @torch.no_grad()
-def clip_gradient(
-    parameters: Iterable[nn.Parameter], limit: float, mesh: DeviceMesh | None
+def scale_and_clip_gradient(
+    parameters: Iterable[nn.Parameter], scale: Tensor, limit: float, mesh: DeviceMesh | None
 ) -> Tensor:
-    """Scale the gradient to a norm of at most `limit`, and return the norm before, in float64.
+    """Scale the gradient, then to a norm of at most `limit`; return the norm between, in float64.
 
     The norm of the whole model's gradient: a shard counts on its own rank and what several ranks
     hold alike counts once.
 
     Args:
         parameters: the model's.
+        scale: what the gradient is multiplied by, in float64.
         limit: 0 for none.
         mesh: all ranks; None for one process.
     """
@@ -94,12 +91,21 @@ def clip_gradient(
             total = sharded_over_it.clone()
             dist.all_reduce(total, group=mesh.get_group(axis))
             sharded_over_it.copy_(total)
-    norm = squares.sum().sqrt()
-    if limit:
-        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            local(gradient).mul_(factor.to(gradient.dtype))
+    norm = squares.sum().sqrt() * scale
+    factor = scale * (limit / (norm + 1e-6)).clamp(max=1.0) if limit else scale
+    for gradient in gradients:
+        local(gradient).mul_(factor.to(gradient.dtype))
     return norm
+
+
+@torch.no_grad()
+def all_finite(tensors: Any) -> bool:
+    """Whether nested dicts of tensors, or this rank's shards, hold no infinity and no NaN."""
+    if isinstance(tensors, dict):
+        return all(all_finite(value) for value in tensors.values())
+    if not isinstance(tensors, Tensor):
+        return True
+    return bool(local(tensors).isfinite().all())
 
 
 class AveragedWeights:

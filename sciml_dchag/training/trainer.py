@@ -32,6 +32,7 @@ from sciml_dchag.training.checkpoint import (
     Checkpoint,
     CheckpointWriter,
     find_checkpoint,
+    last_checkpoint,
     load_tensors,
     read_checkpoint,
     tensors_of,
@@ -39,9 +40,10 @@ from sciml_dchag.training.checkpoint import (
 from sciml_dchag.training.logbook import Logbook
 from sciml_dchag.training.optim import (
     AveragedWeights,
+    all_finite,
     build_optimizer,
-    build_schedule,
-    clip_gradient,
+    learning_rate,
+    scale_and_clip_gradient,
 )
 from sciml_dchag.training.subject import Subject
 
@@ -62,6 +64,8 @@ class TrainingResult:
     """Time spent in this call."""
     stopped_early: bool
     """Whether validation ended the training."""
+    skipped_steps: int
+    """Steps in all whose batch had nothing to score, which changed nothing."""
 
 
 def train(
@@ -86,7 +90,8 @@ def train(
             stores, recipes, checkpoints or package versions, or a run of another recipe or store
             lies there.
         FileExistsError: the folder holds a run and `resume` is False.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss or the weights are no longer finite; the last checkpoint is
+            from before.
     """
     started = time.monotonic()
 
@@ -107,7 +112,9 @@ def train(
         writer = stack.enter_context(CheckpointWriter(run / "checkpoints", ranks))
         stopped_early = trainer.run(writer, log, progress if ranks.first else None)
     seconds = time.monotonic() - started
-    return TrainingResult(find_checkpoint(run), trainer.step, seconds, stopped_early)
+    return TrainingResult(
+        find_checkpoint(run), trainer.step, seconds, stopped_early, trainer.skipped_steps
+    )
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -136,10 +143,9 @@ class _Trainer:
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
         self.lesson = subject.lesson(self.model, ranks)
         self.optimizer = build_optimizer(self.model, recipe.training)
-        self.schedule = build_schedule(self.optimizer, recipe.training)
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
-        self.step = 0
+        self.step, self.skipped_steps = 0, 0
         self.best_validation, self.validations_since_best = math.inf, 0
 
     def restore(self, path: Path) -> None:
@@ -147,7 +153,7 @@ class _Trainer:
         checkpoint, tensors = read_checkpoint(path), self.tensors()
         load_tensors(path, tensors)
         set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"], options=_FLAT)
-        self.step = self.schedule.last_epoch = checkpoint.step
+        self.step, self.skipped_steps = checkpoint.step, checkpoint.skipped_steps
         best = checkpoint.best_validation
         self.best_validation = math.inf if best is None else best
         self.validations_since_best = checkpoint.validations_since_best
@@ -168,29 +174,36 @@ class _Trainer:
             first_step=self.step,
             last_step=config.steps,
             workers=self.recipe.data.workers,
+            pin_memory=self.ranks.device.type == "cuda",
         )
         since, since_step = time.monotonic(), self.step
         for batch in loader:
             error, weight = self._gradients(batch)
-            norm = self._update()
+            scored = bool(weight > 0)  # summed over all ranks, so that all decide alike
+            rate_now = learning_rate(config, self.step)
+            if scored:
+                found = {"gradient_norm": self._update(weight, rate_now)}
+            else:
+                found = {}
+                self.skipped_steps += 1
+                self.optimizer.zero_grad(set_to_none=True)  # no part of what a checkpoint is of
+            self.step += 1
             last = self.step == config.steps
             if self.step % config.log_every == 0 or last:
-                value = float(self.ranks.sum(error) / weight)
-                if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"The loss is {value} at step {self.step}: lower training.learning_rate "
-                        f"or check the data with `sciml-dchag check`."
-                    )
+                if scored:
+                    found = {"loss": self.ranks.sum(error) / weight, **found}
+                    if not math.isfinite(value := float(found["loss"])):
+                        raise self._diverged(writer, f"The loss is {value} at step {self.step}")
                 samples = (self.step - since_step) * config.batch
                 rate = samples / max(time.monotonic() - since, 1e-9)
                 since, since_step = time.monotonic(), self.step
                 if log is not None:
                     log.record(
                         self.step,
-                        loss=value,
-                        gradient_norm=float(norm),
-                        learning_rate=float(self.schedule.get_last_lr()[0]),
+                        **{name: float(value) for name, value in found.items()},
+                        learning_rate=rate_now,
                         samples_per_second=rate,
+                        **({"skipped_steps": self.skipped_steps} if self.skipped_steps else {}),
                     )
             if progress is not None:
                 progress(self.step, config.steps, "training")
@@ -198,7 +211,7 @@ class _Trainer:
                 self._validate(writer, log)
             enough = bool(config.patience) and self.validations_since_best >= config.patience
             if self.step % config.checkpoint_every == 0 or last or enough:
-                writer.save("step", self.checkpoint(complete=last or enough), self.tensors())
+                self._save(writer, "step", complete=last or enough)
             if enough:
                 return True
         return False
@@ -210,33 +223,61 @@ class _Trainer:
         # Dropout depends on seed, step and samples alone, so that a resumed run draws the same.
         number, count = self.ranks.data
         torch.manual_seed((self.recipe.seed + SEED_STRIDE * (self.step + 1)) * count + number)
-        parts = batch.split(self.recipe.training.micro_batch or len(batch))
-        weight = self.ranks.sum(self.lesson.weight(batch.to(self.ranks.device)))
-        # FSDP averages gradients over the ranks of different samples, where a sum is wanted.
-        scale = count / weight
-        errors = []
+        parts = self._split(batch)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         for part in parts:
             if isinstance(self.model, FSDPModule):
                 self.model.set_requires_gradient_sync(part is parts[-1])
-            error = self._error(part)
-            (error * scale.to(error.dtype)).backward()
-            errors.append(error.detach().double())
-        return torch.stack(errors).sum(), weight
+            error, weight = self._error(part)
+            error.backward()
+            sums += torch.stack([error.detach().double(), weight])
+        return sums[0], self.ranks.sum(sums[1])
 
-    def _error(self, batch: Batch) -> torch.Tensor:
+    def _split(self, batch: Batch) -> list[Batch]:
+        return batch.split(self.recipe.training.micro_batch or len(batch))
+
+    def _error(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move a micro-batch to the device; return its error and its weight."""
+        batch = batch.to(self.ranks.device)
         with autocast(self.recipe.training.precision, self.ranks.device):
-            return self.lesson.error(self.model, batch.to(self.ranks.device))
+            error = self.lesson.error(self.model, batch)
+        return error, self.lesson.weight(batch)
 
-    def _update(self) -> torch.Tensor:
-        """Take one optimizer step and return the norm of the gradient."""
+    def _update(self, weight: torch.Tensor, rate: float) -> torch.Tensor:
+        """Take one optimizer step and return the norm of the gradient.
+
+        Args:
+            weight: of the whole batch; the gradient so far is that of the sum of errors.
+            rate: the learning rate.
+        """
+        # FSDP averages gradients over the ranks of different samples, where a sum is wanted.
+        scale = self.ranks.data[1] / weight
         limit = self.recipe.training.clip_norm
-        norm = clip_gradient(self.model.parameters(), limit, self.ranks.mesh)
+        norm = scale_and_clip_gradient(self.model.parameters(), scale, limit, self.ranks.mesh)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.optimizer.step()
-        self.schedule.step()
         if self.average is not None:
             self.average.update()
-        self.step += 1
         return norm
+
+    def _save(self, writer: CheckpointWriter, name: str, *, complete: bool = False) -> None:
+        """Write a checkpoint, unless something in it is not finite on any rank."""
+        tensors = self.tensors()
+        broken = torch.tensor(float(not all_finite(tensors)), device=self.ranks.device)
+        if self.ranks.sum(broken) > 0:
+            raise self._diverged(writer, f"The weights are no longer finite at step {self.step}")
+        writer.save(name, self.checkpoint(complete=complete), tensors)
+
+    def _diverged(self, writer: CheckpointWriter, what: str) -> FloatingPointError:
+        """Say what to do about a run that cannot be carried on with."""
+        writer.finish()  # every rank is here: what was being written is from before
+        last = last_checkpoint(writer.folder)
+        then = "begins anew" if last is None else f"resumes from {last}"
+        return FloatingPointError(
+            f"{what}: lower training.learning_rate, with which the same command {then}, or check "
+            f"the data with `sciml-dchag check`."
+        )
 
     def _validate(self, writer: CheckpointWriter, log: Logbook | None) -> None:
         """Score the validation period, once through, and keep the best weights."""
@@ -248,16 +289,16 @@ class _Trainer:
         averaged = contextlib.nullcontext() if self.average is None else self.average.in_place()
         with torch.no_grad(), averaged:
             for start in range(0, len(validation), self.recipe.training.batch):
-                batch = self._validation_batch(validation, start)
-                sums[0] += self._error(batch)
-                sums[1] += self.lesson.weight(batch.to(self.ranks.device))
+                for part in self._split(self._validation_batch(validation, start)):
+                    error, weight = self._error(part)
+                    sums += torch.stack([error.double(), weight])
         error, weight = self.ranks.sum(sums)
         value = float(error / weight)
         if log is not None:
             log.record(self.step, validation_loss=value)
         if value < self.best_validation:
             self.best_validation, self.validations_since_best = value, 0
-            writer.save("best", self.checkpoint(), self.tensors())
+            self._save(writer, "best")
         else:
             self.validations_since_best += 1
 
@@ -279,5 +320,6 @@ class _Trainer:
             averaged=self.average is not None,
             best_validation=best if math.isfinite(best) else None,
             validations_since_best=self.validations_since_best,
+            skipped_steps=self.skipped_steps,
             **self.lesson.record(),
         )

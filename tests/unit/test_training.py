@@ -1,16 +1,26 @@
 """Training on the embedded sample: determinism, resuming, what is kept and what is refused."""
 
 import dataclasses
+import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
+import zarr
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from sciml_dchag.config import ForecastRecipe, TrainingConfig, from_mapping
+from sciml_dchag.data.forecast_windows import ForecastBatch
+from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Store
 from sciml_dchag.inference.export import export, from_pretrained
 from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.inspection import check_recipe
 from sciml_dchag.models import ModelConfig, build_model
 from sciml_dchag.training.checkpoint import (
     RECORD,
@@ -20,8 +30,9 @@ from sciml_dchag.training.checkpoint import (
     read_checkpoint,
     tensors_of,
 )
+from sciml_dchag.training.forecasting import ForecastLesson
 from sciml_dchag.training.logbook import read_log
-from sciml_dchag.training.optim import build_optimizer, build_schedule, decays
+from sciml_dchag.training.optim import build_optimizer, decays, learning_rate
 from sciml_dchag.training.trainer import train
 
 
@@ -50,6 +61,20 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config), seed=99))
     load_tensors(find_checkpoint(run), {"average" if saved.averaged else "model": tensors})
     return tensors
+
+
+def stored(run: Path, kind: str) -> dict[str, torch.Tensor]:
+    """Read every tensor of a kind from a run's last checkpoint."""
+    path = last_checkpoint(run / "checkpoints")
+    assert path is not None
+    every = FileSystemReader(path).read_metadata().state_dict_metadata
+    found = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in every.items()
+        if name.startswith(f"{kind}.") and isinstance(entry, TensorStorageMetadata)
+    }
+    load_tensors(path, found)
+    return found
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -167,6 +192,186 @@ def test_an_exploding_loss_is_named(msl_store: Path, tmp_path: Path) -> None:
         train(wild, tmp_path / "run")
 
 
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, calls: dict[int, Callable[[torch.Tensor], object]]
+) -> list[int]:
+    """Change the errors of some calls, counted from 1; return how many samples each call had."""
+    error, seen = ForecastLesson.error, []
+
+    def spoilt(self: ForecastLesson, model: torch.nn.Module, batch: ForecastBatch) -> torch.Tensor:
+        seen.append(len(batch))
+        value = error(self, model, batch)
+        return calls[len(seen)](value) if len(seen) in calls else value
+
+    monkeypatch.setattr(ForecastLesson, "error", spoilt)
+    return seen
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(
+    msl_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = {"steps": 9, "log_every": 10}
+    with monkeypatch.context() as patch:
+        spoil(patch, {5: lambda error: error * math.nan})
+        with pytest.raises(
+            FloatingPointError,
+            match="no longer finite at step 6.*training.learning_rate.*resumes from .*step-0000003",
+        ):
+            train(recipe(msl_store, training=often), tmp_path / "run")
+    assert all(bool(t.isfinite().all()) for t in weights(tmp_path / "run").values())
+    assert read_checkpoint(tmp_path / "run").step == 3
+    lower = recipe(msl_store, training={**often, "learning_rate": 1e-5})
+    train(lower, tmp_path / "run")  # as the error says
+    assert read_checkpoint(tmp_path / "run").complete
+    # Once it has ended, another rate is another run.
+    with pytest.raises(ValueError, match="other settings in 'training'"):
+        train(recipe(msl_store, training=often), tmp_path / "run")
+
+
+def test_a_run_resumes_at_the_rate_that_is_asked_for(msl_store: Path, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done == 5:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(recipe(msl_store), tmp_path / "run", progress=interrupt)
+    before = weights(tmp_path / "run")
+    still = recipe(msl_store, training={"learning_rate": 1e-30, "final_learning_rate": 1e-30})
+    train(still, tmp_path / "run")
+    for name, value in weights(tmp_path / "run").items():  # the average moves on to the weights
+        assert (value - before[name]).abs().max() < 2e-3, name
+    rates = [r["learning_rate"] for r in read_log(tmp_path / "run" / "log.jsonl")]
+    assert rates[2] > 1e-5 and max(rates[3:]) <= 1e-30
+
+
+def test_a_kill_while_the_best_is_replaced_is_survived(msl_store: Path, tmp_path: Path) -> None:
+    watched = recipe(
+        msl_store, training={"validate_every": 1, "ema_decay": 0.0, "checkpoint_every": 1}
+    )
+    train(watched, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    best = read_checkpoint(folder / "best")
+    # Killed while the former best is removed: its rest is in the way of the next one.
+    shutil.copytree(folder / "best", folder / "best.old")
+    (folder / "best.old" / RECORD).unlink()
+    more = recipe(
+        msl_store,
+        training={"validate_every": 1, "ema_decay": 0.0, "steps": 12, "learning_rate": 5e-4},
+    )
+    train(more, tmp_path / "run")
+    assert read_checkpoint(folder / "best").step > best.step
+    assert not (folder / "best.old").exists()
+    # Killed between two renames: the former best has its name again.
+    (folder / "best").rename(folder / "best.old")
+    train(more, tmp_path / "run")
+    assert (folder / "best" / RECORD).is_file() and not (folder / "best.old").exists()
+
+
+def without_values(store: Path, folder: Path, first: str, last: str) -> Path:
+    """Copy a store and take away its states from `first` to `last`."""
+    copied = folder / "holes.zarr"
+    shutil.copytree(store, copied)
+    states = zarr.open_array(copied / "state", mode="r+")
+    index = Store.open(copied).time_indices((first, last))
+    states[int(index[0]) : int(index[-1]) + 1] = np.nan
+    return copied
+
+
+def test_a_batch_with_nothing_to_score_changes_nothing(msl_store: Path, tmp_path: Path) -> None:
+    # The targets of most of the samples are missing; their inputs, too, which a mask says.
+    store = without_values(msl_store, tmp_path, "2025-12-03", "2025-12-22")
+    holes = recipe(store, training={"steps": 12, "batch": 1, "checkpoint_every": 1, "log_every": 1})
+
+    class StopError(Exception):
+        pass
+
+    result = train(holes, tmp_path / "run")
+    records = read_log(tmp_path / "run" / "log.jsonl")
+    skipped = [r["step"] for r in records if "loss" not in r]
+    assert 0 < len(skipped) < 12 and result.skipped_steps == len(skipped)
+    assert records[-1]["skipped_steps"] == len(skipped)
+    assert read_checkpoint(tmp_path / "run").skipped_steps == len(skipped)
+    assert all(bool(t.isfinite().all()) for t in weights(tmp_path / "run").values())
+    # A run that ends right before a skipped step has the same weights, moments and average.
+    step = next(s for s in skipped if s > 1)
+    for name, steps in (("before", step - 1), ("after", step)):
+
+        def stop(done: int, total: int, what: str, steps: int = steps) -> None:
+            if done == steps + 1:
+                raise StopError
+
+        shorter = recipe(store, training={"steps": 12, "batch": 1, "checkpoint_every": steps})
+        with pytest.raises(StopError):
+            train(shorter, tmp_path / name, progress=stop)
+    for kind in ("model", "average", "optimizer"):
+        one, other = (stored(tmp_path / name, kind) for name in ("before", "after"))
+        assert one.keys() == other.keys() and one
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, msg=key)
+
+
+def test_batches_reach_the_device_in_micro_batches(
+    msl_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    to = ForecastBatch.to
+
+    def counted(self: ForecastBatch, device: torch.device) -> ForecastBatch:
+        moved.append(len(self))
+        return to(self, device)
+
+    monkeypatch.setattr(ForecastBatch, "to", counted)
+    small = {"steps": 2, "batch": 4, "micro_batch": 1, "validate_every": 2, "warmup_steps": 1}
+    train(recipe(msl_store, training=small), tmp_path / "run")
+    validation = -(-11 // 4) * 4  # 12 times of which the last has no target; full batches
+    assert moved == [1] * (2 * 4 + validation)
+
+
+def test_a_tree_of_one_group_resumes(msl_store: Path, tmp_path: Path) -> None:
+    one = recipe(
+        msl_store,
+        data={"forcings": ["cos_latitude"]},
+        model={"aggregation": "dchag-l", "tree": 1},
+        training={"steps": 2, "checkpoint_every": 1, "warmup_steps": 1},
+    )
+    train(one, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-0000002")
+    train(one, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run").step == 2
+
+
+def test_a_region_is_not_turned(
+    write: Callable[..., Path], series: Callable[..., xr.DataArray], tmp_path: Path
+) -> None:
+    world = series(times=12)
+    region = world.isel(longitude=slice(2, 6))
+    found = {}
+    for name, state in (("world", world), ("region", region)):
+        path = write(state, tmp_path / f"{name}.zarr", finish=lambda p: compute_statistics(p))
+        turned = from_mapping(
+            ForecastRecipe,
+            {
+                "name": name,
+                "data": {"store": str(path), "rotate": True},
+                "model": {"embed_dim": 8, "depth": 1, "heads": 2, "patch": 2, "partitions": 1},
+                "training": {"steps": 1, "warmup_steps": 0, "batch": 1},
+            },
+        )
+        found[name] = [f.what for f in check_recipe(turned, tmp_path) if f.verdict == "fails"]
+        if name == "region":
+            with pytest.raises(ValueError, match="set data.rotate to false"):
+                train(turned, tmp_path / name)
+        else:
+            train(turned, tmp_path / name)
+    assert not any("rotate" in what for what in found["world"])
+    assert any(
+        "4 columns from" in what and "do not go once around" in what for what in found["region"]
+    )
+
+
 def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         find_checkpoint(tmp_path)
@@ -189,7 +394,8 @@ def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None
 def test_a_checkpoint_that_was_being_written_is_none(msl_store: Path, tmp_path: Path) -> None:
     train(recipe(msl_store), tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
-    assert sorted(p.name for p in folder.iterdir()) == ["step-0000006"]
+    assert sorted(p.name for p in folder.iterdir()) == ["step-0000003", "step-0000006"]
+    (folder / "step-0000003").rename(folder / "step-0000008.partial")
     (folder / "step-0000006").rename(folder / "step-0000009.partial")
     assert last_checkpoint(folder) is None
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
@@ -247,16 +453,10 @@ def test_the_learning_rate_rises_then_falls_as_a_cosine() -> None:
     config = TrainingConfig(
         steps=100, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-8
     )
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    schedule = build_schedule(optimizer, config)
-    rates = []
-    for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
+    rates = [learning_rate(config, step) for step in range(101)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 1e-4)
     assert rates[55] == pytest.approx(5e-4, rel=1e-3)
-    assert schedule.get_last_lr()[0] == pytest.approx(1e-8)
+    assert rates[100] == pytest.approx(1e-8)
 
 
 def test_an_exported_model_is_the_one_that_forecasts(msl_store: Path, tmp_path: Path) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from sciml_dchag.models.presets import ModelConfig
 from sciml_dchag.parallel.mesh import ParallelConfig
+
+
+def require_at_least(least: int, key: str, value: float) -> None:
+    """Refuse a value below the least one, or one that is no finite number.
+
+    Raises:
+        ValueError: the key, the value and the least one.
+    """
+    if not least <= value < math.inf:
+        raise ValueError(f"{key} is {value}: it must be at least {least}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +60,16 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"training.{name} is {getattr(self, name)}: it must be at least 1."
-                )
+            require_at_least(1, f"training.{name}", getattr(self, name))
+        for name in ("micro_batch", "clip_norm", "weight_decay", "validate_every", "patience"):
+            require_at_least(0, f"training.{name}", getattr(self, name))
+        if not (0 < self.learning_rate < math.inf and 0 <= self.final_learning_rate < math.inf):
+            raise ValueError(
+                f"training.learning_rate is {self.learning_rate} and training.final_learning_rate "
+                f"{self.final_learning_rate}: the first must be above 0, the second at least 0."
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"training.betas are {list(self.betas)}: both must be in [0, 1).")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay is {self.ema_decay}: it must be in [0, 1).")
         if not 0 <= self.warmup_steps <= self.steps:
@@ -75,6 +92,10 @@ class StoreConfig:
     workers: int = 0
     """Loader processes; 0 reads in a thread of the training process."""
 
+    def __post_init__(self) -> None:
+        require_at_least(0, "data.workers", self.workers)
+        require_at_least(0, "data.memory_mebibytes", self.memory_mebibytes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -92,3 +113,4 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:
             raise ValueError(f"The recipe's name {self.name!r} must be a plain folder name.")
+        require_at_least(0, "seed", self.seed)

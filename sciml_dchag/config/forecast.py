@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.config.common import Recipe, StoreConfig
+from sciml_dchag.config.common import Recipe, StoreConfig, require_at_least
 
 Period = tuple[str | None, str | None]
 
@@ -58,9 +58,11 @@ class DataConfig(StoreConfig):
     """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
     rotate: bool = False
     """Turn each training sample about the Earth's axis by a random angle, all fields alike: a
-    global grid's cheapest augmentation. Where the land lies is then known from static fields."""
+    global grid's cheapest augmentation, and refused on a region. Where the land lies
+    is then known from static fields."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bad := [hours for hours in self.history_hours if hours >= 0]:
             raise ValueError(
                 f"data.history_hours has {bad[0]}: give hours before the initial time, such as -6."
@@ -126,6 +128,8 @@ class EvaluationConfig:
             raise ValueError(
                 f"evaluation.lead_hours is {list(self.lead_hours)}: give one or more above 0."
             )
+        require_at_least(1, "evaluation.batch", self.batch)
+        require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
         object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))
 
 

@@ -63,6 +63,7 @@ class CubesConfig(StoreConfig):
     """Turn crops by a random multiple of 90 degrees, if they are square."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.image_size) < 1 or self.crops < 0:
             raise ValueError(
                 f"data.image_size {list(self.image_size)} must be at least 1 and data.crops "

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def buffer_numbers(device_type: str) -> int:
@@ -69,7 +68,8 @@ def absorbed_attention(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
     mask_NK = None
     if mask_BLK is not None:
-        mask_NK = mask_BLK.expand(-1, x_NKP.shape[0] // mask_BLK.shape[0], -1).flatten(0, 1)
+        locations = mask_BLK.shape[1]
+        mask_NK = mask_BLK.expand(x_NKP.shape[0] // locations, -1, -1).flatten(0, 1)
     x, score_maps, value_maps = (t.to(dtype) for t in (x_NKP, score_maps_KPh, value_maps_KPD))
     return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
         x, score_maps, value_maps, mask_NK, with_logsumexp, numbers or buffer_numbers(device)
@@ -122,18 +122,24 @@ class _AbsorbedAttention(torch.autograd.Function):
         return mixed_Nhd.flatten(1), logsumexp_Nh
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_ND: Tensor, grad_logsumexp_Nh: Tensor | None
     ) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again (create_graph)
+            raise NotImplementedError(
+                "model.implementation absorbed has no second derivatives: set it to materialised, "
+                "which has the same parameters, or leave create_graph out."
+            )
         x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
         N, K, P = x_NKP.shape
         h = attention_hNK.shape[0]
         grad_Nhd = grad_ND.unflatten(1, (h, -1))
-        grad_x = x_NKP.new_zeros(N, K, P) if ctx.needs_input_grad[0] else None
-        grad_score_maps = torch.zeros_like(score_maps_KPh)
+        # Sums over many rows, at least in float32: in bfloat16 a sum stops growing at 256 terms.
+        exact = torch.promote_types(x_NKP.dtype, torch.float32)
+        grad_x = x_NKP.new_zeros(N, K, P, dtype=exact) if ctx.needs_input_grad[0] else None
+        grad_score_maps = torch.zeros_like(score_maps_KPh, dtype=exact)
         # Transposed, (h, d, K P), which is the faster way to add products of tall matrices up.
-        grad_value_maps = value_maps.new_zeros(h, value_maps.shape[-1], K * P)
+        grad_value_maps = value_maps.new_zeros(h, value_maps.shape[-1], K * P, dtype=exact)
         one_P = x_NKP.new_ones(P)
         for rows, scaled_nKP in _buffered_rows(x_NKP, ctx.numbers):
             x_nKP, flat = x_NKP[rows], scaled_nKP.flatten(1)  # flat: the same memory, (n, K P)
@@ -145,7 +151,10 @@ class _AbsorbedAttention(torch.autograd.Function):
             )  # fmt: skip
             for attention_nK1, grad_nd, value_map_dKP, grad_value_map, grad_attention in heads:
                 torch.mul(attention_nK1, x_nKP, out=scaled_nKP)
-                grad_value_map.addmm_(grad_nd.t(), flat)
+                if exact == x_NKP.dtype:
+                    grad_value_map.addmm_(grad_nd.t(), flat)
+                else:
+                    grad_value_map += grad_nd.t() @ flat
                 # What the pixels, once scaled, receive; the buffer has served and is used again.
                 torch.mm(grad_nd, value_map_dKP, out=flat)
                 if grad_x is not None:
@@ -158,12 +167,17 @@ class _AbsorbedAttention(torch.autograd.Function):
                 inner = inner - grad_logsumexp_Nh[rows].t()[..., None].to(inner.dtype)
             grad_scores_hnK = grad_hnK.sub_(inner).mul_(attention_hnK)
             grad_scores_Knh = grad_scores_hnK.permute(2, 1, 0).contiguous()
-            grad_score_maps.baddbmm_(x_nKP.permute(1, 2, 0), grad_scores_Knh)
+            if exact == x_NKP.dtype:
+                grad_score_maps.baddbmm_(x_nKP.permute(1, 2, 0), grad_scores_Knh)
+            else:
+                grad_score_maps += torch.bmm(x_nKP.permute(1, 2, 0), grad_scores_Knh)
             if grad_x is not None:
                 through_scores = torch.bmm(grad_scores_Knh, score_maps_KPh.transpose(1, 2))
                 grad_x[rows] += through_scores.transpose(0, 1)
         grad_value_maps_KPD = grad_value_maps.permute(2, 0, 1).reshape(K, P, -1)
-        return grad_x, grad_score_maps, grad_value_maps_KPD, None, None, None
+        to = x_NKP.dtype
+        grad_x = None if grad_x is None else grad_x.to(to)
+        return grad_x, grad_score_maps.to(to), grad_value_maps_KPD.to(to), None, None, None
 
 
 def _buffered_rows(x_NKP: Tensor, numbers: int) -> Iterator[tuple[slice, Tensor]]:

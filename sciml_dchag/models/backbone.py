@@ -67,9 +67,20 @@ class Backbone(nn.Module):
         x = tokens_BLD + (position if locations_BV is None else position[locations_BV])
         if self.lead_time_embedding is not None:
             assert lead_hours_B is not None
-            hours_B1 = lead_hours_B[:, None].to(self.norm.weight.dtype)
-            x = x + self.lead_time_embedding(hours_B1 / 100)[:, None]
+            x = x + self._lead_time(lead_hours_B)[:, None]
         x = self.part(self.dropout(x))
         for block in self.blocks:
             x = block(x)
         return self.meet(self.norm(x))
+
+    def _lead_time(self, lead_hours_B: Tensor) -> Tensor:
+        """Embed hours (B,) -> (B, D), at least in float32: 505 and 506 differ in the ninth bit."""
+        assert self.lead_time_embedding is not None
+        weight, bias = self.lead_time_embedding.weight, self.lead_time_embedding.bias
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        device = weight.device.type
+        with torch.autocast(device, enabled=False):
+            hours_B1 = lead_hours_B[:, None].to(exact) / 100
+            embedded = nn.functional.linear(hours_B1, weight.to(exact), bias.to(exact))
+        # Autocast leaves sums their precision; a model of low precision keeps its own throughout.
+        return embedded if torch.is_autocast_enabled(device) else embedded.to(weight.dtype)

@@ -64,7 +64,9 @@ class BandFunction(nn.Module):
 
     def forward(self, wavelength_nm: Tensor) -> Tensor:
         """Map wavelengths in nm, (...), to numbers, (..., outputs)."""
-        steps = torch.arange(FREQUENCIES, device=wavelength_nm.device) / (FREQUENCIES - 1)
+        # In the wavelengths' own precision, whatever torch's default is: they are float64.
+        steps = torch.arange(FREQUENCIES, device=wavelength_nm.device, dtype=wavelength_nm.dtype)
+        steps = steps / (FREQUENCIES - 1)
         period_nm = LONGEST_NM * (SHORTEST_NM / LONGEST_NM) ** steps
         angle = 2 * math.pi * wavelength_nm[..., None] / period_nm
         dtype = self.in_weight.dtype
@@ -150,8 +152,8 @@ class WavelengthHead(nn.Module):
         self.layout = self.full_layout  # of this process's own partitions
         self.enter: Callable[[Tensor], Tensor] = unchanged
         self.own: Callable[[Tensor], Tensor] = local
-        # The last row of a map is the bias.
-        self.maps = nn.Parameter(torch.empty(SHARED_MAPS, embed_dim + 1, patch_pixels))
+        self.maps = nn.Parameter(torch.empty(SHARED_MAPS, embed_dim, patch_pixels))
+        self.maps_bias = nn.Parameter(torch.empty(SHARED_MAPS, patch_pixels))
         self.band = BandFunction(SHARED_MAPS, [1 / SHARED_MAPS] * SHARED_MAPS)
         self.register_buffer("wavelength_nm", _wavelengths(wavelength_nm), persistent=False)
         self.reset_parameters()
@@ -160,16 +162,16 @@ class WavelengthHead(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the shared maps, biases zero."""
         nn.init.trunc_normal_(self.maps, std=0.02)
-        self.maps[:, -1].zero_()
+        self.maps_bias.zero_()
 
     def forward(self, features_BLD: Tensor) -> Tensor:
         """Predict pixels: (B, L, E) -> (B, L, C, P)."""
         nm = self.wavelength_nm[self.layout.channel_of_slot]
         weights = self.band(nm.view(self.layout.partitions, self.layout.slots))
         maps = torch.einsum("gkm,mdp->gkdp", weights, self.own(self.maps).to(weights.dtype))
-        features = self.enter(features_BLD)
-        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", features, maps[:, :, :-1])
-        return self.layout.to_channels(pixels_BLGKP + maps[:, :, -1])
+        bias = torch.einsum("gkm,mp->gkp", weights, self.own(self.maps_bias).to(weights.dtype))
+        pixels_BLGKP = torch.einsum("bld,gkdp->blgkp", self.enter(features_BLD), maps)
+        return self.layout.to_channels(pixels_BLGKP + bias)
 
 
 def _wavelengths(wavelength_nm: Sequence[float]) -> Tensor:

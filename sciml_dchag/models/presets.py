@@ -61,7 +61,7 @@ class ModelConfig:
     partitions: int = 4
     """G: parts that the channels are split into; ignored by `single`."""
     tree: int = 0
-    """Groups that each partition is split into; 0 is one layer."""
+    """Groups that each partition is split into; 0 is one layer, and so is 1."""
     implementation: Implementation = "absorbed"
     """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
     dropout: float = 0.0
@@ -95,6 +95,8 @@ class ModelConfig:
                 object.__setattr__(self, field, value)
         for field in ("input_channels", "output_channels", "wavelength_nm", "image_size"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        if self.tree == 1:  # nothing is left to join, and weights for it would never be learnt
+            object.__setattr__(self, "tree", 0)
         if self.aggregation == "single" and self.tree:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
         if self.channel_embedding == "wavelength":
@@ -103,6 +105,11 @@ class ModelConfig:
             raise ValueError(
                 f"model.decoder_heads {self.decoder_heads} must be at least 1 and "
                 f"model.decoder_depth {self.decoder_depth} at least 0."
+            )
+        if self.heads < 1 or self.depth < 0:
+            raise ValueError(
+                f"model.heads {self.heads} must be at least 1 and model.depth {self.depth} at "
+                f"least 0, or leave them out for those of model.size."
             )
         for prefix in ("embed", "decoder"):
             of_heads = "heads" if prefix == "embed" else "decoder_heads"
@@ -226,6 +233,8 @@ class ChannelTransformer(nn.Module):
         if (lead_hours_B is None) != masked or (visible_BV is None) == masked:
             needed = "visible_BV and no lead_hours_B" if masked else "lead_hours_B, no visible_BV"
             raise ValueError(f"A model with head {self.config.head!r} is called with {needed}.")
+        if not len(x_BCHW):
+            raise ValueError("A batch without samples has nothing to map: give at least one.")
         features_BLD = self.encode(x_BCHW, available_BCHW, visible_BV, lead_hours_B)
         if self.decoder is not None:
             features_BLD = self.decoder(features_BLD, visible_BV)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process
-from sciml_dchag.cli.options import folder_option, overwrite_option, recipe_options, run_folder
+from sciml_dchag.cli.options import (
+    device_option,
+    folder_option,
+    overwrite_option,
+    recipe_options,
+    run_folder,
+)
 
 if TYPE_CHECKING:
     from sciml_dchag.config import MaskedRecipe
@@ -42,6 +48,12 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
             resume=resume == "auto",
             progress=progress,
             console=lambda line: out.print(line, highlight=False),
+        )
+    if result.skipped_steps:
+        out.print(
+            f"{result.skipped_steps} of {result.steps} steps had nothing to score and changed "
+            f"nothing: raise training.batch, or prepare data with fewer missing values.",
+            highlight=False,
         )
     out.print(f"Checkpoint: {result.checkpoint}", highlight=False)
     out.print(f"Score it: sciml-dchag evaluate {runs / loaded.name}", highlight=False)
@@ -103,8 +115,10 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
         out.print(comparison_table(differences, run.name, against.name))
         out.print(f"Table: {write_comparison_csv(path, differences)}", highlight=False)
         return
-    # The degrees of the training say nothing of the ranks that are here now.
-    recipe = load_recipe(run_folder(run) / "recipe.yaml", ("parallel={}", *overrides))
+    # The degrees of the training say nothing of the ranks that are here now; its device may stay.
+    path = run_folder(run) / "recipe.yaml"
+    device = f"parallel={{device: {load_recipe(path).parallel.device}}}"
+    recipe = load_recipe(path, (device, *overrides))
     if isinstance(recipe, MaskedRecipe):
         _evaluate_plants(run, recipe)
         return
@@ -183,11 +197,12 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
     show_default=True,
     help="Processes that share out the storage of parameters.",
 )
+@device_option
 @overwrite_option
 def predict(
     checkpoint: Path, place: Path, store: Path | None, folder: Path | None, start: str | None,
     end: str | None, every_hours: int | None, lead_hours: str | None, batch: int, tp: int,
-    fsdp: int, overwrite: bool,
+    fsdp: int, device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Apply CHECKPOINT (a checkpoint or run folder): forecast, or reconstruct images.
 
@@ -205,18 +220,20 @@ def predict(
       torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A forecasts.zarr --tp 2
       sciml-dchag predict runs/demo-plants runs/demo-plants/store.zarr --out reconstructions
     """
+    from sciml_dchag.config import from_mapping
     from sciml_dchag.inference.predict import predict_period
     from sciml_dchag.parallel.mesh import ParallelConfig
     from sciml_dchag.training.checkpoint import read_checkpoint
 
-    if read_checkpoint(checkpoint).kind == "masked":
+    saved = read_checkpoint(checkpoint)
+    if saved.kind == "masked":
         of_forecasts = (store, start, end, every_hours, lead_hours)
         if any(option is not None for option in of_forecasts) or (tp, fsdp) != (1, 1):
             raise ValueError(
                 "--store, --start, --end, --every-hours, --lead-hours, --tp and --fsdp are for "
                 "forecasts, and this is a masked autoencoder: leave them out."
             )
-        _reconstruct(checkpoint, place, folder, batch, overwrite)
+        _reconstruct(checkpoint, place, folder, batch, device, overwrite)
         return
     if folder is not None:
         raise ValueError("--out is for reconstructions: a forecaster writes FORECASTS.")
@@ -225,13 +242,22 @@ def predict(
         path = predict_period(
             checkpoint, place, store=store, period=(start, end), every_hours=every_hours,
             lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite,
-            parallel=ParallelConfig(tp=tp, fsdp=fsdp), progress=progress,
+            parallel=from_mapping(
+                ParallelConfig,
+                {"tp": tp, "fsdp": fsdp, "device": device or saved.device},
+            ),
+            progress=progress,
         )  # fmt: skip
     out.print(f"Forecasts: {path}", highlight=False)
 
 
 def _reconstruct(
-    checkpoint: Path, place: Path, folder: Path | None, batch: int, overwrite: bool
+    checkpoint: Path,
+    place: Path,
+    folder: Path | None,
+    batch: int,
+    device: str | None,
+    overwrite: bool,
 ) -> None:
     from sciml_dchag.inference.reconstruct import find_stores, reconstruct_store
 
@@ -244,8 +270,9 @@ def _reconstruct(
             continue
         with ProgressBar() as progress:
             path = reconstruct_store(
-                checkpoint, store, target, batch=batch, overwrite=overwrite, progress=progress
-            )
+                checkpoint, store, target, batch=batch, overwrite=overwrite, device=device,
+                progress=progress,
+            )  # fmt: skip
         out.print(f"Reconstructions: {path}", highlight=False, markup=False)
     out.print(f"ENVI: {target / 'envi'}", highlight=False, markup=False)
 

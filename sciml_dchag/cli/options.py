@@ -25,6 +25,12 @@ runs_option = click.option(
     show_default=True,
     help="Folder of run folders.",
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "xpu", "mps"]),
+    default=None,
+    help="Where to compute; the run's parallel.device by default.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out
-from sciml_dchag.cli.options import folder_option, overwrite_option
+from sciml_dchag.cli.options import device_option, folder_option, overwrite_option
 
 
 @click.command(cls=Command)
@@ -53,8 +53,11 @@ def indices(store: Path, folder: Path | None, names: tuple[str, ...], overwrite:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @folder_option("Folder to write; STORE's name with _embeddings beside it by default.")
+@device_option
 @overwrite_option
-def embed(checkpoint: Path, store: Path, folder: Path | None, overwrite: bool) -> None:
+def embed(
+    checkpoint: Path, store: Path, folder: Path | None, device: str | None, overwrite: bool
+) -> None:
     """Embed STORE's plants with CHECKPOINT (a checkpoint or run folder).
 
     Writes an embedding of each patch that is mostly plant and their mean over each plant, as
@@ -68,7 +71,7 @@ def embed(checkpoint: Path, store: Path, folder: Path | None, overwrite: bool) -
 
     place = folder or store.with_name(f"{store.stem}_embeddings")
     with ProgressBar() as progress:
-        embed_store(checkpoint, store, place, overwrite=overwrite, progress=progress)
+        embed_store(checkpoint, store, place, overwrite=overwrite, device=device, progress=progress)
     out.print(f"Embeddings: {place}", highlight=False, markup=False)
 
 

@@ -86,7 +86,7 @@ def evaluate(
     if recipe.data.test is None:
         raise ValueError("The recipe has no data.test: name the first and last time to score.")
     check_periods(store, recipe)
-    degrees = (parallel or ParallelConfig()).forecasting(started_ranks())
+    degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
         forecaster = Forecaster(run, store, ranks, degrees)
         scored = list(recipe.evaluation.channels or forecaster.target_channels.names)

@@ -57,7 +57,7 @@ def evaluate_plants(
         ValueError: no test image, or a store that does not fit the checkpoint.
     """
     store = CubeStore.open(recipe.data.store)
-    reconstructor = Reconstructor(run, store)
+    reconstructor = Reconstructor(run, store, recipe.parallel.device)
     images, options = store.split("test"), recipe.evaluation
     scorer = score_images(
         reconstructor, images, components=options.components, batch=options.batch, progress=progress

@@ -26,6 +26,7 @@ def embed(
     out: Path,
     *,
     overwrite: bool = False,
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Embed every image of a store: each patch that is mostly plant, and each plant.
@@ -35,6 +36,7 @@ def embed(
         store_path: the images.
         out: the folder of embeddings.
         overwrite: replace embeddings that are there.
+        device: as `parallel.device`; None is the run's.
         progress: told of crops.
 
     Raises:
@@ -44,7 +46,7 @@ def embed(
     """
     check_folder(out, contains=ARRAYS, overwrite=overwrite)
     store = CubeStore.open(store_path)
-    model = Reconstructor(checkpoint, store)
+    model = Reconstructor(checkpoint, store, device)
     tiles = [(cube, tile) for cube in store.names for tile in model.tiles(cube)]
     rows: list[dict[str, Any]] = []
     values: list[NDArray[np.float32]] = []

@@ -46,12 +46,13 @@ class Forecaster:
         store: where the initial states come from; it must hold the checkpoint's channels on the
             checkpoint's grid.
         ranks: this process and the others; None is one process that is alone.
-        parallel: how blocks are computed; the degrees are those of the ranks' mesh.
+        parallel: how blocks are computed; the degrees are those of the ranks' mesh. None computes
+            on the run's parallel.device.
 
     Raises:
         FileNotFoundError: no checkpoint.
-        ValueError: a damaged checkpoint, a store of other channels, grid or time step, or tp that
-            does not divide the model.
+        ValueError: a damaged checkpoint, a store of other channels, grid or time step, tp that
+            does not divide the model, or a device that is not there.
     """
 
     def __init__(
@@ -67,14 +68,15 @@ class Forecaster:
         self.step = saved.step
         self.recipe = from_mapping(ForecastRecipe, saved.recipe)
         self.store = store
-        self.ranks = ranks or Ranks(device=choose_device())
+        parallel = parallel or self.recipe.parallel.elsewhere()
+        self.ranks = ranks or Ranks(device=choose_device(parallel.device))
         self.device = self.ranks.device
         self._mean = np.asarray(saved.mean)
         self._std = np.asarray(saved.std)
         config = from_mapping(ModelConfig, saved.model_config)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
-        model = build_on_ranks(config, None, self.ranks, parallel or ParallelConfig())
+        model = build_on_ranks(config, None, self.ranks, parallel)
         load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(model)})
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)

@@ -137,8 +137,8 @@ def predict_period(
         lead_hours: None is the recipe's.
         batch: initial times at once; None is the recipe's.
         overwrite: replace what is there.
-        parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave. Those of the
-            training do not matter.
+        parallel: degrees of `fsdp` and `tp`, `dp` takes the ranks that they leave; and the device.
+            Of the recipe's the device alone is the default.
         progress: told of every batch, on the first rank.
 
     Raises:
@@ -155,7 +155,7 @@ def predict_period(
         period = recipe.data.test
     every = every_hours or recipe.evaluation.initial_every_hours
     initial = _initial_indices(opened, period, every, recipe.data.history_hours)
-    degrees = (parallel or ParallelConfig()).forecasting(started_ranks())
+    degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
         zarr_store = predict(
             Forecaster(checkpoint, opened, ranks, degrees),

@@ -47,6 +47,7 @@ def reconstruct_store(
     *,
     batch: int = 8,
     overwrite: bool = False,
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Reconstruct every image of a store into `out/NAME.zarr` and `out/envi/`.
@@ -57,6 +58,7 @@ def reconstruct_store(
         out: a folder.
         batch: passes that are computed at once.
         overwrite: replace reconstructions that are there.
+        device: as `parallel.device`; None is the run's.
         progress: told of lines.
 
     Returns:
@@ -69,7 +71,7 @@ def reconstruct_store(
         OSError: the disk is full; what is finished is kept.
     """
     store = CubeStore.open(store_path)
-    model = Reconstructor(checkpoint, store)
+    model = Reconstructor(checkpoint, store, device)
     for cube in store.names:  # refused before work starts
         model.tiles(cube)
     envi = out / ENVI_FOLDER

@@ -68,14 +68,17 @@ class Reconstructor:
     Args:
         checkpoint: a checkpoint or a run folder.
         store: its images must have a crop's size at least.
+        device: as `parallel.device`; None is the run's.
 
     Raises:
         FileNotFoundError: no checkpoint.
-        ValueError: a damaged checkpoint, one of another task, or a store with bands that the
-            checkpoint does not know.
+        ValueError: no such device, a damaged checkpoint, one of another task, or a store with
+            bands that the checkpoint does not know.
     """
 
-    def __init__(self, checkpoint: str | os.PathLike[str], store: CubeStore) -> None:
+    def __init__(
+        self, checkpoint: str | os.PathLike[str], store: CubeStore, device: str | None = None
+    ) -> None:
         self.path = find_checkpoint(Path(checkpoint))
         saved = read_checkpoint(self.path)
         if saved.kind != "masked":
@@ -85,7 +88,7 @@ class Reconstructor:
             )
         self.step, self.store = saved.step, store
         self.recipe = from_mapping(MaskedRecipe, saved.recipe)
-        self.ranks = Ranks(device=choose_device())
+        self.ranks = Ranks(device=choose_device(device or self.recipe.parallel.device))
         config = from_mapping(ModelConfig, saved.model_config)
         mean, std = np.asarray(saved.mean), np.asarray(saved.std)
         if config.channel_embedding == "wavelength":

@@ -46,8 +46,17 @@ class ParallelConfig:
     `selective` forgets only what is computed again without a product or a collective."""
     compile: bool = False
     """Compile each transformer block with torch.compile."""
+    device: Literal["auto", "cpu", "cuda", "xpu", "mps"] = "auto"
+    """Where each rank computes: `auto` takes the accelerator that torch finds, else the CPU; `cuda`
+    is an AMD GPU, too."""
 
     def __post_init__(self) -> None:
+        if self.compile and self.activation_checkpointing == "blocks" and self.tp > 1:
+            raise ValueError(
+                f"parallel.compile with parallel.activation_checkpointing blocks fails within "
+                f"PyTorch where parallel.tp is {self.tp}: set activation_checkpointing to "
+                f"selective, or compile to false."
+            )
         for name, least in (("dp", 1), ("fsdp", 0), ("tp", 1)):
             if getattr(self, name) < least:
                 raise ValueError(
@@ -70,6 +79,10 @@ class ParallelConfig:
                 f"--nproc-per-node."
             )
         return self.dp, fsdp, self.tp
+
+    def elsewhere(self) -> ParallelConfig:
+        """Return what of a training holds for its model's later use: the device."""
+        return ParallelConfig(device=self.device)
 
     def forecasting(self, ranks: int) -> ParallelConfig:
         """Return the degrees to forecast with: `dp` takes the ranks that `fsdp` and `tp` leave."""

@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "inspection_plants": {"config", "data", "models", "prepare", "training"},
     "inspection": {
         "inspection_plants",
-        "channels", "config", "data", "evaluation", "models", "prepare", "tasks", "training",
+        "channels", "config", "data", "evaluation", "models", "parallel", "prepare", "tasks",
+        "training",
     },
     "launching": {"config", "data", "inspection", "parallel", "training"},
     "cli": {"config", "data", "evaluation", "inference", "inspection", "launching", "parallel",

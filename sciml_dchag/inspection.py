@@ -29,6 +29,7 @@ from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.data.store import FORMAT, Store, iso
 from sciml_dchag.evaluation.metrics import check_metrics
 from sciml_dchag.models import ModelConfig, build_model, count_parameters
+from sciml_dchag.parallel.runtime import choose_device
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.sources import list_contents
 from sciml_dchag.tasks.forecast import can_roll_out
@@ -40,6 +41,7 @@ from sciml_dchag.training.checkpoint import (
 )
 from sciml_dchag.training.forecasting import (
     check_periods,
+    check_rotation,
     complete_model_config,
     training_statistics,
 )
@@ -109,6 +111,10 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
                 findings.append(Finding("note", missing))
             _check_before_store(weather, attempt)
         attempt(lambda: _metrics(weather))
+    try:
+        choose_device(recipe.parallel.device)
+    except ValueError as error:  # a login node may lack what the job will have
+        findings.append(Finding("note", str(error)))
     if (last := last_checkpoint(runs / recipe.name / "checkpoints")) is not None:
         findings.append(Finding("note", f"{last} is there: `train` goes on from it"))
     return findings
@@ -127,6 +133,7 @@ def _check_with_store(
 ) -> None:
     def statistics() -> str:
         check_periods(store, recipe)
+        check_rotation(store, recipe)
         training_statistics(store, recipe)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 

@@ -65,13 +65,21 @@ def own(parameter: Tensor, mesh: DeviceMesh) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else enter(parameter, mesh)
 
 
-def gather_channels(x_BCHW: Tensor, mesh: DeviceMesh, counts: list[int]) -> Tensor:
-    """Join every rank's channels, of which each has its own count, for ranks to use apart."""
+def gather_channels(x_BCHW: Tensor, mesh: DeviceMesh, counts: list[int], *, apart: bool) -> Tensor:
+    """Join every rank's channels, of which each has its own count.
+
+    Args:
+        x_BCHW: this rank's.
+        mesh: the tp axis.
+        counts: of all ranks.
+        apart: each rank goes on with channels of its own, so that gradients are summed. Where all
+            ranks compute the same with all of them, each finds the whole gradient.
+    """
     most = max(counts)
     padded = torch.nn.functional.pad(x_BCHW, (0, 0, 0, 0, 0, most - x_BCHW.shape[1]))
     parts = gather(padded, mesh, 1).split(most, dim=1)
     whole = torch.cat([part[:, :count] for part, count in zip(parts, counts, strict=True)], dim=1)
-    return enter(whole, mesh)
+    return enter(whole, mesh) if apart else whole
 
 
 def combine(mixed: Tensor, logsumexp: Tensor, mesh: DeviceMesh) -> Tensor:

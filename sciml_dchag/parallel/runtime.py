@@ -121,16 +121,19 @@ class Ranks:
         _require_same([seen for _, seen in answers])
         return result
 
-    def channel_joiner(self, own: int) -> Callable[[Tensor], Tensor]:
+    def channel_joiner(self, own: int, *, apart: bool = True) -> Callable[[Tensor], Tensor]:
         """Return what joins the channels (B, C, H, W) of ranks that see the same samples.
 
         Args:
             own: how many channels this rank has.
+            apart: whether each rank then uses channels of its own, or all ranks use all alike.
         """
         counts = self.of_channels(own)
         if self.mesh is None or len(counts) == 1:
             return lambda channels: channels
-        return partial(collectives.gather_channels, mesh=self.mesh["tp"], counts=counts)
+        return partial(
+            collectives.gather_channels, mesh=self.mesh["tp"], counts=counts, apart=apart
+        )
 
     def deal(self, items: Sequence[T]) -> Iterator[tuple[T, bool]]:
         """Deal items to the ranks that see different samples, as many to each.
@@ -208,12 +211,35 @@ def _versions() -> tuple[None, dict[str, tuple[str, str]]]:
     return None, {f"versions of {name}": (version, cure) for name, version in versions.items()}
 
 
-def choose_device() -> torch.device:
-    """Take this process's accelerator where torch finds one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator()
+def choose_device(wanted: str = "auto") -> torch.device:
+    """Return where this process computes.
+
+    Args:
+        wanted: `ParallelConfig.device`.
+
+    Raises:
+        ValueError: there is no such device here, or too few for the processes of this machine.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    # A build for GPUs names its accelerator on a machine without one, too.
+    there = torch.accelerator.is_available()
+    accelerator = torch.accelerator.current_accelerator() if there else None
+    found = "none" if accelerator is None else accelerator.type
+    if wanted not in ("auto", found):
+        raise ValueError(
+            f"parallel.device is {wanted}, and the accelerator that torch finds on this machine is "
+            f"{found}: set parallel.device to auto or cpu, or install torch and a driver for it."
+        )
     if accelerator is None:
         return torch.device("cpu")
-    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()
+    if number >= count:
+        raise ValueError(
+            f"Process {number + 1} of this machine finds {count} device(s) of kind {found}: start "
+            f"at most {count} with torchrun --nproc-per-node, or set parallel.device to cpu."
+        )
+    return torch.device(accelerator.type, number)
 
 
 @contextlib.contextmanager
@@ -221,10 +247,10 @@ def joined(config: ParallelConfig) -> Iterator[Ranks]:
     """Join the run's other processes for as long as the context lasts.
 
     Raises:
-        ValueError: the degrees do not multiply to the number of processes, or these run different
-            versions of this package, torch or Python.
+        ValueError: the degrees do not multiply to the number of processes, the device is not there,
+            or the processes run different versions of this package, torch or Python.
     """
-    device, count = choose_device(), started_ranks()
+    device, count = choose_device(config.device), started_ranks()
     config.sizes(count)  # refused before anything waits
     if count == 1 or dist.is_initialized():
         mesh = build_mesh(config, count, device.type) if dist.is_initialized() else None

@@ -39,6 +39,7 @@ class ForecastSubject:
         self.recipe = recipe
         self.store = Store.open(recipe.data.store)
         check_periods(self.store, recipe)
+        check_rotation(self.store, recipe)
         self.statistics = training_statistics(self.store, recipe)
 
     def model_config(self) -> ModelConfig:
@@ -129,7 +130,9 @@ class ForecastLesson:
         self.task.complete = ranks.complete
         if rolls_out:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
-            self.task.join = ranks.channel_joiner(len(outputs))
+            # With `tp-only` every rank reads all inputs, and what it does with them is the same.
+            apart = len(inputs) < len(model.config.input_channels)
+            self.task.join = ranks.channel_joiner(len(outputs), apart=apart)
 
     def error(self, model: ChannelTransformer, batch: ForecastBatch) -> Tensor:
         """Sum the latitude-weighted squared errors."""
@@ -174,6 +177,22 @@ def training_statistics(store: Store, recipe: ForecastRecipe) -> Statistics:
         channels=store.channels,
     )
     return statistics
+
+
+def check_rotation(store: Store, recipe: ForecastRecipe) -> None:
+    """Refuse to turn the fields of a region, whose east edge would become its west edge.
+
+    Raises:
+        ValueError: `data.rotate` is on and the store's columns do not go once around.
+    """
+    columns = len(store.longitude)
+    steps = np.diff(store.longitude)
+    if recipe.data.rotate and not np.allclose(steps, 360 / columns, rtol=0, atol=1e-3):
+        raise ValueError(
+            f"data.rotate turns fields about the Earth's axis, and {store.path} has {columns} "
+            f"columns from {store.longitude[0]:g} to {store.longitude[-1]:g} degrees, which do not "
+            f"go once around: set data.rotate to false, or prepare a global grid."
+        )
 
 
 def check_periods(store: Store, recipe: ForecastRecipe) -> None:
@@ -246,9 +265,11 @@ def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]
     """
     weights = latitude_weights(windows.store.latitude)[:, None]
     count = min(most, len(windows))
-    squares = []
+    total, known = 0.0, 0.0
     for position in np.linspace(0, len(windows) - 1, count).astype(int):
         sample = windows[int(position)]
         now = sample.now[0].double().numpy()
-        squares.append(np.nanmean((sample.targets[0, 0].numpy() - now) ** 2 * weights, (1, 2)))
-    return np.maximum(np.sqrt(np.nanmean(squares, 0)), 1e-6)
+        squares = (sample.targets[0, 0].numpy() - now) ** 2 * weights
+        total = total + np.nansum(squares, (1, 2))
+        known = known + np.isfinite(squares).sum((1, 2))
+    return np.maximum(np.sqrt(total / np.maximum(known, 1)), 1e-6)

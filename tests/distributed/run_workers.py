@@ -62,6 +62,49 @@ def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:
         train_run(mapping, f"{runs}/{mapping['name']}")
 
 
+def train_with_holes(mapping: dict[str, Any], run: str) -> None:
+    """Train with all targets of the third batch missing, and its first samples' of the fourth."""
+    from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows
+
+    whole, batch = ForecastWindows.__getitem__, mapping["training"]["batch"]
+
+    def with_holes(self: Any, number: int) -> Any:
+        *rest, targets, hours = whole(self, number).tensors
+        if number // batch == 2 or (number // batch == 3 and number % batch < batch // 2):
+            targets = torch.full_like(targets, float("nan"))
+        return ForecastBatch(*rest, targets, hours)
+
+    ForecastWindows.__getitem__ = with_holes  # type: ignore[method-assign]
+    try:
+        train_run(mapping, run)
+    finally:
+        ForecastWindows.__getitem__ = whole  # type: ignore[method-assign]
+
+
+def train_until_rank_1_breaks(mapping: dict[str, Any], run: str) -> str:
+    """Train; after the third step a weight of the second rank's own is NaN. Return what is said."""
+    from sciml_dchag.models.seams import local
+    from sciml_dchag.training import trainer
+
+    update = trainer._Trainer._update
+
+    def breaking(self: Any, *arguments: Any) -> Any:
+        norm = update(self, *arguments)
+        if self.step == 3 and torch.distributed.get_rank() == 1:  # in the fourth step
+            with torch.no_grad():
+                local(self.model.head.weight).flatten()[0] = float("nan")
+        return norm
+
+    trainer._Trainer._update = breaking  # type: ignore[method-assign]
+    try:
+        train_run(mapping, run)
+    except FloatingPointError as error:
+        return str(error)
+    finally:
+        trainer._Trainer._update = update  # type: ignore[method-assign]
+    return "nothing"
+
+
 def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
     """Train, and stop every rank in the sixth step, after the checkpoint of the fourth."""
     from sciml_dchag.training import trainer

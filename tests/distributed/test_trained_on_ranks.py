@@ -43,9 +43,14 @@ def recipe(simulated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     }  # fmt: skip
 
 
-def assert_same_curve(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+def assert_same_curve(
+    one: Path,
+    other: Path,
+    tolerance: float = 1e-5,
+    keys: tuple[str, ...] = ("loss", "gradient_norm", "validation_loss"),
+) -> None:
     a, b = workers.curve(one), workers.curve(other)
-    for key in a:
+    for key in keys:
         assert len(a[key]) == len(b[key]) > 0, key
         np.testing.assert_allclose(a[key], b[key], rtol=tolerance, err_msg=key)
 
@@ -115,6 +120,69 @@ def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_p
     a, b = workers.curve(one), workers.curve(two)
     np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
     np.testing.assert_allclose(a["gradient_norm"], b["gradient_norm"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dchag-c", "dchag-l", "single"])
+def test_a_rollout_is_learnt_alike_with_every_channel_stage(
+    recipe: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    """The gradient through time as well: its norm is that of one process."""
+    rolled = workers.changed(
+        recipe,
+        task={"rollout_steps": 3},
+        training={"steps": 3, "validate_every": 0, "warmup_steps": 1},
+        model={"aggregation": kind, "implementation": "materialised", "depth": 1},
+    )
+    del rolled["data"]["validation"]
+    workers.train_run(rolled, str(tmp_path / "one"))
+    stages = ("dchag", "distributed-tokens", "tp-only")
+    on_ranks(
+        2,
+        workers.train_runs,
+        [
+            {**workers.changed(rolled, parallel={"tp": 2, "channel_stage": stage}), "name": stage}
+            for stage in stages
+        ],
+        str(tmp_path),
+    )
+    for stage in stages:
+        assert_same_curve(tmp_path / stage, tmp_path / "one", keys=("loss", "gradient_norm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [{"tp": 2}, {"dp": 2}], ids=str)
+def test_a_step_of_ranks_with_nothing_to_score_changes_nothing(
+    recipe: dict[str, Any], tmp_path: Path, parallel: dict[str, int]
+) -> None:
+    """All of a batch is missing in one step, one rank's samples or channels in another."""
+    holes = workers.changed(recipe, training={"validate_every": 0, "log_every": 1, "steps": 5})
+    del holes["data"]["validation"]
+    workers.train_with_holes(holes, str(tmp_path / "one"))
+    spread = workers.changed(holes, parallel=parallel)
+    on_ranks(2, workers.train_with_holes, spread, str(tmp_path / "two"))
+    assert_same_curve(tmp_path / "two", tmp_path / "one", keys=("loss", "gradient_norm"))
+    for run in ("one", "two"):
+        records = workers.read_log(tmp_path / run / "log.jsonl")
+        assert [r["step"] for r in records if "loss" not in r] == [3]
+        assert records[-1]["skipped_steps"] == 1
+
+
+@pytest.mark.slow
+def test_one_rank_that_is_not_finite_keeps_all_from_saving(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    broken = workers.changed(
+        recipe,
+        parallel={"tp": 2},
+        training={"validate_every": 0, "steps": 6, "log_every": 10, "checkpoint_every": 2},
+    )
+    del broken["data"]["validation"]
+    said = on_ranks(2, workers.train_until_rank_1_breaks, broken, str(tmp_path / "run"))
+    assert said[0] == said[1]
+    assert "no longer finite at step 4" in said[0] and "resumes from" in said[0]
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("step-*[0-9]"))
+    assert kept == ["step-0000002"]
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from sciml_dchag.channels import Channel, ChannelSet, band_name
 from sciml_dchag.data.layout import (
     PROGRESS_FILE,
     read_attrs,
+    read_progress,
     require_format,
     require_there,
 )
@@ -57,6 +58,14 @@ class SpectralStatistics:
     """Pixels that are known."""
     cubes: tuple[str, ...]
     """Names of the images that they are from."""
+
+
+def _half_written(path: Path) -> bool:
+    """Whether a store has a record of being written that is not complete."""
+    if not (path / PROGRESS_FILE).exists():
+        return False
+    progress = read_progress(path)
+    return progress is None or progress["done"] < progress["total"]
 
 
 class CubeStore:
@@ -99,7 +108,7 @@ class CubeStore:
         with suppress(ValueError, KeyError):  # what is no group has no format either
             attrs = read_attrs(path)
         require_format(path, attrs, FORMAT, "plant", "prepare plants")
-        if path.name.endswith(".partial") or (path / PROGRESS_FILE).exists():
+        if path.name.endswith(".partial") or _half_written(path):
             raise ValueError(
                 f"{path} is not finished: repeat the command that was writing it, which goes on "
                 f"where it stopped."

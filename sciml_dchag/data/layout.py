@@ -112,15 +112,19 @@ def text(values: Iterable[Any]) -> NDArray[np.object_]:
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Read how far the writing of a store has come; None where nothing is said."""
-    file = path / PROGRESS_FILE
-    return dict(json.loads(file.read_text())) if file.exists() else None
+    """Read how far the writing of a store has come; None where that is not known."""
+    try:
+        found = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # A file of that name may be anybody's.
+    known = isinstance(found, dict) and {"fingerprint", "done", "total"} <= found.keys()
+    return found if known and isinstance(found["done"], int) else None
 
 
 def write_group(path: Path, name: str, dataset: xr.Dataset) -> None:
     """Put a group into a store, in place of one of the same name, all of it or nothing."""
-    beside = path.with_name(f"{path.name}.{name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = begun_group(path, name)
     try:
         write_zarr(dataset, beside)
         install_group(path, name, beside)
@@ -128,10 +132,21 @@ def write_group(path: Path, name: str, dataset: xr.Dataset) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def begun_group(path: Path, name: str) -> Path:
+    """Return where a group of a store grows, inside the store, with nothing there."""
+    beside = path / f".{name}.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    return beside
+
+
 def install_group(path: Path, name: str, beside: Path) -> None:
-    """Move a finished group from beside a store into it."""
-    shutil.rmtree(path / name, ignore_errors=True)
+    """Give a finished group its name; one of that name is removed once the new one is there."""
+    former = path / f".{name}.former"
+    shutil.rmtree(former, ignore_errors=True)
+    if (path / name).exists():
+        (path / name).rename(former)
     beside.rename(path / name)
+    shutil.rmtree(former, ignore_errors=True)
     consolidate(path)
 
 

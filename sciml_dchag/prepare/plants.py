@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
-from sciml_dchag.data.cube_writing import NewCube, write_cubes
-from sciml_dchag.data.cubes import FORMAT
-from sciml_dchag.data.growing import Progress, check_place
+from sciml_dchag.data.cube_writing import PLANT_STORE, NewCube, write_cubes
+from sciml_dchag.data.growing import Progress
+from sciml_dchag.data.places import check_place
 from sciml_dchag.data.samples import attribution_of, resolve_samples
 from sciml_dchag.prepare.bands import BandMaker, Response, parse_bands
 from sciml_dchag.prepare.calibration import Calibration, References, calibrate
@@ -112,7 +112,7 @@ def prepare_plants(
         "split": split, "group_by": group_by, "seed": seed,
     }  # fmt: skip
     out = Path(out)
-    check_place(out, overwrite, FORMAT)
+    check_place(out, PLANT_STORE, overwrite)
     if clip is not None and not clip[0] < clip[1]:
         raise ValueError(
             f"--clip {clip[0]:g},{clip[1]:g} leaves nothing: give the lower bound first."

@@ -22,6 +22,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 # Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
 _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
@@ -29,8 +30,15 @@ _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
 # Of the processes that torchrun starts, the first one speaks.
 _FIRST = os.environ.get("RANK", "0") == "0"
 
-out = Console(width=_WIDTH, soft_wrap=True, quiet=not _FIRST)
-err = Console(stderr=True, soft_wrap=True)
+# Brackets in a path are no markup; `show` is for what brings its own.
+out = Console(width=_WIDTH, soft_wrap=True, quiet=not _FIRST, markup=False)
+err = Console(stderr=True, soft_wrap=True, markup=False)
+
+
+def show(what: str | Table) -> None:
+    """Print text or a table with rich's markup, in which names of the user's are escaped."""
+    out.print(what, markup=True)
+
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """What a user can mend; anything else is a defect of ours and shows its traceback."""

@@ -41,6 +41,7 @@ from sciml_dchag.data.layout import (
     read_attrs,
     read_progress,
     require_format,
+    require_plain_name,
     text,
     write_zarr,
 )
@@ -191,6 +192,8 @@ def _check(
     assert set(table["split"]) <= set(SPLITS), set(table["split"])
     assert (np.diff(wavelength_nm) > 0).all(), wavelength_nm
     assert all(cube.rows > 0 and cube.columns > 0 for cube in cubes)
+    for name in names:
+        require_plain_name(name, "An image")
     assert all(name in attrs for name in REQUIRED_ATTRS), list(attrs)
 
 

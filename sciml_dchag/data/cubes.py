@@ -34,6 +34,7 @@ from sciml_dchag.data.layout import (
     read_attrs,
     read_progress,
     require_format,
+    require_plain_name,
     require_there,
 )
 
@@ -87,6 +88,10 @@ class CubeStore:
         self.wavelength_nm = dataset["wavelength"].values.astype(np.float64)
         self.channels = ChannelSet(Channel.parse(band_name(nm)) for nm in self.wavelength_nm)
         names = [str(name) for name in dataset["cube"].values]
+        for name in names:  # they become names of files, those of results too
+            require_plain_name(name, f"An image of {path}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{path} holds two images of one name: prepare it again.")
         columns = [str(name) for name in dataset.variables if dataset[name].dims == ("cube",)]
         self.table = pd.DataFrame(
             {name: dataset[name].values for name in columns if name != "cube"},

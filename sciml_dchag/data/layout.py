@@ -33,6 +33,9 @@ PICTURES_FOLDER = "quicklooks"
 FINISHED_FOLDER = "finished"
 """Holds what is known of each finished image while a plant store grows."""
 
+MOST_NAME_BYTES = 200
+"""Longest name of an image or column: file systems take 255, with a suffix."""
+
 DIMENSIONS = ("time", "channel", "latitude", "longitude")
 REQUIRED_ATTRS = ("title", "attribution", "simulated", "grid", "grid_kind", "grid_sha256")
 
@@ -103,6 +106,21 @@ def require_format(
         raise ValueError(
             f"{path} has format {attrs.get('format', 'unknown')!r} where a {kind} store "
             f"({store_format}) is needed: write one with `sciml-dchag {command}`."
+        )
+
+
+def require_plain_name(name: str, what: str) -> None:
+    """Refuse a name that is not one file's or folder's, which foreign data may hold.
+
+    Raises:
+        ValueError: a name with a separator or a control character, `.`, `..`, or one too long.
+    """
+    plain = name.isprintable() and not set("/\\") & set(name) and name not in ("", ".", "..")
+    if not plain or len(name.encode("utf-8", "replace")) > MOST_NAME_BYTES:
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ValueError(
+            f"{what} is called {shown!r}, which is no name of a file: use up to "
+            f"{MOST_NAME_BYTES} letters, digits, '.', '_' and '-'."
         )
 
 

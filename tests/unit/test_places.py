@@ -263,3 +263,36 @@ def test_a_digest_sees_a_change_of_large_files(
     assert sampled_digest(tmp_path) == first
     (tmp_path / "a").write_bytes(random.bytes(5000))
     assert sampled_digest(tmp_path) != first
+
+
+def test_a_tables_columns_and_images_names_stay_in_the_store(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from sciml_dchag.prepare.splits import read_table
+
+    for column in ("..", ".", PROGRESS_FILE, "finished", "quicklooks", "x" * 300, "a\\b", "a\0b"):
+        table = tmp_path / "t.csv"
+        pd.DataFrame({"file": ["one.img"], column: [1]}).to_csv(table, index=False)
+        with pytest.raises(ValueError, match="column"):
+            read_table(table, [Path("one.img")], ["one"])
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "a\\b", "/abs", "--wrap=touch pwned", "x" * 300]
+)
+def test_a_recipes_name_is_a_plain_folder(name: str, msl_store: Path) -> None:
+    with pytest.raises(ValueError, match="name"):
+        type(recipe(msl_store))(**{**vars(recipe(msl_store)), "name": name})
+
+
+def test_export_says_that_there_is_no_folder(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        export(trained, tmp_path / "missing" / "m.safetensors")
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="not only, an exported model"):
+        export(trained, mine, overwrite=True)
+    assert mine.read_bytes() == b"precious"
+    out = export(trained, tmp_path / "m.safetensors")
+    export(trained, out, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "mine.safetensors"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -97,6 +100,16 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+
+def program() -> str:
+    """Return how this program is called from here: by its path where it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if shutil.which("sciml-dchag") or called.name != "sciml-dchag":
+        return "sciml-dchag"
+    with suppress(ValueError):
+        called = called.absolute().relative_to(Path.cwd())
+    return shlex.quote(str(called))
 
 
 def describe(error: BaseException) -> str:

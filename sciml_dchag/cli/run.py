@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sciml_dchag.cli.console import Command, Group, ProgressBar, out, show
+from sciml_dchag.cli.console import Command, Group, ProgressBar, out, program, show
 from sciml_dchag.cli.options import recipe_options, runs_option, set_option
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def plants(overrides: tuple[str, ...], runs: Path) -> None:
 def _suggest(*lines: str) -> None:
     show("\n[bold]What to try next[/bold]")
     for line in lines:
+        line = line.replace("sciml-dchag ", f"{program()} ")
         out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 

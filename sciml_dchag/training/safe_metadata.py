@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 import torch
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 
 _METADATA = "torch.distributed.checkpoint.metadata"
@@ -70,6 +70,6 @@ class SafeReader(FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Read what the checkpoint consists of."""
         metadata = read_metadata(Path(self.path) / ".metadata")
-        if getattr(metadata, "storage_meta", None) is not None:
+        if metadata.storage_meta is not None:
             metadata.storage_meta.load_id = self.load_id
         return metadata

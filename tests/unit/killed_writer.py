@@ -51,9 +51,12 @@ def in_child(work: Callable[[], object], killed_before: int | None) -> int:
         whole = writing.install
 
         def install(partial: Path, path: Path) -> None:
-            for name in ("rename", "unlink", "rmdir"):
-                setattr(os, name, counted(getattr(os, name)))
+            plain = {name: getattr(os, name) for name in ("rename", "unlink", "rmdir")}
+            for name, function in plain.items():
+                setattr(os, name, counted(function))
             whole(partial, path)
+            for name, function in plain.items():
+                setattr(os, name, function)
 
         writing.install = install
         work()

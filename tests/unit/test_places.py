@@ -154,7 +154,7 @@ def test_killed_at_any_change_the_old_or_the_new_is_whole(
     )
     assert done.returncode == 0, done.stderr
     points = int(done.stdout.split()[-1])
-    assert points >= (6 if overwrite else 2)
+    assert points >= (20 if overwrite else 2)
 
 
 def test_a_finished_store_with_its_progress_is_finished(

@@ -12,33 +12,56 @@ help:
 	@echo "make test-fast  the tests that take less than 20 seconds each"
 	@echo "make format     format the code"
 
-$(BIN)/.installed: pyproject.toml constraints.txt
+# The stamp names the Python that .venv was made with; another one, or a broken .venv, is made anew.
+.PHONY: check-python
+check-python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON): install Python 3.11 or newer, or name one with" \
+			"PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1) and 3.11 or newer is needed: name one, such as" \
+			"make $(or $(firstword $(MAKECMDGOALS)),install) PYTHON=python3.12." >&2; exit 1; }
+	@here=$$($(PYTHON) -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])'); \
+	if [ -e $(VENV) ] && ! { [ "$$(cat $(BIN)/.python 2>/dev/null)" = "$$here" ] && \
+		$(BIN)/python -c 'import pip' 2>/dev/null; }; then \
+		if [ -e $(VENV)/pyvenv.cfg ] || [ -z "$$(ls -A $(VENV))" ]; then \
+			echo "$(VENV) is of another Python, or broken, and is made anew."; rm -rf $(VENV); \
+		else echo "$(VENV) is no environment of Python: rename it." >&2; exit 1; fi; \
+	fi
+
+$(BIN)/.installed: pyproject.toml constraints.txt | check-python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])' > $(BIN)/.python
 	touch $@
 
-install: $(BIN)/.installed
+.PHONY: installed
+installed: check-python
+	@$(MAKE) --no-print-directory $(BIN)/.installed
+
+install: installed
+	@echo "Activate it: source $(VENV)/bin/activate"
 
 demo: demo-weather demo-plants
 
-demo-weather: install
+demo-weather: installed
 	$(BIN)/sciml-dchag demo weather
 
-demo-plants: install
+demo-plants: installed
 	$(BIN)/sciml-dchag demo plants
 
-lint: install
+lint: installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: install lint
+test: installed lint
 	$(BIN)/python -m pytest
 
-test-fast: install
+test-fast: installed
 	$(BIN)/python -m pytest -m 'not slow'
 
-format: install
+format: installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

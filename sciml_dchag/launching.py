@@ -153,7 +153,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
     _write(path, script)
     try:
         done = subprocess.run(
-            [sbatch, str(path)], capture_output=True, text=True, timeout=SUBMIT_SECONDS
+            [sbatch, str(path.absolute())], capture_output=True, text=True, timeout=SUBMIT_SECONDS
         )
     except subprocess.TimeoutExpired:
         raise OSError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -22,6 +25,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 # Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
 _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
@@ -29,8 +33,15 @@ _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
 # Of the processes that torchrun starts, the first one speaks.
 _FIRST = os.environ.get("RANK", "0") == "0"
 
-out = Console(width=_WIDTH, soft_wrap=True, quiet=not _FIRST)
-err = Console(stderr=True, soft_wrap=True)
+# Brackets in a path are no markup; `show` is for what brings its own.
+out = Console(width=_WIDTH, soft_wrap=True, quiet=not _FIRST, markup=False)
+err = Console(stderr=True, soft_wrap=True, markup=False)
+
+
+def show(what: str | Table) -> None:
+    """Print text or a table with rich's markup, in which names of the user's are escaped."""
+    out.print(what, markup=True)
+
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """What a user can mend; anything else is a defect of ours and shows its traceback."""
@@ -89,6 +100,16 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+
+def program() -> str:
+    """Return how this program is called from here: by its path where it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if shutil.which("sciml-dchag") or called.name != "sciml-dchag":
+        return "sciml-dchag"
+    with suppress(ValueError):
+        called = called.absolute().relative_to(Path.cwd())
+    return shlex.quote(str(called))
 
 
 def describe(error: BaseException) -> str:

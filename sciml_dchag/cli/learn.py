@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process
+from sciml_dchag.cli.console import Command, ProgressBar, out, require_one_process, show
 from sciml_dchag.cli.options import (
     device_option,
     folder_option,
@@ -112,7 +112,7 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
             )
         differences = compare_runs(run_folder(run), run_folder(against))
         path = run / "evaluation" / f"against_{against.name}.csv"
-        out.print(comparison_table(differences, run.name, against.name))
+        show(comparison_table(differences, run.name, against.name))
         out.print(f"Table: {write_comparison_csv(path, differences)}", highlight=False)
         return
     # The degrees of the training say nothing of the ranks that are here now; its device may stay.
@@ -125,7 +125,7 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
     recipe = require_forecast(recipe, "evaluate")
     with ProgressBar() as progress:
         evaluation = evaluate_run(run, recipe, parallel=recipe.parallel, progress=progress)
-    out.print(scores_table(evaluation.shown, evaluation.units))
+    show(scores_table(evaluation.shown, evaluation.units))
     out.print(f"Report: {evaluation.folder / 'report.html'}", highlight=False)
 
 
@@ -136,7 +136,7 @@ def _compare_plants(run: Path, against: Path) -> None:
     one, other = (
         read_scores_csv(run_folder(r) / "evaluation" / "scores.csv") for r in (run, against)
     )
-    out.print(comparison_table(one, other, run.name, against.name))
+    show(comparison_table(one, other, run.name, against.name))
 
 
 def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
@@ -145,7 +145,7 @@ def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
     require_one_process("evaluate of a masked autoencoder")
     with ProgressBar() as progress:
         evaluation = evaluate_plants(run, recipe, progress=progress)
-    out.print(scores_table(evaluation.rows))
+    show(scores_table(evaluation.rows))
     for note in evaluation.notes:
         out.print(note, style="dim", highlight=False)
     out.print(f"Scores: {evaluation.folder / 'scores.csv'}", highlight=False)

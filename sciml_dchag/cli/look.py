@@ -49,7 +49,7 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs
     findings = check_recipe(load_recipe(recipe, overrides), runs)
     for finding in findings:
         style = {"ok": "green", "note": "yellow", "fails": "red"}[finding.verdict]
-        out.print(f"[{style}]{finding.verdict:<6}[/] ", end="")
+        out.print(f"{finding.verdict:<6} ", style=style, end="")
         out.print(finding.what, highlight=False, markup=False, soft_wrap=True)
     if any(finding.verdict == "fails" for finding in findings):
         context.exit(2)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sciml_dchag.cli.console import Command, ProgressBar, out
+from sciml_dchag.cli.console import show as show_table
 from sciml_dchag.cli.options import recipe_options
 
 
@@ -47,8 +48,10 @@ def plan(
     if not found.fitting:
         raise ValueError(show.nothing_fits(found, demand, on))
     best = found.fitting[0]
-    out.print(show.layouts_table(found.fitting, f"{len(found.fitting)} layouts fit, fastest first"))
-    out.print(show.layout_table(best))
+    show_table(
+        show.layouts_table(found.fitting, f"{len(found.fitting)} layouts fit, fastest first")
+    )
+    show_table(show.layout_table(best))
     for layout in found.too_large[: show.MOST_ROWS]:
         out.print(f"does not fit: {show.why_too_large(layout, on)}", highlight=False)
     for reason in found.impossible:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, out
+from sciml_dchag.cli.console import Command, ProgressBar, out, show
 from sciml_dchag.cli.options import device_option, folder_option, overwrite_option
 
 
@@ -125,5 +125,5 @@ def probe(
             embeddings, traits, traits=names, store_path=store, group=group, folds=folds,
             seed=seed, out=folder, overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    out.print(scores_table(result.scores))
+    show(scores_table(result.scores))
     out.print(f"Scores: {result.folder / 'scores.csv'}", highlight=False, markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sciml_dchag.cli.console import Command, Group, ProgressBar, out
+from sciml_dchag.cli.console import Command, Group, ProgressBar, out, program, show
 from sciml_dchag.cli.options import recipe_options, runs_option, set_option
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def plants(overrides: tuple[str, ...], runs: Path) -> None:
 
 
 def _suggest(*lines: str) -> None:
-    out.print("\n[bold]What to try next[/bold]")
+    show("\n[bold]What to try next[/bold]")
     for line in lines:
+        line = line.replace("sciml-dchag ", f"{program()} ")
         out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -125,7 +126,7 @@ def _tell(line: str) -> None:
 
 def _show(scores: Table, attribution: str, paths: dict[str, Path]) -> None:
     out.print()
-    out.print(scores)
+    show(scores)
     out.print(attribution, style="dim")
     for name, path in paths.items():
         out.print(f"{name:<10} {path}", highlight=False, soft_wrap=True)

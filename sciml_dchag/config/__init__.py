@@ -7,6 +7,7 @@ of recipe it is follows from `task.kind`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe so that `load_recipe` reads the same one."""
-    path.write_text(yaml.safe_dump(to_mapping(recipe), sort_keys=False), encoding="utf-8")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(yaml.safe_dump(to_mapping(recipe), sort_keys=False), encoding="utf-8")
+    partial.replace(path)
 
 
 def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:

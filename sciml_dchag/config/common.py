@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from sciml_dchag.models.presets import ModelConfig
 from sciml_dchag.parallel.mesh import ParallelConfig
+
+MOST_NAME_BYTES = 200
+"""Longest name of a run: file systems take 255, with a suffix."""
 
 
 def require_at_least(least: int, key: str, value: float) -> None:
@@ -111,6 +113,16 @@ class Recipe:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name:
-            raise ValueError(f"The recipe's name {self.name!r} must be a plain folder name.")
+        # It is a folder's name, and a word of command lines.
+        plain = self.name.isprintable() and not set("/\\") & set(self.name)
+        if not plain or self.name in ("", ".", "..") or self.name.startswith("-"):
+            raise ValueError(
+                f"The recipe's name {self.name!r} must be a plain folder name: give one without "
+                f"'/', that does not begin with '-'."
+            )
+        if len(self.name.encode()) > MOST_NAME_BYTES:
+            raise ValueError(
+                f"The recipe's name has {len(self.name)} letters: give one of up to "
+                f"{MOST_NAME_BYTES}."
+            )
         require_at_least(0, "seed", self.seed)

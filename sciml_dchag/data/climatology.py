@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.layout import CHUNK_CHANNELS, install_group, write_zarr
+from sciml_dchag.data.layout import CHUNK_CHANNELS, begun_group, install_group, write_zarr
 from sciml_dchag.data.statistics import require_same
 from sciml_dchag.data.store import Period, Store
 
@@ -130,8 +130,7 @@ def compute_climatology(
     store = Store.open(store_path)
     indices = store.time_indices(period)
     hourly = wants_hourly(store.times[indices], kind, window_days)
-    beside = store.path.with_name(f"{store.path.name}.{GROUP}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = begun_group(store.path, GROUP)
     try:
         _write_metadata(store, indices, beside, window_days if hourly else None)
         mean = zarr.open_array(beside / "mean", mode="r+")

@@ -27,11 +27,10 @@ from sciml_dchag.data.cube_statistics import SpectralMoments
 from sciml_dchag.data.cubes import FORMAT, SPLITS, SpectralStatistics
 from sciml_dchag.data.growing import (
     Progress,
-    check_place,
     full_disk_explained,
-    install,
     nothing_kept_of_refused_data,
     resume,
+    was_finished,
     write_progress,
 )
 from sciml_dchag.data.layout import (
@@ -39,10 +38,16 @@ from sciml_dchag.data.layout import (
     consolidate,
     even_chunk,
     partial_path,
+    read_attrs,
+    read_progress,
+    require_format,
+    require_plain_name,
     text,
     write_zarr,
 )
+from sciml_dchag.data.places import held, install, zarr_kind
 
+PLANT_STORE = zarr_kind("a plant store", FORMAT)
 REQUIRED_ATTRS = ("title", "attribution", "simulated")
 
 TILE_LINES, TILE_COLUMNS = 32, 64
@@ -107,18 +112,26 @@ def write_cubes(
         `path`.
 
     Raises:
-        FileExistsError: `path` exists, and `overwrite` is off or it is no plant store.
-        ValueError: an image is refused, and then nothing is kept; another store was begun there.
+        FileExistsError: `path` exists, and `overwrite` is off or it is not only a plant store.
+        ValueError: an image is refused, and then nothing is kept; another store was begun there;
+            another process is writing there.
         OSError: the disk is full, or files may not grow so large.
     """
     path = Path(path)
     wavelength_nm = np.asarray(wavelength_nm, dtype=np.float64)
     _check(cubes, wavelength_nm, table, attrs)
-    check_place(path, overwrite, FORMAT)
     partial = partial_path(path)
     fingerprint = _fingerprint(cubes, wavelength_nm, table, attrs)
-    with full_disk_explained(path):
-        done = resume(partial, fingerprint, overwrite, values=partial / FINISHED_FOLDER)
+    with held(path, PLANT_STORE, overwrite), full_disk_explained(path):
+        if was_finished(path, fingerprint, overwrite):
+            return path
+        done = resume(
+            partial,
+            fingerprint,
+            overwrite,
+            values=partial / FINISHED_FOLDER,
+            usable=lambda: _require_usable(partial, [cube.name for cube in cubes]),
+        )
         if done is None:
             partial.parent.mkdir(parents=True, exist_ok=True)
             write_zarr(_root(wavelength_nm, table, attrs), partial, consolidated=False)
@@ -139,8 +152,16 @@ def write_cubes(
                 finish(partial)
         consolidate(partial)
         install(partial, path)
-        shutil.rmtree(path / FINISHED_FOLDER)
     return path
+
+
+def _require_usable(partial: Path, names: Sequence[str]) -> None:
+    """Refuse a begun store that lacks its metadata, or the moments of a finished image."""
+    require_format(partial, read_attrs(partial), FORMAT, "plant", "prepare plants")
+    progress = read_progress(partial)
+    for name in names[: progress["done"] if progress else 0]:
+        np.load(partial / FINISHED_FOLDER / f"{name}.npy")
+        zarr.open_array(partial / "cubes" / name / "reflectance", mode="r")
 
 
 class _Lines:
@@ -171,6 +192,8 @@ def _check(
     assert set(table["split"]) <= set(SPLITS), set(table["split"])
     assert (np.diff(wavelength_nm) > 0).all(), wavelength_nm
     assert all(cube.rows > 0 and cube.columns > 0 for cube in cubes)
+    for name in names:
+        require_plain_name(name, "An image")
     assert all(name in attrs for name in REQUIRED_ATTRS), list(attrs)
 
 

@@ -32,7 +32,9 @@ from sciml_dchag.channels import Channel, ChannelSet, band_name
 from sciml_dchag.data.layout import (
     PROGRESS_FILE,
     read_attrs,
+    read_progress,
     require_format,
+    require_plain_name,
     require_there,
 )
 
@@ -59,6 +61,14 @@ class SpectralStatistics:
     """Names of the images that they are from."""
 
 
+def _half_written(path: Path) -> bool:
+    """Whether a store has a record of being written that is not complete."""
+    if not (path / PROGRESS_FILE).exists():
+        return False
+    progress = read_progress(path)
+    return progress is None or progress["done"] < progress["total"]
+
+
 class CubeStore:
     """A plant store, opened for reading; cheap to open, safe to pickle and to fork."""
 
@@ -78,6 +88,10 @@ class CubeStore:
         self.wavelength_nm = dataset["wavelength"].values.astype(np.float64)
         self.channels = ChannelSet(Channel.parse(band_name(nm)) for nm in self.wavelength_nm)
         names = [str(name) for name in dataset["cube"].values]
+        for name in names:  # they become names of files, those of results too
+            require_plain_name(name, f"An image of {path}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{path} holds two images of one name: prepare it again.")
         columns = [str(name) for name in dataset.variables if dataset[name].dims == ("cube",)]
         self.table = pd.DataFrame(
             {name: dataset[name].values for name in columns if name != "cube"},
@@ -99,7 +113,7 @@ class CubeStore:
         with suppress(ValueError, KeyError):  # what is no group has no format either
             attrs = read_attrs(path)
         require_format(path, attrs, FORMAT, "plant", "prepare plants")
-        if path.name.endswith(".partial") or (path / PROGRESS_FILE).exists():
+        if path.name.endswith(".partial") or _half_written(path):
             raise ValueError(
                 f"{path} is not finished: repeat the command that was writing it, which goes on "
                 f"where it stopped."

@@ -1,7 +1,8 @@
-"""Stores that grow beside their place: refused places, going on after an interruption, renaming.
+"""Stores that grow beside their place: resuming after an interruption, full disks.
 
 A store grows as `NAME.zarr.partial/` with a `progress.json`, and is renamed once it is whole. What
-is written into it is `writing`'s (weather) and `cube_writing`'s (plants).
+is written into it is `writing`'s (weather) and `cube_writing`'s (plants); what may be replaced, and
+how, is `places`'.
 """
 
 from __future__ import annotations
@@ -15,40 +16,50 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sciml_dchag.data.layout import PROGRESS_FILE, partial_path, read_progress
+from sciml_dchag.data.places import complete, remove
 
 Progress = Callable[[int, int, str], None]
 """Told (done, total, what) as the work goes on."""
 
 
-def check_place(path: Path, overwrite: bool, store_format: str) -> None:
-    """Refuse a place that is taken, before any work starts.
+def was_finished(path: Path, fingerprint: str, overwrite: bool) -> bool:
+    """Complete a store that a killed call had put in its place; say whether it is the one wanted.
+
+    Args:
+        path: the store's place, held.
+        fingerprint: of all that decides what the store will hold.
+        overwrite: whether another store there may be replaced.
 
     Raises:
-        FileExistsError: `path` exists, and `overwrite` is off or it is no store of that format.
+        FileExistsError: another store is there and `overwrite` is off.
     """
-    if not path.exists():
-        return
-    if not overwrite:
+    found = read_progress(path)
+    if found is not None and found["fingerprint"] == fingerprint:
+        complete(path)
+        return True
+    if path.exists() and not overwrite:
         raise FileExistsError(
             f"{path} exists: choose another name, or replace it with `--overwrite`."
         )
-    metadata = path / "zarr.json"
-    if not metadata.is_file() or store_format not in metadata.read_text():
-        kind = "plant" if "cubes" in store_format else "weather"
-        raise FileExistsError(
-            f"{path} exists and is no {kind} store, which alone is overwritten: choose another "
-            "name."
-        )
+    return False
 
 
-def resume(partial: Path, fingerprint: str, overwrite: bool, values: Path) -> int | None:
+def resume(
+    partial: Path,
+    fingerprint: str,
+    overwrite: bool,
+    *,
+    values: Path,
+    usable: Callable[[], object],
+) -> int | None:
     """Return how many parts were finished earlier, or None to begin in an empty place.
 
     Args:
-        partial: where the store grows.
+        partial: where the store grows, held.
         fingerprint: of all that decides what the store will hold.
         overwrite: whether to begin again where something else was begun.
         values: a path inside, which exists once more than metadata was written.
+        usable: opens what was begun; if it fails, that is begun again.
 
     Raises:
         ValueError: something else was begun there.
@@ -57,10 +68,15 @@ def resume(partial: Path, fingerprint: str, overwrite: bool, values: Path) -> in
         return None
     found = read_progress(partial)
     if found is not None and found["fingerprint"] == fingerprint:
+        try:
+            usable()
+        except Exception:  # whatever a damaged Zarr store raises
+            shutil.rmtree(partial)
+            return None
         return int(found["done"])
-    # Killed before anything but metadata was written, or told to begin again.
+    # Killed before anything but metadata was written, or asked to begin again.
     if overwrite or (found is None and not values.exists()):
-        shutil.rmtree(partial)
+        remove(partial)
         return None
     raise ValueError(
         f"{partial} was begun with other settings or sources: repeat the command that began it to "
@@ -86,17 +102,6 @@ def nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
     except ValueError:
         shutil.rmtree(partial)
         raise
-
-
-def install(partial: Path, path: Path) -> None:
-    """Put the finished store in its place; a former one leaves only when the new one is there."""
-    former = path.with_name(f"{path.name}.former")
-    if path.exists():
-        shutil.rmtree(former, ignore_errors=True)
-        path.rename(former)
-    partial.rename(path)
-    (path / PROGRESS_FILE).unlink()
-    shutil.rmtree(former, ignore_errors=True)
 
 
 @contextmanager

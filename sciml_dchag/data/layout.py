@@ -33,6 +33,9 @@ PICTURES_FOLDER = "quicklooks"
 FINISHED_FOLDER = "finished"
 """Holds what is known of each finished image while a plant store grows."""
 
+MOST_NAME_BYTES = 200
+"""Longest name of an image or column: file systems take 255, with a suffix."""
+
 DIMENSIONS = ("time", "channel", "latitude", "longitude")
 REQUIRED_ATTRS = ("title", "attribution", "simulated", "grid", "grid_kind", "grid_sha256")
 
@@ -106,21 +109,40 @@ def require_format(
         )
 
 
+def require_plain_name(name: str, what: str) -> None:
+    """Refuse a name that is not one file's or folder's, which foreign data may hold.
+
+    Raises:
+        ValueError: a name with a separator or a control character, `.`, `..`, or one too long.
+    """
+    plain = name.isprintable() and not set("/\\") & set(name) and name not in ("", ".", "..")
+    if not plain or len(name.encode("utf-8", "replace")) > MOST_NAME_BYTES:
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ValueError(
+            f"{what} is called {shown!r}, which is no name of a file: use up to "
+            f"{MOST_NAME_BYTES} letters, digits, '.', '_' and '-'."
+        )
+
+
 def text(values: Iterable[Any]) -> NDArray[np.object_]:
     """Variable-length strings, the kind that Zarr v3 specifies; nothing where nothing is said."""
     return np.array(["" if pd.isna(value) else str(value) for value in values], dtype=object)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Read how far the writing of a store has come; None where nothing is said."""
-    file = path / PROGRESS_FILE
-    return dict(json.loads(file.read_text())) if file.exists() else None
+    """Read how far the writing of a store has come; None where that is not known."""
+    try:
+        found = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # A file of that name may be anybody's.
+    known = isinstance(found, dict) and {"fingerprint", "done", "total"} <= found.keys()
+    return found if known and isinstance(found["done"], int) else None
 
 
 def write_group(path: Path, name: str, dataset: xr.Dataset) -> None:
     """Put a group into a store, in place of one of the same name, all of it or nothing."""
-    beside = path.with_name(f"{path.name}.{name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = begun_group(path, name)
     try:
         write_zarr(dataset, beside)
         install_group(path, name, beside)
@@ -128,10 +150,21 @@ def write_group(path: Path, name: str, dataset: xr.Dataset) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def begun_group(path: Path, name: str) -> Path:
+    """Return where a group of a store grows, inside the store, with nothing there."""
+    beside = path / f".{name}.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    return beside
+
+
 def install_group(path: Path, name: str, beside: Path) -> None:
-    """Move a finished group from beside a store into it."""
-    shutil.rmtree(path / name, ignore_errors=True)
+    """Give a finished group its name; one of that name is removed once the new one is there."""
+    former = path / f".{name}.former"
+    shutil.rmtree(former, ignore_errors=True)
+    if (path / name).exists():
+        (path / name).rename(former)
     beside.rename(path / name)
+    shutil.rmtree(former, ignore_errors=True)
     consolidate(path)
 
 

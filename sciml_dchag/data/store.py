@@ -241,6 +241,10 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
 
 def _require_finished(path: Path) -> None:
     progress = read_progress(path)
+    if progress is None and path.name.endswith(".partial"):
+        raise ValueError(
+            f"{path} was only begun: repeat the command that writes it, which finishes it."
+        )
     if progress is not None and progress["done"] < progress["total"]:
         raise ValueError(
             f"{path} is half written ({progress['done']} of {progress['total']} times): "

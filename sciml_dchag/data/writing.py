@@ -24,11 +24,10 @@ from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.growing import (
     Progress,
-    check_place,
     full_disk_explained,
-    install,
     nothing_kept_of_refused_data,
     resume,
+    was_finished,
     write_progress,
 )
 from sciml_dchag.data.layout import (
@@ -39,8 +38,13 @@ from sciml_dchag.data.layout import (
     consolidate,
     iso,
     partial_path,
+    read_attrs,
+    require_format,
     write_metadata,
 )
+from sciml_dchag.data.places import held, install, zarr_kind
+
+WEATHER_STORE = zarr_kind("a weather store", FORMAT)
 
 Check = Callable[[NDArray[np.float32], NDArray[np.datetime64], ChannelSet], None]
 """Told (block, its times, channels) before a block is written; raises to refuse it."""
@@ -79,19 +83,31 @@ def write_store(
         `path`.
 
     Raises:
-        FileExistsError: `path` exists, and `overwrite` is off or it is no store.
-        ValueError: `state` is not what a store holds; another store was begun at `path`.
+        FileExistsError: `path` exists, and `overwrite` is off or it is not only a store.
+        ValueError: `state` is not what a store holds; another store was begun at `path`; another
+            process is writing there.
         OSError: the disk is full, or files may not grow so large.
     """
     path = Path(path)
     channels = _check_state(state, static, attrs)
-    check_place(path, overwrite, FORMAT)
     partial = partial_path(path)
     times_a_block = block_times(state)
     fingerprint = _fingerprint(state, static, attrs, times_a_block)
     total = state.sizes["time"]
-    with _cluster(scheduler) as client, full_disk_explained(path):
-        done = resume(partial, fingerprint, overwrite, values=partial / "state" / "c")
+    with (
+        held(path, WEATHER_STORE, overwrite),
+        _cluster(scheduler) as client,
+        full_disk_explained(path),
+    ):
+        if was_finished(path, fingerprint, overwrite):
+            return path
+        done = resume(
+            partial,
+            fingerprint,
+            overwrite,
+            values=partial / "state" / "c",
+            usable=lambda: _require_usable(partial, state.shape),
+        )
         if done is None:
             write_metadata(state, static, attrs, partial, times_a_block)
             done = 0
@@ -115,6 +131,13 @@ def write_store(
         consolidate(partial)
         install(partial, path)
     return path
+
+
+def _require_usable(partial: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a begun store that lacks its metadata, or has another shape."""
+    require_format(partial, read_attrs(partial), FORMAT, "weather", "prepare era5")
+    if zarr.open_array(partial / "state", mode="r").shape != shape:
+        raise ValueError(f"{partial} has states of another shape: begin again.")
 
 
 def _check_state(

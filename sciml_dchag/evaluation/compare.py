@@ -75,12 +75,13 @@ def write_comparison_csv(path: Path, differences: Sequence[Difference]) -> Path:
 
 def comparison_table(differences: Sequence[Difference], run: str, against: str) -> Table:
     """The differences as a rich table."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(header_style="bold", pad_edge=False)
     for heading in ("Channel", "Lead", "Metric"):
         table.add_column(heading)
-    for heading in (run, against, "Difference"):
+    for heading in (escape(run), escape(against), "Difference"):
         table.add_column(heading, justify="right")
     for d in differences:
         numbers = (readable_number(d.run), readable_number(d.against), f"{d.percent:+.2f} %")

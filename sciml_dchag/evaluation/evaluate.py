@@ -26,6 +26,7 @@ from sciml_dchag.evaluation import plots
 from sciml_dchag.evaluation.metrics import ScoreSums, check_metrics
 from sciml_dchag.evaluation.presentation import ScoreRow
 from sciml_dchag.evaluation.report import write_report, write_scores_csv, write_scores_netcdf
+from sciml_dchag.evaluation.spectra import why_no_spectrum
 from sciml_dchag.inference.forecaster import Forecaster
 from sciml_dchag.parallel.mesh import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
@@ -276,6 +277,8 @@ def _write(
         f"used in training, statistics, climatology or the choice of a model.",
         f"Climatology is {_climatology_in_words(scorer.climatology)}.",
     ]
+    if why_not := why_no_spectrum(store.latitude, store.longitude):
+        notes.append(f"No zonal spectra are drawn: {why_not}.")
     if store.simulated:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
     write_report(
@@ -333,6 +336,8 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> list[tuple[str,
         keep(
             figure, f"map_{name}_{lead}h", f"{name}: the first forecast of {lead} h and the truth."
         )
+        if why_no_spectrum(store.latitude, store.longitude):
+            continue
         forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
         figure = plots.plot_spectra(
             forecasts, truth, store.latitude, channel=name, units=units[name]

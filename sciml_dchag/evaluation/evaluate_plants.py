@@ -160,11 +160,12 @@ def comparison_table(
 ) -> Table:
     """The scores of two runs over all wavelengths, and by how much the first one's differ."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     table.add_column("Metric")
-    for heading in (name, other_name, "Difference"):
+    for heading in (escape(name), escape(other_name), "Difference"):
         table.add_column(heading, justify="right")
     of_other = {row.metric: row.values["model"] for row in others if row.wavelength_nm is None}
     for row in rows:

@@ -55,6 +55,16 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
     return figure
 
 
+def take_text_literally(figure: Figure) -> None:
+    """Let no `$` of a user's attribution, trait or name begin a formula, but those of ticks."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if "$" in text.get_text() and "\\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
+
+
 def quiet_axes(axes: Axes) -> None:
     """Two thin spines, a pale horizontal grid, soft text."""
     for side in ("top", "right"):

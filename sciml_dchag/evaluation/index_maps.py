@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.result_folders import check_folder, whole_folder
+from sciml_dchag.data.places import check_place, folder_kind
+from sciml_dchag.data.result_folders import whole_folder
 
 from .indices import INDICES, find_bands, reached_indices
 from .plant_means import STATISTICS, index_statistics, map_indices
@@ -32,6 +33,7 @@ from .plots import save_figure
 
 TABLE = "indices.csv"
 UNITS_TABLE = "indices_units.csv"
+FOLDER = folder_kind("a folder of indices", contains=TABLE, holds=(UNITS_TABLE, "maps", "pictures"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def write_indices(
     """
     store = CubeStore.open(store_path)
     out = store.path.with_name(f"{store.path.stem}_indices") if out is None else Path(out)
-    check_folder(out, contains=TABLE, overwrite=overwrite)
+    check_place(out, FOLDER, overwrite)
     reached, left_out = reached_indices(store.wavelength_nm)
     if names:
         for name in names:
@@ -87,7 +89,7 @@ def write_indices(
             f"bands between 530 and 800 nm."
         )
     tables: list[pd.DataFrame] = []
-    with whole_folder(out, contains=TABLE, overwrite=overwrite) as folder:
+    with whole_folder(out, FOLDER, overwrite=overwrite) as folder:
         for done, cube in enumerate(store.names, start=1):
             maps, plants = map_indices(store, cube, reached), store.plants(cube)
             tables.append(index_statistics(maps, plants).assign(cube=cube))

@@ -84,7 +84,7 @@ def find_bands(name: str, wavelength_nm: ArrayLike) -> NDArray[np.intp]:
 
     Args:
         name: a name of `INDICES`.
-        wavelength_nm: centres of the bands, ascending, (C,).
+        wavelength_nm: centres of the bands, ascending or descending, (C,).
 
     Returns:
         Places among the bands, in the order of the formula, (K,).
@@ -105,7 +105,9 @@ def find_bands(name: str, wavelength_nm: ArrayLike) -> NDArray[np.intp]:
     nearest = distance.argmin(axis=0)
     if not index.span:
         return nearest
-    bands = np.arange(nearest[0], nearest[-1] + 1)
+    first, last = nearest[0], nearest[-1]
+    # In a store wavelengths ascend; a user's spectra may have them the other way round.
+    bands = np.arange(first, last + 1) if first <= last else np.arange(first, last - 1, -1)
     if (spacing := np.diff(centres[bands]).max()) > MOST_SPACING_NM:
         raise ValueError(
             f"{name} needs bands at most {MOST_SPACING_NM:g} nm apart between "

@@ -29,6 +29,7 @@ from .figure_style import (
     new_figure,
     plain_log_numbers,
     quiet_axes,
+    take_text_literally,
     wavenumber_ticks,
 )
 from .presentation import (
@@ -346,6 +347,7 @@ def save_figure(figure: Figure, path: str | Path, attribution: str) -> Path:
     note = figure.text(
         0.12 / figure.get_figwidth(), 0.012, attribution, color=SOFT_INK, fontsize=7, va="bottom"
     )
+    take_text_literally(figure)
     try:
         with written_beside(path) as partial:
             figure.savefig(partial, dpi=150, metadata={"Copyright": attribution, "Software": None})

@@ -22,7 +22,8 @@ import pandas as pd
 
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.result_folders import check_folder, whole_folder
+from sciml_dchag.data.places import check_place, folder_kind
+from sciml_dchag.data.result_folders import whole_folder
 from sciml_dchag.inference.embeddings import Embeddings, read_embeddings
 
 from .indices import reached_indices
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCORES, PREDICTIONS = "scores.csv", "predictions.csv"
+FOLDER = folder_kind(
+    "a folder of scores of traits", contains=SCORES, holds=(PREDICTIONS, "predicted_*.png")
+)
 BASELINE = "training mean"
 
 
@@ -95,7 +99,7 @@ def probe(
     """
     embeddings = read_embeddings(embeddings_path)
     out = embeddings.path.with_name(f"{embeddings.path.name}_probe") if out is None else Path(out)
-    check_folder(out, contains=SCORES, overwrite=overwrite)
+    check_place(out, FOLDER, overwrite)
     table = read_traits(Path(traits_path), embeddings.plants)
     labels = _groups(table, embeddings, group)
     chosen = _scorable(table, table.choose(traits, group), labels, folds, by_name=bool(traits))
@@ -110,7 +114,7 @@ def probe(
             if progress is not None:
                 progress(len(scores), total, "regressions")
     scored, every = pd.DataFrame(scores), pd.concat(predictions, ignore_index=True)
-    with whole_folder(out, contains=SCORES, overwrite=overwrite) as folder:
+    with whole_folder(out, FOLDER, overwrite=overwrite) as folder:
         scored.to_csv(folder / SCORES, index=False)
         every.to_csv(folder / PREDICTIONS, index=False)
         for trait in chosen:

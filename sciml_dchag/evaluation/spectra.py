@@ -6,6 +6,26 @@ from numpy.typing import ArrayLike, NDArray
 from .weights import latitude_weights
 
 
+def why_no_spectrum(
+    latitude: ArrayLike, longitude: ArrayLike, band: tuple[float, float] = (30.0, 60.0)
+) -> str | None:
+    """Say why a grid has no zonal spectrum, or None where it has one.
+
+    Args:
+        latitude: degrees, (row,).
+        longitude: degrees east, growing but for at most one jump of 360, (column,).
+        band: least and greatest absolute latitude of the spectrum.
+    """
+    steps = np.mod(np.diff(np.asarray(longitude, float), append=np.asarray(longitude)[:1]), 360.0)
+    # Around the globe all steps are alike, the one from the last column to the first too.
+    if len(steps) < 2 or steps.max() > 1.001 * steps[:-1].min():
+        return "the columns do not go around the globe evenly"
+    rows = np.abs(np.asarray(latitude, float))
+    if not ((rows >= band[0]) & (rows <= band[1])).any():
+        return f"no row lies between {band[0]:g} and {band[1]:g} degrees"
+    return None
+
+
 def zonal_power_spectrum(
     field: ArrayLike, latitude: ArrayLike, band: tuple[float, float] = (30.0, 60.0)
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -1,7 +1,7 @@
 """Area weights of the rows of a latitude-longitude grid.
 
-NumPy alone: the training loss and the scores both import this. Cell areas for regridding,
-which need longitudes too, are not here.
+NumPy alone: the training loss, the scores and the grids of `prepare` import this, so that there is
+one definition of how far a row reaches.
 """
 
 import numpy as np
@@ -38,21 +38,38 @@ def latitude_weights(latitude: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"latitude {twice} occurs twice, but every row needs its own.")
     if rows.size == 1:
         return np.ones(1)
-    bounds = np.sin(np.deg2rad(_row_bounds(ascending)))
+    bounds = np.sin(np.deg2rad(row_bounds(ascending)))
     weights = np.empty_like(rows)
     weights[order] = np.diff(bounds)
     normalised: NDArray[np.float64] = weights / weights.mean()
     return normalised
 
 
-def _row_bounds(ascending: NDArray[np.float64]) -> NDArray[np.float64]:
-    """South bound of every row, then the north bound of the last one, in degrees."""
-    middle = (ascending[:-1] + ascending[1:]) / 2.0
+def reaches_poles(ascending: NDArray[np.float64]) -> tuple[bool, bool]:
+    """Whether the outermost of ascending rows lie within one row spacing of their pole.
+
+    Args:
+        ascending: row centres in degrees, two or more, (row,).
+    """
     south_spacing = ascending[1] - ascending[0]
     north_spacing = ascending[-1] - ascending[-2]
     # A float32 coordinate is exact to about 1e-5 degrees.
-    reaches_south = ascending[0] + 90.0 <= south_spacing + 1e-4
-    reaches_north = 90.0 - ascending[-1] <= north_spacing + 1e-4
+    return (
+        bool(ascending[0] + 90.0 <= south_spacing + 1e-4),
+        bool(90.0 - ascending[-1] <= north_spacing + 1e-4),
+    )
+
+
+def row_bounds(ascending: NDArray[np.float64]) -> NDArray[np.float64]:
+    """South bound of every row, then the north bound of the last one, in degrees, (row + 1,).
+
+    Args:
+        ascending: row centres in degrees, two or more, (row,).
+    """
+    middle = (ascending[:-1] + ascending[1:]) / 2.0
+    south_spacing = ascending[1] - ascending[0]
+    north_spacing = ascending[-1] - ascending[-2]
+    reaches_south, reaches_north = reaches_poles(ascending)
     south = -90.0 if reaches_south else ascending[0] - south_spacing / 2.0
     north = 90.0 if reaches_north else ascending[-1] + north_spacing / 2.0
     return np.concatenate([[south], middle, [north]])

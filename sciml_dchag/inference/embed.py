@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sciml_dchag.data.cubes import CubeStore
 from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.result_folders import check_folder
-from sciml_dchag.inference.embeddings import ARRAYS, write_embeddings
+from sciml_dchag.data.places import check_place
+from sciml_dchag.inference.embeddings import EMBEDDINGS, write_embeddings
 from sciml_dchag.inference.reconstructor import Reconstructor
 
 
@@ -44,7 +44,7 @@ def embed(
         FileExistsError: `out` exists and `overwrite` is off.
         ValueError: checkpoint and store do not fit together, or no patch is mostly plant.
     """
-    check_folder(out, contains=ARRAYS, overwrite=overwrite)
+    check_place(out, EMBEDDINGS, overwrite)
     store = CubeStore.open(store_path)
     model = Reconstructor(checkpoint, store, device)
     tiles = [(cube, tile) for cube in store.names for tile in model.tiles(cube)]

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.data.layout import write_zarr
+from sciml_dchag.data.places import folder_kind
 from sciml_dchag.data.result_folders import whole_folder
 
 FORMAT = "sciml-dchag-embeddings-1"
@@ -31,6 +32,7 @@ FORMAT = "sciml-dchag-embeddings-1"
 PATCHES, PLANTS, ARRAYS = "patches.parquet", "plants.parquet", "embeddings.zarr"
 PATCH_COLUMNS = ("cube", "plant", "y", "x")
 REQUIRED_ATTRS = ("attribution", "simulated")
+EMBEDDINGS = folder_kind("a folder of embeddings", contains=ARRAYS, holds=(PATCHES, PLANTS))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,7 +110,7 @@ def write_embeddings(
         axis=1,
     )
     by_plant = _means(by_patch, features)
-    with whole_folder(path, contains=ARRAYS, overwrite=overwrite) as folder:
+    with whole_folder(path, EMBEDDINGS, overwrite=overwrite) as folder:
         by_patch.to_parquet(folder / PATCHES, engine="pyarrow", index=False)
         with_table = by_plant.join(table, on="cube")
         with_table.to_parquet(folder / PLANTS, engine="pyarrow", index=False)

@@ -15,6 +15,7 @@ import safetensors
 import safetensors.torch
 
 from sciml_dchag.config import from_mapping
+from sciml_dchag.data.places import Kind, check_place
 from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
@@ -25,6 +26,18 @@ from sciml_dchag.training.checkpoint import (
 )
 
 FORMAT = "sciml-dchag-model-1"
+
+
+def _objection(path: Path) -> str | None:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            found = (file.metadata() or {}).get("format")
+    except (safetensors.SafetensorError, OSError):
+        return "is no safetensors file"
+    return None if found == FORMAT else "has no format of this package"
+
+
+MODEL = Kind(name="an exported model", objection=_objection)
 
 
 def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
@@ -42,17 +55,22 @@ def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"{out} must end in .safetensors to say what is written: rename it.")
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
+    check_place(out, MODEL, overwrite)
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}: make it first.")
     path = find_checkpoint(checkpoint)
     saved = read_checkpoint(path)
     tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
     load_tensors(path, {"average" if saved.averaged else "model": tensors})
     metadata = {"format": FORMAT, "checkpoint": json.dumps(dataclasses.asdict(saved))}
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.safetensors")
     try:
         safetensors.torch.save_file(tensors, partial, metadata=metadata)
         partial.replace(out)
+    except safetensors.SafetensorError as error:
+        raise OSError(
+            f"{out} cannot be written ({error}): make room, or choose another folder."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return out

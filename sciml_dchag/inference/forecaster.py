@@ -117,6 +117,11 @@ class Forecaster:
         if not task.fixed_step:  # each lead time is asked for directly
             step = self.store.step_hours or 1
         for lead in lead_hours:
+            if lead < 1:
+                raise ValueError(
+                    f"Lead time {lead} h is no time ahead: ask for multiples of {step} from {step} "
+                    f"on."
+                )
             if lead % step:
                 raise ValueError(
                     f"Lead time {lead} h is no multiple of the step of {step} h: "

@@ -8,6 +8,8 @@ that no chunk is written by two. Running the model is `forecaster`'s work.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -23,15 +25,31 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
 from sciml_dchag.config import ForecastRecipe, from_mapping
-from sciml_dchag.data.growing import Progress
+from sciml_dchag.data.digests import sampled_digest
+from sciml_dchag.data.growing import Progress, resume, was_finished, write_progress
 from sciml_dchag.data.layout import partial_path, write_zarr
+from sciml_dchag.data.places import Kind, check_place, held, install, zarr_kind
 from sciml_dchag.data.store import Period, Store, iso
 from sciml_dchag.inference.forecaster import Forecaster
 from sciml_dchag.parallel.mesh import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import read_checkpoint
 
-PROGRESS_FILE = "progress.json"
+FORMAT = "sciml-dchag-forecasts-1"
+"""Value of the attribute `format`, by which forecasts that may be replaced are recognised."""
+
+
+def _objection_to_netcdf(path: Path) -> str | None:
+    try:
+        with xr.open_dataset(path, engine="h5netcdf", decode_cf=False) as dataset:
+            found = dataset.attrs.get("format")
+    except (OSError, ValueError):
+        return "is no NetCDF file"
+    return None if found == FORMAT else "has no format of this package"
+
+
+FORECASTS = zarr_kind("a forecast store", FORMAT)
+FORECASTS_NETCDF = Kind(name="a forecast file", objection=_objection_to_netcdf)
 
 
 def predict(
@@ -50,45 +68,93 @@ def predict(
 
     Args:
         forecaster: the checkpoint on its store and ranks.
-        out: where to; `.zarr`. While it grows it lies beside its place as `OUT.partial`.
+        out: where to; `.zarr` or `.nc`. While it grows it lies beside its place: `OUT.partial` or
+            `.OUT.partial`.
         initial_indices: positions of the initial times in the forecaster's store.
         lead_hours: lead times.
         batch: initial times that are forecast at once.
-        overwrite: replace a finished store.
+        overwrite: replace finished forecasts, or such as were begun with other settings.
         progress: told of every batch, on the first rank.
 
     Raises:
-        FileExistsError: `out` exists, or the partial one has other settings.
-        ValueError: lead times out of the forecaster's reach.
+        FileExistsError: `out` exists, and `overwrite` is off or it holds no forecasts.
+        ValueError: lead times out of the forecaster's reach; the partial store was begun with
+            another model, store or settings; another process is writing there.
     """
     leads = sorted(set(lead_hours))
     forecaster.check_leads(leads)
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
-    partial = partial_path(out)
+    netcdf = out.suffix == ".nc"
+    # A private name, so that no store of the user's is taken for what is only on the way.
+    partial = out.with_name(f".{out.name}.partial") if netcdf else partial_path(out)
     times = forecaster.store.times[initial_indices]
-    settings = {
-        "checkpoint": str(forecaster.path),
-        "step": forecaster.step,
-        "initial_times": [iso(time) for time in times],
-        "lead_hours": leads,
-        "batch": batch,
-    }
     ranks = forecaster.ranks
+    with contextlib.ExitStack() as stack:
 
-    def begin() -> int:
-        done = _resume(partial, settings)
-        if done is None:
-            done = 0
+        def begin() -> tuple[str, int]:
+            kind = FORECASTS_NETCDF if netcdf else FORECASTS
+            stack.enter_context(held(out, kind, overwrite, partial))
+            settings = {
+                "checkpoint": sampled_digest(forecaster.path),
+                "store": sampled_digest(forecaster.store.path),
+                "initial_times": [iso(time) for time in times],
+                "lead_hours": leads,
+                "batch": batch,
+                "package": __version__,
+            }
+            fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+            if was_finished(out, fingerprint, overwrite):
+                return fingerprint, -1
             template = _template(forecaster, times, leads, batch)
-            write_zarr(template, partial, encoding=_encoding(template), compute=False)
-            _note_progress(partial, settings, 0)
-        return done
+            done = resume(
+                partial,
+                fingerprint,
+                overwrite,
+                values=partial / str(next(iter(template.data_vars))) / "c",
+                usable=lambda: _require_usable(partial, template),
+            )
+            if done is None:
+                done = 0
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                write_zarr(template, partial, encoding=_encoding(template), compute=False)
+                write_progress(partial, fingerprint, 0, len(times), "initial times")
+            return fingerprint, done
 
-    done = ranks.from_first(begin)
+        fingerprint, done = ranks.from_first(begin)
+        if done >= 0:
+            _forecast_into(
+                forecaster, partial, initial_indices, leads, batch, fingerprint, done, progress
+            )
+            if ranks.first and netcdf:
+                write_netcdf(partial, out)
+                shutil.rmtree(partial)
+            elif ranks.first:
+                install(partial, out)
+    return out
+
+
+def _require_usable(partial: Path, template: xr.Dataset) -> None:
+    """Refuse a begun store that lacks a variable, or has another shape."""
+    with xr.open_zarr(partial, chunks=None) as found:
+        for name, variable in template.variables.items():
+            if found[name].shape != variable.shape:
+                raise ValueError(f"{partial} has {name} of another shape: begin again.")
+
+
+def _forecast_into(
+    forecaster: Forecaster,
+    partial: Path,
+    initial_indices: NDArray[np.int64],
+    leads: list[int],
+    batch: int,
+    fingerprint: str,
+    done: int,
+    progress: Progress | None,
+) -> None:
+    """Forecast from the initial times after the first `done` and write them, on all ranks."""
+    ranks, total = forecaster.ranks, len(initial_indices)
     windows = forecaster.windows((None, None))
     group = zarr.open_group(partial, mode="r+")
-    for start, own in ranks.deal(range(done, len(times), batch)):
+    for start, own in ranks.deal(range(done, total, batch)):
         indices = initial_indices[start : start + batch]
         for lead, forecast in forecaster.forecast(windows, list(indices), leads):
             if own:
@@ -96,17 +162,11 @@ def predict(
                 _write_fields(group, forecaster.target_channels, forecast, place, ranks.channels)
         # All have written their batch before any is noted, so that what is done has no gaps.
         ranks.wait()
-        done = min(done + batch * ranks.data[1], len(times))
+        done = min(done + batch * ranks.data[1], total)
         if ranks.first:
-            _note_progress(partial, settings, done)
+            write_progress(partial, fingerprint, done, total, "initial times")
             if progress is not None:
-                progress(done, len(times), "forecasting")
-    if ranks.first:
-        (partial / PROGRESS_FILE).unlink()
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    return out
+                progress(done, total, "forecasting")
 
 
 def predict_period(
@@ -136,7 +196,7 @@ def predict_period(
         every_hours: between initial times; None is the recipe's.
         lead_hours: None is the recipe's.
         batch: initial times at once; None is the recipe's.
-        overwrite: replace what is there.
+        overwrite: replace forecasts that are there.
         parallel: degrees of `fsdp` and `tp`, `dp` takes the ranks that they leave; and the device.
             Of the recipe's the device alone is the default.
         progress: told of every batch, on the first rank.
@@ -147,8 +207,8 @@ def predict_period(
     """
     if out.suffix not in (".zarr", ".nc"):
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
+    if started_ranks() == 1:  # ranks ask the first one, which may hold the place by then
+        check_place(out, FORECASTS if out.suffix == ".zarr" else FORECASTS_NETCDF, overwrite)
     recipe = recipe or from_mapping(ForecastRecipe, read_checkpoint(checkpoint).recipe)
     opened = Store.open(store or recipe.data.store)
     if period == (None, None) and recipe.data.test is not None and store is None:
@@ -157,19 +217,15 @@ def predict_period(
     initial = _initial_indices(opened, period, every, recipe.data.history_hours)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
-        zarr_store = predict(
+        return predict(
             Forecaster(checkpoint, opened, ranks, degrees),
-            out.with_suffix(".zarr"),
+            out,
             initial_indices=initial,
             lead_hours=lead_hours or recipe.evaluation.lead_hours,
             batch=batch or recipe.evaluation.batch,
             overwrite=overwrite,
             progress=progress,
         )
-        if out.suffix == ".nc" and ranks.first:
-            write_netcdf(zarr_store, out, overwrite=overwrite)
-            shutil.rmtree(zarr_store)
-    return out
 
 
 def _initial_indices(
@@ -189,15 +245,9 @@ def _initial_indices(
     return inside
 
 
-def write_netcdf(store: Path, out: Path, *, overwrite: bool = False) -> Path:
-    """Copy a forecast store into one NetCDF file, all of it or nothing.
-
-    Raises:
-        FileExistsError: `out` exists.
-    """
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists: choose another name or pass --overwrite.")
-    partial = partial_path(out)
+def write_netcdf(store: Path, out: Path) -> None:
+    """Copy a forecast store into one NetCDF file, all of it or nothing."""
+    partial = out.with_name(f".{out.stem}.partial.nc")
     try:
         with xr.open_zarr(store) as dataset:
             packed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
@@ -206,26 +256,6 @@ def write_netcdf(store: Path, out: Path, *, overwrite: bool = False) -> Path:
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    return out
-
-
-def _resume(partial: Path, settings: dict[str, Any]) -> int | None:
-    """Return how many initial times are done, or None where nothing was begun."""
-    file = partial / PROGRESS_FILE
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text())
-    if found["settings"] != settings:
-        raise FileExistsError(
-            f"{partial} was begun with other settings: repeat that command, or remove the folder."
-        )
-    return int(found["done"])
-
-
-def _note_progress(partial: Path, settings: dict[str, Any], done: int) -> None:
-    beside = partial / f"{PROGRESS_FILE}.new"
-    beside.write_text(json.dumps({"settings": settings, "done": done}))
-    beside.replace(partial / PROGRESS_FILE)
 
 
 def _by_variable(channels: ChannelSet) -> dict[str, list[Channel]]:
@@ -282,6 +312,7 @@ def _template(
     dataset["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
     dataset.attrs = {
         "Conventions": "CF-1.11",
+        "format": FORMAT,
         "title": f"Forecasts of {forecaster.recipe.name}",
         "attribution": store.attribution,
         "simulated": int(store.simulated),

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.data.cube_writing import NewCube, write_cubes
 from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.data.digests import sampled_digest
 from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path
 from sciml_dchag.inference.reconstructor import Reconstructor
 
+RECONSTRUCTED = "reconstructed"
+"""The word in a header by which a reconstruction is recognised."""
 ENVI_FOLDER = "envi"
 """Where the ENVI files lie, beside the store."""
 
@@ -75,10 +78,13 @@ def reconstruct_store(
     for cube in store.names:  # refused before work starts
         model.tiles(cube)
     envi = out / ENVI_FOLDER
+    _refuse_foreign_images(envi, store.names)
     provenance = {
         "checkpoint": str(model.path),
         "step": model.step,
         "store": str(store.path),
+        "checkpoint_digest": sampled_digest(model.path),
+        "store_digest": sampled_digest(store.path),
         "package": f"sciml-dchag {__version__}",
     }
     cubes = [_new_cube(model, cube, envi, batch) for cube in store.names]
@@ -97,6 +103,23 @@ def reconstruct_store(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _refuse_foreign_images(envi: Path, cubes: Iterable[str]) -> None:
+    """Refuse to replace ENVI files that are no reconstructions.
+
+    Raises:
+        FileExistsError: there is such a file.
+    """
+    for image in (envi / f"{cube}.img" for cube in cubes):
+        header = image.with_suffix(".hdr")
+        ours = header.is_file() and RECONSTRUCTED in header.read_text("utf-8", "replace")
+        # An image is renamed after its header is there.
+        if (image.exists() or header.exists()) and not ours:
+            raise FileExistsError(
+                f"{image if image.exists() else header} exists and is no reconstruction, which "
+                f"alone is replaced: choose another folder with `--out`."
+            )
 
 
 def _new_cube(model: Reconstructor, cube: str, envi: Path, batch: int) -> NewCube:
@@ -175,7 +198,7 @@ def envi_header(store: CubeStore, cube: str, rows: int, columns: int) -> str:
     label = "SYNTHETIC. " if store.simulated else ""
     return (
         "ENVI\n"
-        f"description = {{{label}Reflectance of {cube}, reconstructed. {store.attribution}}}\n"
+        f"description = {{{label}Reflectance of {cube}, {RECONSTRUCTED}. {store.attribution}}}\n"
         f"samples = {columns}\nlines = {rows}\nbands = {len(store.wavelength_nm)}\n"
         "header offset = 0\nfile type = ENVI Standard\ndata type = 4\ninterleave = bil\n"
         "byte order = 0\nwavelength units = nm\n"

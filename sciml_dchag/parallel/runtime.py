@@ -10,6 +10,8 @@ import contextlib
 import datetime
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -242,6 +244,22 @@ def choose_device(wanted: str = "auto") -> torch.device:
     return torch.device(accelerator.type, number)
 
 
+def _end_with_parent(every_seconds: float = 1.0) -> None:
+    """End this process once torchrun is gone, which a killed one can no longer do itself.
+
+    Else the ranks would go on beside those of the same command, given again.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_seconds)
+        os._exit(1)
+
+    if not any(thread.name == _end_with_parent.__name__ for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=_end_with_parent.__name__, daemon=True).start()
+
+
 @contextlib.contextmanager
 def joined(config: ParallelConfig) -> Iterator[Ranks]:
     """Join the run's other processes for as long as the context lasts.
@@ -252,6 +270,8 @@ def joined(config: ParallelConfig) -> Iterator[Ranks]:
     """
     device, count = choose_device(config.device), started_ranks()
     config.sizes(count)  # refused before anything waits
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_parent()
     if count == 1 or dist.is_initialized():
         mesh = build_mesh(config, count, device.type) if dist.is_initialized() else None
         ranks = Ranks(device=device, mesh=mesh)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.climatology import compute_climatology, wants_hourly
-from sciml_dchag.data.growing import Progress, check_place
-from sciml_dchag.data.layout import FORMAT
+from sciml_dchag.data.growing import Progress
+from sciml_dchag.data.places import check_place
 from sciml_dchag.data.samples import resolve_samples
 from sciml_dchag.data.statistics import compute_statistics
 from sciml_dchag.data.store import Period, times_within
-from sciml_dchag.data.writing import write_store
+from sciml_dchag.data.writing import WEATHER_STORE, write_store
 from sciml_dchag.prepare.checks import check_values
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.opening import expand_sources
@@ -97,7 +97,7 @@ def prepare_era5(
         "climatology_window_days": climatology_window_days, "allow_missing": allow_missing,
     }  # fmt: skip
     out = Path(out)
-    check_place(out, overwrite, FORMAT)
+    check_place(out, WEATHER_STORE, overwrite)
     sources, static_sources = resolve_samples(sources), resolve_samples(static_sources)
     state = open_era5(sources, ChannelSet.of(channels), period=period, step_hours=step_hours)
     training = state["time"].values[

@@ -2,8 +2,7 @@
 
 Here: `Grid`, the named target grids, and where a dataset keeps its coordinates.
 Not here: the checks of coordinates (`grid_checks.py`), interpolation between grids
-(`regrid_weights.py`, `regrid.py`), and the latitude weights of the scores
-(`sciml_dchag.evaluation.weights`).
+(`regrid_weights.py`, `regrid.py`), and how far a row reaches (`sciml_dchag.evaluation.weights`).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sciml_dchag.evaluation.weights import reaches_poles, row_bounds
 from sciml_dchag.prepare.grid_checks import (
     FloatArray,
     Kind,
@@ -189,10 +189,7 @@ class Grid:
     @cached_property
     def reaches_poles(self) -> tuple[bool, bool]:
         """Whether the rows reach the south and the north pole, to within one spacing."""
-        rows = np.sort(self.latitude)
-        south = rows[0] + 90.0 <= 1.001 * (rows[1] - rows[0])
-        north = 90.0 - rows[-1] <= 1.001 * (rows[-1] - rows[-2])
-        return bool(south), bool(north)
+        return reaches_poles(np.sort(self.latitude))
 
     @cached_property
     def latitude_edges(self) -> FloatArray:
@@ -201,11 +198,7 @@ class Grid:
         Midpoints between rows; the outermost is the pole where the rows reach it, else half a
         spacing beyond the last row.
         """
-        rows = np.sort(self.latitude)
-        south, north = self.reaches_poles
-        first = -90.0 if south else rows[0] - (rows[1] - rows[0]) / 2
-        last = 90.0 if north else rows[-1] + (rows[-1] - rows[-2]) / 2
-        edges = np.concatenate([[first], (rows[1:] + rows[:-1]) / 2, [last]])
+        edges = row_bounds(np.sort(self.latitude))
         return edges if self.latitude[0] < self.latitude[-1] else edges[::-1]
 
     @cached_property

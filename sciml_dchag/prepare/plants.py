@@ -19,9 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
-from sciml_dchag.data.cube_writing import NewCube, write_cubes
-from sciml_dchag.data.cubes import FORMAT
-from sciml_dchag.data.growing import Progress, check_place
+from sciml_dchag.data.cube_writing import PLANT_STORE, NewCube, write_cubes
+from sciml_dchag.data.digests import sampled_digest
+from sciml_dchag.data.growing import Progress
+from sciml_dchag.data.places import check_place
 from sciml_dchag.data.samples import attribution_of, resolve_samples
 from sciml_dchag.prepare.bands import BandMaker, Response, parse_bands
 from sciml_dchag.prepare.calibration import Calibration, References, calibrate
@@ -112,7 +113,7 @@ def prepare_plants(
         "split": split, "group_by": group_by, "seed": seed,
     }  # fmt: skip
     out = Path(out)
-    check_place(out, overwrite, FORMAT)
+    check_place(out, PLANT_STORE, overwrite)
     if clip is not None and not clip[0] < clip[1]:
         raise ValueError(
             f"--clip {clip[0]:g},{clip[1]:g} leaves nothing: give the lower bound first."
@@ -179,6 +180,10 @@ def prepare_plants(
             "sources": [_described(path) for path in [*paths, *given]],
             "package": f"sciml-dchag {__version__}",
             "settings": settings,
+            # Paths say nothing of a file that is edited while the store is being written.
+            "files": _digests(
+                [white_reflectance, wavelengths, bands, table, *(i.mask for i in images.values())]
+            ),
         },
     }
     return write_cubes(
@@ -206,6 +211,12 @@ def _new_cube(name: str, image: ImageToPrepare, attribution: str) -> NewCube:
 
 def _reference(source: str | None) -> Path | None:
     return None if source is None else Path(resolve_samples([source])[0])
+
+
+def _digests(sources: Sequence[object]) -> dict[str, str]:
+    """SHA-256 of those of the sources that are files, by path."""
+    paths = {str(source) for source in sources if isinstance(source, str | Path)}
+    return {path: sampled_digest(path) for path in sorted(paths) if Path(path).is_file()}
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.layout import partial_path
+from sciml_dchag.data.places import check_place, folder_kind
+from sciml_dchag.data.result_folders import whole_folder
 from sciml_dchag.prepare.line_camera import (
     EXPOSURE_MS,
     WHITE_EXPOSURE_MS,
@@ -29,6 +30,11 @@ from sciml_dchag.prepare.poplar_canopy import Canopy, draw_canopy
 
 LABEL = "SYNTHETIC, not an observation: made by sciml-dchag from PROSPECT-D leaf spectra"
 TRAITS_FILE = "traits.csv"
+POPLARS = folder_kind(
+    "a folder of synthetic poplars",
+    contains=TRAITS_FILE,
+    holds=("poplar_*.raw", "poplar_*.hdr", "*_reference.raw", "*_reference.hdr"),
+)
 RANGE_NM = (400.0, 900.0)
 GENOTYPES = 4
 TREATMENTS = ("watered", "drought")
@@ -112,8 +118,8 @@ def simulate_poplars(
 
     Raises:
         ModuleNotFoundError: prosail is not installed.
-        ValueError: settings that make no sense, or `folder` holds something else.
-        FileExistsError: `folder` exists and `overwrite` is off.
+        ValueError: settings that make no sense, or another process is writing there.
+        FileExistsError: `folder` exists, and `overwrite` is off or it holds something else.
         OSError: not enough room on the disk.
     """
     folder = Path(folder)
@@ -132,10 +138,7 @@ def simulate_poplars(
         "fwhm": [f"{fwhm_nm:.4f}"] * bands,
         "simulated": 1,
     }
-    beside = partial_path(folder)
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with whole_folder(folder, POPLARS, overwrite=overwrite) as beside:
         _write_references(beside, camera, header, seed)
         rows = []
         for index in range(cubes):
@@ -157,11 +160,6 @@ def simulate_poplars(
             if progress is not None:
                 progress(index + 1, cubes, "simulating poplars")
         pd.DataFrame(rows).to_csv(beside / TRAITS_FILE, index=False, float_format="%.6g")
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return [folder / f"{row['cube']}.raw" for row in rows]
 
 
@@ -302,18 +300,7 @@ def _check_settings(cubes: int, size: tuple[int, int], bands: int, bits: int, se
 
 
 def _check_place(folder: Path, overwrite: bool, bytes_needed: int) -> None:
-    if folder.exists() and not overwrite:
-        raise FileExistsError(
-            f"{folder} exists: choose another name, or replace it with `--overwrite`."
-        )
-    if folder.exists():
-        files = [*folder.iterdir()] if folder.is_dir() else [folder]
-        strange = [file for file in files if not _ours(file)]
-        if strange:
-            raise ValueError(
-                f"{strange[0]} is not of a folder of synthetic poplars, which alone is replaced: "
-                f"choose another folder."
-            )
+    check_place(folder, POPLARS, overwrite)
     parent = next(above for above in folder.absolute().parents if above.exists())
     free = shutil.disk_usage(parent).free
     if free < bytes_needed:
@@ -322,12 +309,6 @@ def _check_place(folder: Path, overwrite: bool, bytes_needed: int) -> None:
             f"The images need {bytes_needed / 1e9:.1f} GB at {parent}, where {free / 1e9:.1f} GB "
             f"are free: make room, or ask for fewer",
         )
-
-
-def _ours(file: Path) -> bool:
-    """Say whether a file is one that `simulate_poplars` writes."""
-    known = file.stem.startswith("poplar_") or file.stem in ("white_reference", "dark_reference")
-    return file.name == TRAITS_FILE or (known and file.suffix in (".raw", ".hdr"))
 
 
 def _require_prosail() -> None:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from sciml_dchag.data.colour import colour_weights, false_colour_weights, show
 from sciml_dchag.data.layout import PICTURES_FOLDER
-from sciml_dchag.evaluation.figure_style import INK, SOFT_INK, new_figure, quiet_axes
+from sciml_dchag.evaluation.figure_style import (
+    INK,
+    SOFT_INK,
+    new_figure,
+    quiet_axes,
+    take_text_literally,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +97,9 @@ def draw(sketch: Sketch, caption: Caption) -> Figure:
 def save(sketch: Sketch, caption: Caption, store: Path) -> None:
     """Put the picture of an image into a store."""
     (store / PICTURES_FOLDER).mkdir(exist_ok=True)
-    draw(sketch, caption).savefig(store / PICTURES_FOLDER / f"{caption.name}.png", dpi=110)
+    figure = draw(sketch, caption)
+    take_text_literally(figure)
+    figure.savefig(store / PICTURES_FOLDER / f"{caption.name}.png", dpi=110)
 
 
 def _title(axes: Axes, title: str, detail: str) -> None:

@@ -29,7 +29,8 @@ from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.data.growing import Progress
 from sciml_dchag.data.layout import partial_path
-from sciml_dchag.data.store import Store, write_store
+from sciml_dchag.data.places import check_place, held, remove
+from sciml_dchag.data.writing import WEATHER_STORE, write_store
 from sciml_dchag.prepare.grids import Grid
 from sciml_dchag.prepare.vertical import SigmaToPressure
 
@@ -110,8 +111,11 @@ def simulate(
     _check_place(out, overwrite, bytes_needed=_bytes_needed(days - spin_up_days, step_hours))
     _check_installed()
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial_path(out), ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.segments.") as beside:
+    with (
+        held(out, WEATHER_STORE, overwrite),
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.name}.segments.") as beside,
+    ):
+        remove(partial_path(out))
         world = _World.create(seed)
         segments: list[xr.DataArray] = []
         for done, dataset in _segments(world, days, spin_up_days, step_hours):
@@ -133,7 +137,7 @@ def simulate(
         except BaseException:
             # A repeated run may differ in its last bits, and weather grows from those: a store
             # must not be finished from another run than began it.
-            shutil.rmtree(partial_path(out), ignore_errors=True)
+            remove(partial_path(out))
             raise
 
 
@@ -337,13 +341,11 @@ def _bytes_needed(days: int, step_hours: int) -> int:
 
 def _check_place(out: Path, overwrite: bool, bytes_needed: int) -> None:
     partial = partial_path(out)
-    if (out.exists() or partial.exists()) and not overwrite:
-        found = out if out.exists() else partial
+    check_place(out, WEATHER_STORE, overwrite)
+    if partial.exists() and not overwrite:
         raise FileExistsError(
-            f"{found} exists: choose another name, or replace it with `--overwrite`."
+            f"{partial} exists: choose another name, or replace it with `--overwrite`."
         )
-    if out.exists():
-        Store.open(out)  # refuses what is no store, which alone is overwritten
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
     if free < bytes_needed:

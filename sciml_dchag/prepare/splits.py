@@ -16,6 +16,12 @@ import numpy as np
 import pandas as pd
 
 from sciml_dchag.data.cubes import SPLITS
+from sciml_dchag.data.layout import (
+    FINISHED_FOLDER,
+    PICTURES_FOLDER,
+    PROGRESS_FILE,
+    require_plain_name,
+)
 
 KEY_COLUMNS = ("file", "filename", "file_name", "image", "cube", "name")
 """What the column with the names of files is called in a table; else it is the first one."""
@@ -175,12 +181,17 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     return table.set_index(pd.Index(list(names), name="cube"))
 
 
+TAKEN = (
+    "cube", "wavelength", "cubes", "statistics", "zarr.json", PROGRESS_FILE, f"{PROGRESS_FILE}.new",
+    FINISHED_FOLDER, PICTURES_FOLDER,
+)  # fmt: skip
+"""Names in a plant store that no column may have."""
+
+
 def _check_columns(path: Path, table: pd.DataFrame) -> None:
     for column in table.columns:
-        if (
-            column in ("cube", "wavelength", "cubes", "statistics", "zarr.json", "")
-            or "/" in column
-        ):
+        require_plain_name(column, f"A column of the table {path}")
+        if column in TAKEN or column.startswith("."):
             raise ValueError(
                 f"The table {path} has a column {column!r}, a name that the store cannot take: "
                 f"rename it."

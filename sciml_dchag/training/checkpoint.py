@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from sciml_dchag._version import __version__
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
+from sciml_dchag.training.safe_metadata import SafeReader
 
 FORMAT = "sciml-dchag-checkpoint-2"
 RECORD = "checkpoint.json"
@@ -235,7 +236,7 @@ def load_tensors(path: Path, tensors: dict[str, Any]) -> None:
         ValueError: a damaged checkpoint, or one that lacks a tensor.
     """
     try:
-        load(tensors, checkpoint_id=path, no_dist=not dist.is_initialized())
+        load(tensors, storage_reader=SafeReader(path), no_dist=not dist.is_initialized())
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise _unreadable(path, error) from error
 

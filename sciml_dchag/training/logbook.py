@@ -30,7 +30,9 @@ class Logbook:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         kept = [r for r in read_log(self.path) if r["step"] <= first_step] if first_step else []
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial = folder / f".{self.path.name}.partial"
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(self.path)
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step or None)
         self._console = console

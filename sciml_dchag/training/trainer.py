@@ -25,6 +25,7 @@ from torch.distributed.fsdp import FSDPModule
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.data.batches import Batch, Samples, load_batches, stack
 from sciml_dchag.data.growing import Progress
+from sciml_dchag.data.locks import locked
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.parallel.start import build_on_ranks
 from sciml_dchag.training.beginning import Beginning, begin, own_samples, same_on_all_ranks
@@ -100,6 +101,8 @@ def train(
         return found, same_on_all_ranks(found, recipe)
 
     with joined(recipe.parallel) as ranks, contextlib.ExitStack() as stack:
+        # Before anything is looked at, which another process may be writing.
+        ranks.from_first(lambda: stack.enter_context(locked(run / ".lock", run)))
         beginning = ranks.agree(look)
         trainer = _Trainer(recipe, beginning.subject, ranks)
         log = None

@@ -13,6 +13,7 @@ import xarray as xr
 import yaml
 
 from sciml_dchag._version import __version__
+from sciml_dchag.data.locks import locked
 from sciml_dchag.data.statistics import compute_statistics
 
 WORKER = Path(__file__).with_name("failing_rank.py")
@@ -148,3 +149,35 @@ def test_ranks_that_see_different_things_do_not_begin(
     (error,) = failed_job(workplace, "--set", "name=differing", **environment)
     assert error.startswith(message)
     assert not (workplace / "runs" / "differing").exists()
+
+
+def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[..., Path]) -> None:
+    """Else they would train on beside those of the same command, given again."""
+    store()
+    runs = workplace / "runs-orphans"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "sciml_dchag", "train", "recipe.yaml", "--runs", str(runs),
+        "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(
+        command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    log = runs / "failing" / "log.jsonl"
+    started = time.monotonic()
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert job.poll() is None and time.monotonic() - started < SECONDS
+        time.sleep(0.2)
+    job.kill()
+    job.wait()
+    started = time.monotonic()
+    while True:
+        size = log.stat().st_size
+        time.sleep(2)
+        if log.stat().st_size == size:
+            break
+        assert time.monotonic() - started < 20
+    with locked(log.parent / ".lock", log.parent):  # nobody holds the run any more
+        pass

@@ -82,5 +82,6 @@ def test_xesmf_weights_are_the_golden_ones(name):
     from sciml_dchag.prepare.regrid_weights import xesmf_weights
 
     source, target, expected = load(name)
-    weights = xesmf_weights(source, target, name.split("_")[3])
+    method = "conservative" if name.endswith("conservative") else "bilinear"
+    weights = xesmf_weights(source, target, method)
     assert abs(weights - expected).max() < 1e-9

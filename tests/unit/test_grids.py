@@ -5,6 +5,7 @@ import pytest
 import scipy.special
 import xarray as xr
 
+from sciml_dchag.evaluation.weights import latitude_weights
 from sciml_dchag.prepare.grid_checks import check_grid
 from sciml_dchag.prepare.grids import Grid
 
@@ -149,3 +150,21 @@ def test_unusable_coordinates_are_refused(latitude, longitude, message):
 def test_unknown_targets_are_refused(target, message):
     with pytest.raises(ValueError, match=message):
         Grid.of(target)
+
+
+@pytest.mark.parametrize(
+    ("first", "bounds"), [(-84.3705, (-87.183, 87.183)), (-84.375, (-90.0, 90.0))]
+)
+def test_scores_and_regridding_have_one_definition_of_a_rows_area(first, bounds):
+    """Rows of which the outermost just do not, and just do, reach the poles."""
+    latitude = np.linspace(first, -first, 31)
+    inner = (latitude[1:] + latitude[:-1]) / 2
+    half = (latitude[1] - latitude[0]) / 2
+    edges = np.concatenate([[bounds[0]], inner, [bounds[1]]])
+    if bounds[1] < 90:
+        edges[[0, -1]] = latitude[0] - half, latitude[-1] + half
+    exact = np.diff(np.sin(np.deg2rad(edges)))
+    grid = Grid(latitude, np.arange(0.0, 360.0, 5.625))
+    np.testing.assert_allclose(grid.latitude_edges, edges, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(grid.cell_areas().sum(1), 2 * np.pi * exact, rtol=1e-13)
+    np.testing.assert_allclose(latitude_weights(latitude), exact / exact.mean(), rtol=1e-13)

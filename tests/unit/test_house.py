@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation.weights": set(),
     "data": {"channels", "evaluation.weights"},
     "evaluation.figure_style": set(),
-    "prepare": {"channels", "data", "evaluation.figure_style"},
+    "prepare": {"channels", "data", "evaluation.figure_style", "evaluation.weights"},
     "tasks": {"models", "evaluation.weights"},
     "training": {"channels", "config", "data", "models", "parallel", "tasks", "evaluation.weights"},
     "inference": {"channels", "config", "data", "models", "parallel", "tasks", "training"},

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from sciml_dchag.evaluation import plots, report
-from sciml_dchag.evaluation.figure_style import COLOURS
+from sciml_dchag.evaluation.figure_style import COLOURS, new_figure
 from sciml_dchag.evaluation.metrics import METRICS
 from sciml_dchag.evaluation.presentation import (
     METRIC_DEFINITIONS,
@@ -27,7 +27,7 @@ from sciml_dchag.evaluation.presentation import (
     readable_units,
     written_beside,
 )
-from sciml_dchag.evaluation.spectra import zonal_power_spectrum
+from sciml_dchag.evaluation.spectra import why_no_spectrum, zonal_power_spectrum
 
 ATTRIBUTION = "Contains modified Copernicus Climate Change Service information 2025"
 LATITUDE = np.linspace(87.1875, -87.1875, 32)
@@ -389,3 +389,25 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "why"),
+    [
+        (np.arange(-87.0, 88, 6), np.arange(0.0, 360, 6), None),
+        (np.arange(87.0, -88, -6), np.arange(-180.0, 180, 6), None),
+        (np.arange(30.0, 60, 2), np.arange(0.0, 40, 2), "do not go around the globe"),
+        (np.arange(30.0, 60, 2), np.arange(0.0, 180, 2), "do not go around the globe"),
+        (np.arange(-20.0, 21, 2), np.arange(0.0, 360, 2), "no row lies between"),
+    ],
+)
+def test_a_region_has_no_zonal_spectrum(latitude, longitude, why):
+    found = why_no_spectrum(latitude, longitude)
+    assert (found is None) if why is None else (found is not None and why in found)
+
+
+def test_a_dollar_sign_is_text(tmp_path):
+    figure = new_figure(4.0, 3.0, r"trait $\frac{1$")
+    figure.subplots().set(ylabel=r"$\frac{1$ per m", yscale="log")
+    plots.save_figure(figure, tmp_path / "a.png", r"Data: me, 5 $\frac{1$ a year")
+    assert (tmp_path / "a.png").stat().st_size > 1000

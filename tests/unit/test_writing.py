@@ -132,7 +132,7 @@ def test_an_existing_place_is_kept_unless_told_otherwise(
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter.txt").write_text("words")
-    with pytest.raises(FileExistsError, match="no weather store"):
+    with pytest.raises(FileExistsError, match="not only, a weather store"):
         write(other, precious, overwrite=True)
     assert (precious / "chapter.txt").read_text() == "words"
 

@@ -34,7 +34,11 @@ PLANTS = (
 
 
 def answer(
-    name: str, question: str, folder: Path, monkeypatch: pytest.MonkeyPatch, steps: int | None = None
+    name: str,
+    question: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int | None = None,
 ) -> Any:
     """Run a notebook in a folder and return what an expression gives after its last cell.
 

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def state() -> dict[str, Any]:
     return {
         "process": os.getpid(),
         "environment": dict(os.environ),
-        "folder": os.getcwd(),
+        "folder": str(Path.cwd()),
         "dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),

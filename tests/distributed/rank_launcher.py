@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 TIMEOUT_SECONDS = 300
@@ -104,7 +105,7 @@ class _Pool:
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
         """Return each rank's answer, a `RankError` from those that failed."""
-        request = pickle.dumps((function, arguments, os.getcwd(), dict(os.environ)))
+        request = pickle.dumps((function, arguments, str(Path.cwd()), dict(os.environ)))
         for connection in self.connections:
             connection.send_bytes(request)
         answers: list[Any] = []

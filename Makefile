@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo demo-weather demo-plants test test-fast lint format clean
+# Two processes: distributed tests in one, all others in the other, then whatever is left.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.PHONY: help install demo demo-weather demo-plants test test-fast test-full lint format clean
 
 help:
 	@echo "make demo       both jobs on embedded data: train, score, report (minutes); demo-weather and"
 	@echo "                demo-plants run one"
-	@echo "make test       lint, types and all tests"
+	@echo "make test       lint, types and the tests: what continuous integration runs"
 	@echo "make test-fast  the tests that take less than 20 seconds each"
+	@echo "make test-full  all tests, with the repetitions that docs/testing.md lists"
 	@echo "make format     format the code"
 
 # The stamp names the Python that .venv was made with; another one, or a broken .venv, is made anew.
@@ -55,11 +59,18 @@ lint: installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: installed lint
-	$(BIN)/python -m pytest
+# Lint and types run beside the tests, whose last line stays the last one printed if all is well.
+test: installed
+	@$(MAKE) --no-print-directory lint >.lint.log 2>&1 & lint=$$!; \
+	$(PYTEST); tests=$$?; \
+	if wait $$lint; then rm -f .lint.log; else cat .lint.log; exit 1; fi; \
+	exit $$tests
 
 test-fast: installed
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow and not full'
+
+test-full: installed lint
+	$(PYTEST) -m ''
 
 format: installed
 	$(BIN)/ruff check --fix .

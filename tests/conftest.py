@@ -16,6 +16,19 @@ from sciml_dchag.prepare.grids import Grid
 DATA = Path(__file__).parent / "data"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests stay together where several processes share them out (`pytest -n 2`).
+
+    Tests on ranks, which keep their ranks alive, form one group; of the others, those of one file,
+    which share fixtures.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        on_ranks = hasattr(getattr(item, "module", None), "on_ranks")
+        item.add_marker(pytest.mark.xdist_group("ranks" if on_ranks else item.path.stem))
+
+
 def unpacked_simulation() -> xr.DataArray:
     """The 3-day simulated file of all 80 channels, float32, with its coordinates alone."""
     with xr.open_dataset(DATA / "weather" / "simulated_era5_80_3days.nc") as packed:

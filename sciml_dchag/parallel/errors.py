@@ -19,7 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = float(os.environ.get("SCIML_DCHAG_GRACE_SECONDS", "5"))
 """How long a failing rank waits for others to fail in the same way before it speaks for itself."""
 
 LOST = (

@@ -57,10 +57,10 @@ def test_the_papers_experiment_is_the_papers() -> None:
 def test_check_of_a_recipe_needs_seconds_and_no_network(
     path: Path, elsewhere: Path, call: Call
 ) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     result = call("check", path)
-    # 0.1 s when all is imported; an order of magnitude and more for a busy machine.
-    assert time.monotonic() - began < 5
+    # CPU time: 0.1 s when all is imported, a few seconds where it is not.
+    assert time.process_time() - began < 5
     assert "is not there yet: `run` prepares it" in result.stdout
     assert re.search(r"model: \d[\d,]+,\d{3} parameters", result.stdout), result.stdout
     masked = load_recipe(path).model.head == "masked"

@@ -4,6 +4,7 @@ import copy
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -120,8 +121,8 @@ def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
             raise InterruptedError("stopped on purpose")
         return gradients(self, batch)
 
-    trainer._Trainer._gradients = stopping  # type: ignore[method-assign]
-    train_run(mapping, run)
+    with mock.patch.object(trainer._Trainer, "_gradients", stopping):
+        train_run(mapping, run)
 
 
 Scores = dict[tuple[str, int, str], tuple[float, float, float]]
@@ -187,8 +188,8 @@ def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
             raise InterruptedError("stopped on purpose")
         write(*arguments)
 
-    predict._write_fields = stopping  # type: ignore[assignment]
-    predict_on_ranks(run, out)
+    with mock.patch.object(predict, "_write_fields", stopping):
+        predict_on_ranks(run, out)
 
 
 def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:

@@ -46,22 +46,59 @@ def outputs(parts: list[dict[str, Tensor]], parallel: dict[str, Any]) -> Tensor:
     )
 
 
-HEADS = ["forecast", "masked"]
-"""Both tasks: a forecaster, and a masked autoencoder that locations and channels are hidden from."""
+# Every mesh, every kind and tree, both implementations, both precisions and an even division, with
+# tp, fsdp and dp each beside every kind at least once. All by all is the full test's.
+MASKED: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
+    ({"tp": 2}, [*SOME, MATERIALISED[0], MATERIALISED[3], EVEN[0], EVEN[2], SINGLE_PRECISION[2]]),
+    ({"fsdp": 2}, [SOME[0], SOME[3], SOME[4]]),
+    ({"dp": 2}, [SOME[1], SOME[2], SOME[4]]),
+    ({"tp": 4}, [SOME[1], SOME[4], SINGLE_PRECISION[3]]),
+    ({"tp": 2, "fsdp": 2}, [SOME[2], SINGLE_PRECISION[0]]),
+    ({"tp": 2, "dp": 2}, [SOME[0]]),
+    ({"dp": 2, "fsdp": 2}, [SOME[1]]),
+    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, [SOME[0], SOME[3]]),
+    ({"tp": 2, "sequence_parallel": True}, [SOME[1], SOME[4]]),
+    ({"tp": 2, "fsdp": 2, "sequence_parallel": True}, [SOME[0]]),
+    ({"tp": 2, "sequence_parallel": True, "activation_checkpointing": "selective"}, [SOME[2]]),
+    ({"tp": 2, "channel_stage": "tp-only"}, [SOME[3], MATERIALISED[0]]),
+    ({"tp": 2, "fsdp": 2, "channel_stage": "tp-only"}, [SOME[4]]),
+    ({"tp": 2, "channel_stage": "distributed-tokens"}, [MATERIALISED[1], MATERIALISED[4]]),
+    ({"tp": 4, "channel_stage": "distributed-tokens"}, [MATERIALISED[0]]),
+]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["forecast", "masked"])
 def test_two_ranks_compute_what_one_process_computes(head: str) -> None:
     compare({"tp": 2}, SOME[:2], head)
 
 
+def ids(meshes: list[tuple[dict[str, Any], list[tuple[Any, ...]]]]) -> list[str]:
+    return [str(mesh) for mesh, _ in meshes]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(("parallel", "cases"), MESHES, ids=[str(mesh) for mesh, _ in MESHES])
+@pytest.mark.parametrize(("parallel", "cases"), MESHES, ids=ids(MESHES))
 def test_a_mesh_computes_what_one_process_computes(
-    parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
 ) -> None:
-    compare(parallel, cases, head)
+    compare(parallel, cases, "forecast")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parallel", "cases"), MASKED, ids=ids(MASKED))
+def test_a_mesh_computes_a_masked_autoencoder_alike(
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
+) -> None:
+    """Locations and channels are hidden from it."""
+    compare(parallel, cases, "masked")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("parallel", "cases"), MESHES, ids=ids(MESHES))
+def test_every_masked_autoencoder_on_every_mesh(
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
+) -> None:
+    compare(parallel, cases, "masked")
 
 
 @pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 4}, {"tp": 2, "fsdp": 2}], ids=str)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 import xarray as xr
+from optional_packages import needs_esmf, xesmf_imports
 
 from sciml_dchag.prepare import regrid_cache
 from sciml_dchag.prepare.grids import Grid
@@ -289,22 +290,14 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     assert np.isfinite(result).all()
 
 
-def _xesmf_imports() -> bool:
-    try:
-        import xesmf  # noqa: F401
-    except (ImportError, KeyError, OSError):
-        return False
-    return True
-
-
-@pytest.mark.skipif(_xesmf_imports(), reason="xESMF is installed, so it is not refused")
+@pytest.mark.skipif(xesmf_imports(), reason="xESMF is installed, so it is not refused")
 def test_xesmf_where_it_does_not_import():
     with pytest.raises(ValueError, match=r'engine="native" or the conda environment'):
         regrid(labelled(ERA5_LIKE), "5.625", engine="xesmf")
     assert regrid(labelled(ERA5_LIKE), "5.625").attrs["regrid_engine"] == "native"
 
 
-@pytest.mark.skipif(_xesmf_imports(), reason="xESMF is installed, so it makes its own weights")
+@pytest.mark.skipif(xesmf_imports(), reason="xESMF is installed, so it makes its own weights")
 def test_auto_takes_weights_that_xesmf_left(cache):
     """A file as xESMF writes it, with none of our attributes and 64-bit indices."""
     target = Grid.of("5.625")
@@ -324,10 +317,10 @@ def test_auto_takes_weights_that_xesmf_left(cache):
     np.testing.assert_allclose(result, native, rtol=1e-14)
 
 
+@pytest.mark.filterwarnings("default")  # ESMF's and xESMF's own are not ours to fix
+@needs_esmf
 @pytest.mark.parametrize("method", ["bilinear", "conservative"])
 def test_both_engines_give_the_same(method):
-    pytest.importorskip("esmpy", reason="ESMF comes with environment.yml, not with pip")
-    pytest.importorskip("xesmf", reason="xESMF comes with environment.yml")
     source = sample_dataset()
     source["t2m"][1, 20, 30] = np.nan
     ours = regrid(source, "5.625", method, "native")

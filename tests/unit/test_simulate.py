@@ -178,6 +178,7 @@ def test_too_little_room_is_refused_before_the_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("default")  # JAX's and the model's own are not ours to fix
 @pytest.mark.slow
 def test_two_days_of_the_model_make_a_store(tmp_path: Path) -> None:
     pytest.importorskip("jcm", reason="the extra `simulate` (jcm) is not installed")

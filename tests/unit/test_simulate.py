@@ -164,7 +164,7 @@ def test_what_is_no_store_is_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "world.zarr"
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="no Zarr group"):
+    with pytest.raises(FileExistsError, match="has no readable zarr.json"):
         simulate(out, overwrite=True)
     assert (out / "thesis.tex").exists()
 

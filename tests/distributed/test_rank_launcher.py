@@ -46,7 +46,7 @@ def test_ranks_of_a_failed_call_are_replaced(does: str, message: str) -> None:
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=message):
         on_ranks(2, workers.on_rank_1, does)
-    assert time.monotonic() - start < 30  # the rank that waits does not wait for its timeout
+    assert time.monotonic() - start < 50  # the rank that waits does not wait for its timeout
     after = processes(on_ranks(2, workers.state))
     assert not set(before) & set(after)
     for process in before:

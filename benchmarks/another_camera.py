@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from record import provenance, write_json
 from rich.console import Console
 
-from sciml_dchag.config import MaskedRecipe, load_recipe
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.data.samples import recipe_path
-from sciml_dchag.evaluation.reconstruction import score_images
-from sciml_dchag.inference.reconstructor import Reconstructor
-from sciml_dchag.prepare.plants import prepare_plants
+from sciml_dchag.files.samples import recipe_path
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.reconstructor import Reconstructor
+from sciml_dchag.plants.masked.scores import score_images
+from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.tasks import load_recipe
 from sciml_dchag.training.trainer import train
 
 ALL_NM = np.linspace(400, 900, 500)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from paper import STEADY_BYTES
 
-from sciml_dchag.models import ModelConfig
+from sciml_dchag.models.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

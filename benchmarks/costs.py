@@ -41,14 +41,8 @@ from paper import (
 )
 from record import provenance, write_json
 
-from sciml_dchag.evaluation.figure_style import (
-    INK,
-    SOFT_INK,
-    label_ends,
-    new_figure,
-    quiet_axes,
-)
-from sciml_dchag.evaluation.plots import save_figure
+from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.style import INK, SOFT_INK, label_ends, new_figure, quiet_axes
 from sciml_dchag.planning.step import StepCost
 
 ATTRIBUTION = (

@@ -31,13 +31,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from record import provenance, write_json
 
-from sciml_dchag.config import ForecastRecipe, from_mapping
-from sciml_dchag.data.samples import recipe_path, resolve_samples
-from sciml_dchag.data.store import Store
-from sciml_dchag.evaluation.figure_style import SOFT_INK, label_ends, new_figure, quiet_axes
-from sciml_dchag.evaluation.plots import save_figure
-from sciml_dchag.prepare.era5 import prepare_era5
+from sciml_dchag.config import from_mapping
+from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.style import SOFT_INK, label_ends, new_figure, quiet_axes
+from sciml_dchag.files.samples import recipe_path, resolve_samples
 from sciml_dchag.training.logbook import read_log
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store.store import Store
 
 STEPS = 50
 KINDS = {"dchag-c": 2, "dchag-l": 2, "single": 4}

@@ -27,14 +27,16 @@ from record import alternate, provenance, write_json
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.data.batches import load_batches
-from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store, write_store
-from sciml_dchag.models import ModelConfig, build_model
-from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.tasks.forecast import ForecastTask
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import build_model
+from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.training.batches import load_batches
 from sciml_dchag.training.optim import build_optimizer
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.writing import write_store
+from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows
 
 
 def random_store(path: Path, times: int) -> Store:
@@ -92,7 +94,7 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
     )
     model = build_model(config)
     optimizer = build_optimizer(model, TrainingConfig())
-    task = ForecastTask(
+    task = ForecastObjective(
         change_std=np.ones(len(names)),
         latitude=store.latitude,
         target_indices=range(len(names)),

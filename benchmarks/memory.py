@@ -56,7 +56,7 @@ from record import provenance, write_json
 from rich.console import Console
 from rich.table import Table
 
-from sciml_dchag.models import build_model, count_parameters
+from sciml_dchag.models.transformer import build_model, count_parameters
 
 PAPER = Path(__file__).parents[1] / "tests" / "golden" / "frontier_memory.csv"
 FAR = 0.30

@@ -15,8 +15,8 @@ from typing import Literal
 
 import torch
 
-from sciml_dchag.models import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import StepCost, simulate_step
 
 GIB = 2**30

@@ -27,15 +27,15 @@ from torch import Tensor
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.data.samples import sample_path
-from sciml_dchag.evaluation.figure_style import SOFT_INK, label_ends, new_figure, quiet_axes
-from sciml_dchag.evaluation.plots import save_figure
-from sciml_dchag.models import ModelConfig
+from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.style import SOFT_INK, label_ends, new_figure, quiet_axes
+from sciml_dchag.files.samples import sample_path
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, joined
-from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.tasks.masked import MaskedTask
 from sciml_dchag.training.optim import build_optimizer, clip_gradient
 
 STEPS, BATCH, PATCH = 50, 4, 6
@@ -96,7 +96,9 @@ def _train(kind: str, ranks: Ranks, tp: int, embed_dim: int) -> list[float]:
     )
     model = build_on_ranks(config, 0, ranks, ParallelConfig(fsdp=1, tp=tp))
     optimizer = build_optimizer(model, training)
-    task = MaskedTask(seed=0, image_size=config.image_size, patch=PATCH, channels=len(channels))
+    task = MaskedObjective(
+        seed=0, image_size=config.image_size, patch=PATCH, channels=len(channels)
+    )
     everything = task.own_inputs
     inputs, outputs = own_channels(model, ranks.mesh)
     losses = []

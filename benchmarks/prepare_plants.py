@@ -27,7 +27,7 @@ LOW_NM, HIGH_NM = 395.0, 905.0
 
 PREPARE = """
     import json, resource, sys, time
-    from sciml_dchag.prepare.plants import prepare_plants
+    from sciml_dchag.plants.prepare.images import prepare_plants
     folder = sys.argv[1]
     start, cpu = time.perf_counter(), time.process_time()
     prepare_plants([f"{folder}/image.hdr"], f"{folder}/store.zarr", white=f"{folder}/white.hdr",

@@ -41,14 +41,15 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.profiler import ProfilerActivity, profile
 
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.models import ModelConfig, count_parameters
 from sciml_dchag.models.aggregation import AggregationKind, Implementation
-from sciml_dchag.models.presets import expected_parameters
+from sciml_dchag.models.config import ModelConfig, expected_parameters
+from sciml_dchag.models.transformer import count_parameters
+from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.parallel.apply import own_channels
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
-from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.optim import build_optimizer, clip_gradient
 
 
@@ -121,7 +122,7 @@ class Step:
         self.config = TrainingConfig()
         self.optimizer = build_optimizer(self.model, self.config)
         height = case.image_size[0]
-        self.task = ForecastTask(
+        self.task = ForecastObjective(
             change_std=np.ones(len(outputs)),
             latitude=(np.arange(height) + 0.5) * 180 / height - 90,
             target_indices=range(case.channels),

@@ -18,14 +18,15 @@ from sciml_dchag._version import __version__
 
 if TYPE_CHECKING:
     from sciml_dchag.channels import Channel, ChannelSet
-    from sciml_dchag.config import Recipe, load_recipe
-    from sciml_dchag.data.store import Store
-    from sciml_dchag.evaluation.metrics import score
-    from sciml_dchag.inference.forecaster import Forecaster
-    from sciml_dchag.models import build_model
+    from sciml_dchag.config import Recipe
+    from sciml_dchag.models.transformer import build_model
     from sciml_dchag.pipeline import run_recipe
-    from sciml_dchag.prepare.era5 import prepare_era5
-    from sciml_dchag.prepare.regrid import regrid
+    from sciml_dchag.tasks import load_recipe
+    from sciml_dchag.weather.forecast.forecaster import Forecaster
+    from sciml_dchag.weather.prepare.era5 import prepare_era5
+    from sciml_dchag.weather.regrid.regrid import regrid
+    from sciml_dchag.weather.scores.metrics import score
+    from sciml_dchag.weather.store.store import Store
 
 _HOMES = {
     "Channel": "channels",

@@ -10,31 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sciml_dchag.config import (
-    ForecastRecipe,
-    MaskedRecipe,
-    Recipe,
-    load_recipe,
-    require_forecast,
-    save_recipe,
-    to_mapping,
-)
-from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.samples import resolve_samples
-from sciml_dchag.data.store import Store
-from sciml_dchag.evaluation.evaluate import evaluate, shown_rows
-from sciml_dchag.evaluation.presentation import ScoreRow
-from sciml_dchag.evaluation.report import read_scores_csv
-from sciml_dchag.inference.predict import predict_period
-from sciml_dchag.prepare.era5 import prepare_era5
+from sciml_dchag.config import Recipe, save_recipe, to_mapping
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.tasks import load_recipe, require_forecast
 from sciml_dchag.training.checkpoint import (
     RECORD,
     find_checkpoint,
     last_checkpoint,
     read_checkpoint,
 )
-from sciml_dchag.training.forecasting import training_statistics
 from sciml_dchag.training.trainer import train
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.evaluate import evaluate, shown_rows
+from sciml_dchag.weather.forecast.predict import predict_period
+from sciml_dchag.weather.forecast.report import read_scores_csv
+from sciml_dchag.weather.forecast.training import training_statistics
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.scores.table import ScoreRow
+from sciml_dchag.weather.store.store import Store
 
 if TYPE_CHECKING:
     from sciml_dchag.pipeline_plants import PlantPipelineResult

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sciml_dchag.config import MaskedRecipe, load_recipe, save_recipe
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.data.growing import Progress
-from sciml_dchag.evaluation.evaluate_plants import evaluate_plants
-from sciml_dchag.evaluation.reconstruction import ScoreRow, read_scores_csv
+from sciml_dchag.config import save_recipe
+from sciml_dchag.files.resumable import Progress
 from sciml_dchag.pipeline import train_unless_done
-from sciml_dchag.prepare.plants import prepare_plants
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.evaluate import evaluate
+from sciml_dchag.plants.masked.scores import ScoreRow, read_scores_csv
+from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.tasks import load_recipe
 from sciml_dchag.training.checkpoint import RECORD, find_checkpoint
 
 
@@ -62,7 +64,7 @@ def run_plant_recipe(
         console(f"evaluate: {scores} is there")
     else:
         console("evaluate: reconstructions beside the mean spectrum and a PCA")
-        for note in evaluate_plants(run, recipe, progress=progress).notes:
+        for note in evaluate(run, recipe, progress=progress).notes:
             console(f"evaluate: {note}")
     save_recipe(recipe, run / "recipe.yaml")
     store = CubeStore.open(recipe.data.store)

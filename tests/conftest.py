@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.data.samples import sample_path
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import write_store
-from sciml_dchag.prepare.grids import Grid
+from sciml_dchag.files.samples import sample_path
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.writing import write_store
 
 DATA = Path(__file__).parent / "data"
 
@@ -69,7 +69,7 @@ def simulated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def msl_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded ERA5 sample at 5.625 degrees; its first 96 steps are the training period."""
-    from sciml_dchag.prepare.era5 import prepare_era5
+    from sciml_dchag.weather.prepare.era5 import prepare_era5
 
     return prepare_era5(
         [str(sample_path("era5_msl"))],

@@ -43,9 +43,9 @@ def submit(
       sciml-dchag submit pipelines/era5_forecast.yaml --gpus 8 --account ABC123 --dry-run
       sciml-dchag submit RECIPE --template frontier --gpus 16 --set parallel.tp=2 --time 02:00:00
     """
-    from sciml_dchag.config import load_recipe
-    from sciml_dchag.launching import Job, check_job, job_script
-    from sciml_dchag.launching import submit as submit_job
+    from sciml_dchag.slurm import Job, check_job, job_script
+    from sciml_dchag.slurm import submit as submit_job
+    from sciml_dchag.tasks import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     job = Job(

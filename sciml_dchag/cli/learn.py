@@ -17,7 +17,7 @@ from sciml_dchag.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sciml_dchag.config import MaskedRecipe
+    from sciml_dchag.plants.masked.config import MaskedRecipe
 
 
 @click.command(cls=Command)
@@ -37,7 +37,7 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
       sciml-dchag train pipelines/gcm80_forecast.yaml --set training.steps=100
       torchrun --nproc-per-node 4 -m sciml_dchag train RECIPE --set parallel.tp=2
     """
-    from sciml_dchag.config import load_recipe
+    from sciml_dchag.tasks import load_recipe
     from sciml_dchag.training.trainer import train as train_run
 
     loaded = load_recipe(recipe, overrides)
@@ -90,14 +90,15 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
       sciml-dchag evaluate runs/A --against runs/B
       torchrun --nproc-per-node 4 -m sciml_dchag evaluate runs/A --set parallel.tp=2
     """
-    from sciml_dchag.config import MaskedRecipe, load_recipe, require_forecast
-    from sciml_dchag.evaluation.compare import (
+    from sciml_dchag.plants.masked.config import MaskedRecipe
+    from sciml_dchag.tasks import load_recipe, require_forecast
+    from sciml_dchag.weather.forecast.evaluate import evaluate as evaluate_run
+    from sciml_dchag.weather.forecast.report import scores_table
+    from sciml_dchag.weather.scores.compare import (
         compare_runs,
         comparison_table,
         write_comparison_csv,
     )
-    from sciml_dchag.evaluation.evaluate import evaluate as evaluate_run
-    from sciml_dchag.evaluation.report import scores_table
 
     if against is not None:
         require_one_process("evaluate --against")
@@ -130,8 +131,8 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
 
 
 def _compare_plants(run: Path, against: Path) -> None:
-    from sciml_dchag.evaluation.evaluate_plants import comparison_table
-    from sciml_dchag.evaluation.reconstruction import read_scores_csv
+    from sciml_dchag.plants.masked.evaluate import comparison_table
+    from sciml_dchag.plants.masked.scores import read_scores_csv
 
     one, other = (
         read_scores_csv(run_folder(r) / "evaluation" / "scores.csv") for r in (run, against)
@@ -140,11 +141,11 @@ def _compare_plants(run: Path, against: Path) -> None:
 
 
 def _evaluate_plants(run: Path, recipe: MaskedRecipe) -> None:
-    from sciml_dchag.evaluation.evaluate_plants import evaluate_plants, scores_table
+    from sciml_dchag.plants.masked.evaluate import evaluate, scores_table
 
     require_one_process("evaluate of a masked autoencoder")
     with ProgressBar() as progress:
-        evaluation = evaluate_plants(run, recipe, progress=progress)
+        evaluation = evaluate(run, recipe, progress=progress)
     show(scores_table(evaluation.rows))
     for note in evaluation.notes:
         out.print(note, style="dim", highlight=False)
@@ -221,9 +222,9 @@ def predict(
       sciml-dchag predict runs/demo-plants runs/demo-plants/store.zarr --out reconstructions
     """
     from sciml_dchag.config import from_mapping
-    from sciml_dchag.inference.predict import predict_period
-    from sciml_dchag.parallel.mesh import ParallelConfig
+    from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.training.checkpoint import read_checkpoint
+    from sciml_dchag.weather.forecast.predict import predict_period
 
     saved = read_checkpoint(checkpoint)
     if saved.kind == "masked":
@@ -259,7 +260,7 @@ def _reconstruct(
     device: str | None,
     overwrite: bool,
 ) -> None:
-    from sciml_dchag.inference.reconstruct import find_stores, reconstruct_store
+    from sciml_dchag.plants.masked.reconstruct import find_stores, reconstruct_store
 
     require_one_process("predict with a masked autoencoder")
     of_folder = not place.name.endswith(".zarr")
@@ -291,7 +292,7 @@ def export(checkpoint: Path, model: Path, overwrite: bool) -> None:
     Example:
       sciml-dchag export runs/demo-weather demo.safetensors
     """
-    from sciml_dchag.inference.export import export as export_model
+    from sciml_dchag.training.export import export as export_model
 
     out.print(f"Model: {export_model(checkpoint, model, overwrite=overwrite)}", highlight=False)
 

@@ -21,7 +21,7 @@ def inspect(path: str, as_json: bool) -> None:
     Example:
       sciml-dchag inspect stores/demo_weather.zarr
     """
-    from sciml_dchag.inspection import describe
+    from sciml_dchag.checking import describe
 
     facts = describe(path)
     if as_json:
@@ -43,8 +43,8 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs
     Example:
       sciml-dchag check pipelines/era5_forecast.yaml
     """
-    from sciml_dchag.config import load_recipe
-    from sciml_dchag.inspection import check_recipe
+    from sciml_dchag.checking import check_recipe
+    from sciml_dchag.tasks import load_recipe
 
     findings = check_recipe(load_recipe(recipe, overrides), runs)
     for finding in findings:

@@ -32,7 +32,7 @@ def indices(store: Path, folder: Path | None, names: tuple[str, ...], overwrite:
     Example:
       sciml-dchag indices stores/poplar.zarr --index NDVI --index REP
     """
-    from sciml_dchag.evaluation.index_maps import TABLE, write_indices
+    from sciml_dchag.plants.traits.index_maps import TABLE, write_indices
 
     with ProgressBar() as progress:
         written = write_indices(store, folder, names=names, overwrite=overwrite, progress=progress)
@@ -67,7 +67,7 @@ def embed(
     Example:
       sciml-dchag embed runs/poplar-masked stores/poplars.zarr
     """
-    from sciml_dchag.inference.embed import embed as embed_store
+    from sciml_dchag.plants.masked.embed import embed as embed_store
 
     place = folder or store.with_name(f"{store.stem}_embeddings")
     with ProgressBar() as progress:
@@ -117,8 +117,8 @@ def probe(
     Example:
       sciml-dchag probe runs/demo-plants/embeddings traits.csv --trait "LMA (g m-2)"
     """
-    from sciml_dchag.evaluation.probe import probe as run_probe
-    from sciml_dchag.evaluation.probe import scores_table
+    from sciml_dchag.plants.traits.probe import probe as run_probe
+    from sciml_dchag.plants.traits.probe import scores_table
 
     with ProgressBar() as progress:
         result = run_probe(

@@ -88,7 +88,7 @@ def era5(
       sciml-dchag prepare era5 'era5/*.nc' stores/era5.zarr \\
         --train-start 1979 --train-end 2015
     """
-    from sciml_dchag.prepare.era5 import prepare_era5
+    from sciml_dchag.weather.prepare.era5 import prepare_era5
 
     with ProgressBar() as progress:
         path = prepare_era5(

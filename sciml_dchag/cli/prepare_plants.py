@@ -117,7 +117,7 @@ def plants(
       sciml-dchag prepare plants 'scans/*.hdr' stores/poplar.zarr \\
         --white white.hdr --dark dark.hdr --table plants.csv --group-by genotype
     """
-    from sciml_dchag.prepare.plants import NO_MASK, prepare_plants
+    from sciml_dchag.plants.prepare.images import NO_MASK, prepare_plants
 
     if mask is not None and no_mask:
         raise ValueError("--mask and --no-mask exclude each other: leave one out.")
@@ -148,8 +148,8 @@ def plants(
             overwrite=overwrite,
             progress=progress,
         )
-    from sciml_dchag.data.cube_summary import summarise
-    from sciml_dchag.data.cubes import CubeStore
+    from sciml_dchag.plants.store.cubes import CubeStore
+    from sciml_dchag.plants.store.summary import summarise
 
     for line in summarise(CubeStore.open(path)):
         out.print(line, highlight=False, markup=False)

@@ -13,9 +13,10 @@ from sciml_dchag.cli.options import recipe_options, runs_option, set_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sciml_dchag.config import ForecastRecipe, MaskedRecipe
     from sciml_dchag.pipeline import PipelineResult
     from sciml_dchag.pipeline_plants import PlantPipelineResult
+    from sciml_dchag.plants.masked.config import MaskedRecipe
+    from sciml_dchag.weather.forecast.config import ForecastRecipe
 
 
 @click.command(cls=Command)
@@ -28,7 +29,8 @@ def run(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
       sciml-dchag run pipelines/demo_weather.yaml
       sciml-dchag run pipelines/demo_plants.yaml
     """
-    from sciml_dchag.config import MaskedRecipe, load_recipe, require_forecast
+    from sciml_dchag.plants.masked.config import MaskedRecipe
+    from sciml_dchag.tasks import load_recipe, require_forecast
 
     loaded = load_recipe(recipe, overrides)
     if isinstance(loaded, MaskedRecipe):
@@ -52,8 +54,8 @@ def weather(overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag demo weather
     """
-    from sciml_dchag.config import load_recipe, require_forecast
-    from sciml_dchag.data.samples import recipe_path
+    from sciml_dchag.files.samples import recipe_path
+    from sciml_dchag.tasks import load_recipe, require_forecast
 
     recipe = require_forecast(load_recipe(recipe_path("demo_weather"), overrides), "demo weather")
     result = _run(recipe, runs)
@@ -76,8 +78,9 @@ def plants(overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag demo plants
     """
-    from sciml_dchag.config import MaskedRecipe, load_recipe
-    from sciml_dchag.data.samples import recipe_path
+    from sciml_dchag.files.samples import recipe_path
+    from sciml_dchag.plants.masked.config import MaskedRecipe
+    from sciml_dchag.tasks import load_recipe
 
     recipe = load_recipe(recipe_path("demo_plants"), overrides)
     if not isinstance(recipe, MaskedRecipe):
@@ -101,8 +104,8 @@ def _suggest(*lines: str) -> None:
 
 
 def _run_plants(recipe: MaskedRecipe, runs: Path) -> PlantPipelineResult:
-    from sciml_dchag.evaluation.evaluate_plants import scores_table
     from sciml_dchag.pipeline_plants import run_plant_recipe
+    from sciml_dchag.plants.masked.evaluate import scores_table
 
     with ProgressBar() as progress:
         result = run_plant_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)
@@ -111,8 +114,8 @@ def _run_plants(recipe: MaskedRecipe, runs: Path) -> PlantPipelineResult:
 
 
 def _run(recipe: ForecastRecipe, runs: Path) -> PipelineResult:
-    from sciml_dchag.evaluation.report import scores_table
     from sciml_dchag.pipeline import run_weather_recipe
+    from sciml_dchag.weather.forecast.report import scores_table
 
     with ProgressBar() as progress:
         result = run_weather_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)

@@ -42,7 +42,7 @@ def weather(store: Path, days: int, spin_up_days: int, seed: int, overwrite: boo
     Example:
       sciml-dchag simulate weather stores/gcm80_native.zarr --days 425
     """
-    from sciml_dchag.prepare.simulate import simulate as run_model
+    from sciml_dchag.weather.simulate.climate_model import simulate as run_model
 
     with ProgressBar() as progress:
         path = run_model(
@@ -74,7 +74,7 @@ def poplars(folder: Path, cubes: int, size: str, bands: int, seed: int, overwrit
     Example:
       sciml-dchag simulate poplars data/poplars --cubes 16
     """
-    from sciml_dchag.prepare.poplars import parse_size, simulate_poplars
+    from sciml_dchag.plants.simulate.poplars import parse_size, simulate_poplars
 
     with ProgressBar() as progress:
         paths = simulate_poplars(

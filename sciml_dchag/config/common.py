@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.models.presets import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
 
 MOST_NAME_BYTES = 200
 """Longest name of a run: file systems take 255, with a suffix."""

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml_dchag.models.absorbed import absorbed_attention, masked_logsumexp, masked_softmax
-from sciml_dchag.models.seams import local, unchanged
+from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.spectral import WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
 

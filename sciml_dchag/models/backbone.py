@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sciml_dchag.models.hooks import unchanged
 from sciml_dchag.models.layers import LayerNorm, Linear, TransformerBlock, sine_cosine_2d
-from sciml_dchag.models.seams import unchanged
 
 
 class Backbone(nn.Module):

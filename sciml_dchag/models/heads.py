@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.layers import Linear
-from sciml_dchag.models.seams import local, unchanged
 from sciml_dchag.models.tokenizer import ChannelLayout
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sciml_dchag.models.seams import local
+from sciml_dchag.models.hooks import local
 from sciml_dchag.models.tokenizer import sine_cosine
 
 

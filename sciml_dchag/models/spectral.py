@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.seams import local, unchanged
+from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.tokenizer import ChannelLayout
 
 SHARED_MAPS = 16

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.seams import local
+from sciml_dchag.models.hooks import local
 
 
 def patchify(x_BCHW: Tensor, patch: int, locations_BV: Tensor | None = None) -> Tensor:

@@ -29,11 +29,12 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
-from sciml_dchag.models.presets import ChannelTransformer
 from sciml_dchag.models.spectral import WavelengthHead, WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout
+from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel import collectives
-from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible, sharded_axes
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import require_divisible, sharded_axes
 
 
 def parallelize(

@@ -24,7 +24,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from sciml_dchag import _version
 from sciml_dchag.parallel import collectives
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=15)

@@ -19,11 +19,13 @@ from functools import partial
 
 import torch
 
-from sciml_dchag.config import MaskedRecipe, Recipe
-from sciml_dchag.models import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig, require_divisible
+from sciml_dchag.config import Recipe
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
 from sciml_dchag.planning.step import StepCost, simulate_step
+from sciml_dchag.plants.masked.config import MaskedRecipe
 
 Progress = Callable[[int, int, str], None]
 GIB = 2**30

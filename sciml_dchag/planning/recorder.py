@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from sciml_dchag.models.seams import local
+from sciml_dchag.models.hooks import local
 
 Bytes = Counter[str]
 """Bytes by kind of memory."""

@@ -22,15 +22,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from sciml_dchag.models import ChannelTransformer, ModelConfig
 from sciml_dchag.models.absorbed import buffer_numbers
 from sciml_dchag.models.aggregation import PartialCrossAttention
+from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.layers import SelfAttention
+from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels, own_shape, parallelize, storage_dim
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh, sharded_axes
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh, sharded_axes
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
-from sciml_dchag.tasks.forecast import ForecastTask
-from sciml_dchag.tasks.masked import MaskedTask
 
 BLOCKS = 5
 """Blocks that are simulated; the middle one stands for many.
@@ -147,7 +149,7 @@ def _forecast(
     """The forecast error of samples that have no values."""
     inputs, outputs = own
     size = model.config.image_size
-    task = ForecastTask(
+    task = ForecastObjective(
         change_std=None,
         latitude=np.linspace(-80, 80, size[0]),
         target_indices=range(len(outputs)),
@@ -168,7 +170,7 @@ def _masked(
 ) -> Tensor:
     """The reconstruction error of samples that have no values."""
     config = model.config
-    task = MaskedTask(
+    task = MaskedObjective(
         seed=0,
         image_size=config.image_size,
         patch=config.patch,

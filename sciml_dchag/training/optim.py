@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.models.seams import local
+from sciml_dchag.models.hooks import local
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.mesh import sharded_axes
 

@@ -23,12 +23,11 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
-from sciml_dchag.data.batches import Batch, Samples, load_batches, stack
-from sciml_dchag.data.growing import Progress
-from sciml_dchag.data.locks import locked
+from sciml_dchag.files.locks import locked
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.runtime import Ranks, joined
-from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.training.beginning import Beginning, begin, own_samples, same_on_all_ranks
+from sciml_dchag.training.batches import Batch, Samples, load_batches, stack
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     CheckpointWriter,
@@ -46,7 +45,8 @@ from sciml_dchag.training.optim import (
     learning_rate,
     scale_and_clip_gradient,
 )
-from sciml_dchag.training.subject import Subject
+from sciml_dchag.training.start import Start, find_start, fingerprint_of, own_samples
+from sciml_dchag.training.task import TrainingStore
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
@@ -96,9 +96,9 @@ def train(
     """
     started = time.monotonic()
 
-    def look() -> tuple[Beginning, dict[str, tuple[str, str]]]:
-        found = begin(recipe, run, resume=resume)
-        return found, same_on_all_ranks(found, recipe)
+    def look() -> tuple[Start, dict[str, tuple[str, str]]]:
+        found = find_start(recipe, run, resume=resume)
+        return found, fingerprint_of(found, recipe)
 
     with joined(recipe.parallel) as ranks, contextlib.ExitStack() as stack:
         # Before anything is looked at, which another process may be writing.
@@ -138,13 +138,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 class _Trainer:
     """The state of a training run; everything that a checkpoint keeps is an attribute here."""
 
-    def __init__(self, recipe: Recipe, subject: Subject, ranks: Ranks) -> None:
+    def __init__(self, recipe: Recipe, subject: TrainingStore, ranks: Ranks) -> None:
         self.recipe, self.ranks = recipe, ranks
         self.own_samples = own_samples(recipe.training, *ranks.data)
         self.config = subject.model_config()
         dtype = compute_dtype(recipe.training.precision, ranks.device)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
-        self.lesson = subject.lesson(self.model, ranks)
+        self.training_data = subject.training_data(self.model, ranks)
         self.optimizer = build_optimizer(self.model, recipe.training)
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
@@ -171,7 +171,7 @@ class _Trainer:
         """Train to the last step, or until validation has not improved for long enough."""
         config = self.recipe.training
         loader = load_batches(
-            self.lesson.samples,
+            self.training_data.samples,
             batch=config.batch,
             own=self.own_samples,
             first_step=self.step,
@@ -243,8 +243,8 @@ class _Trainer:
         """Move a micro-batch to the device; return its error and its weight."""
         batch = batch.to(self.ranks.device)
         with autocast(self.recipe.training.precision, self.ranks.device):
-            error = self.lesson.error(self.model, batch)
-        return error, self.lesson.weight(batch)
+            error = self.training_data.error(self.model, batch)
+        return error, self.training_data.weight(batch)
 
     def _update(self, weight: torch.Tensor, rate: float) -> torch.Tensor:
         """Take one optimizer step and return the norm of the gradient.
@@ -284,7 +284,7 @@ class _Trainer:
 
     def _validate(self, writer: CheckpointWriter, log: Logbook | None) -> None:
         """Score the validation period, once through, and keep the best weights."""
-        validation = self.lesson.validation
+        validation = self.training_data.validation
         if validation is None:
             return
         self.model.eval()
@@ -310,7 +310,7 @@ class _Trainer:
         end = len(validation)
         numbers = [start + number for number in self.own_samples]
         batch = stack([validation[min(number, end - 1)] for number in numbers])
-        return self.lesson.silence(batch, [number >= end for number in numbers])
+        return self.training_data.without(batch, [number >= end for number in numbers])
 
     def checkpoint(self, *, complete: bool = False) -> Checkpoint:
         """Gather what the run consists of, beside the tensors."""
@@ -324,5 +324,5 @@ class _Trainer:
             best_validation=best if math.isfinite(best) else None,
             validations_since_best=self.validations_since_best,
             skipped_steps=self.skipped_steps,
-            **self.lesson.record(),
+            **self.training_data.record(),
         )

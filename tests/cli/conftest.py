@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sciml_dchag.cli import console, main
-from sciml_dchag.data.samples import recipe_path
+from sciml_dchag.files.samples import recipe_path
 
 SMALL = {
     "model": {"embed_dim": 16, "depth": 1, "heads": 2, "patch": 8, "partitions": 2},

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from fsspec.registry import _registry
 
-from sciml_dchag.config import load_recipe
+from sciml_dchag.tasks import load_recipe
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from sciml_dchag.cli import main
-from sciml_dchag.config import load_recipe
+from sciml_dchag.tasks import load_recipe
 
 ROOT = Path(__file__).parents[2]
 

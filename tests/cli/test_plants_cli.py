@@ -9,9 +9,9 @@ import pytest
 from click.testing import Result
 from plant_stores import ATTRIBUTION, scene, write_store
 
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.evaluation.plant_means import plant_spectra
-from sciml_dchag.inference.embeddings import write_embeddings
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits.embeddings import write_embeddings
+from sciml_dchag.plants.traits.plant_means import plant_spectra
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]

@@ -12,7 +12,7 @@ import xarray as xr
 from click.testing import Result
 from raw_files import DATA, GAUSSIAN, MEMBERS, on_levels, saved, surface, times
 
-from sciml_dchag.data.store import Store
+from sciml_dchag.weather.store.store import Store
 
 Prepare = Callable[..., Result]
 Refused = Callable[[Result], str]

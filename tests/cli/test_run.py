@@ -13,11 +13,11 @@ import pytest
 import xarray as xr
 from click.testing import Result
 
-from sciml_dchag.config import load_recipe
-from sciml_dchag.data.store import Store
-from sciml_dchag.evaluation.metrics import score
-from sciml_dchag.evaluation.report import read_scores_csv
-from sciml_dchag.inference.predict import predict_period
+from sciml_dchag.tasks import load_recipe
+from sciml_dchag.weather.forecast.predict import predict_period
+from sciml_dchag.weather.forecast.report import read_scores_csv
+from sciml_dchag.weather.scores.metrics import score
+from sciml_dchag.weather.store.store import Store
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]

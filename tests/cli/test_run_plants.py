@@ -10,9 +10,10 @@ import pytest
 import yaml
 from click.testing import Result
 
-from sciml_dchag.config import MaskedRecipe, load_recipe
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.data.samples import recipe_path
+from sciml_dchag.files.samples import recipe_path
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.tasks import load_recipe
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]

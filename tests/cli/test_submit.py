@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from sciml_dchag.data.samples import job_template_path
-from sciml_dchag.launching import TEMPLATES
+from sciml_dchag.files.samples import job_template_path
+from sciml_dchag.slurm import TEMPLATES
 from sciml_dchag.training.checkpoint import last_checkpoint
 from sciml_dchag.training.logbook import read_log
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh
 
 
 def state() -> dict[str, Any]:

@@ -7,12 +7,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from sciml_dchag.config import TrainingConfig
-from sciml_dchag.models import ModelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.parallel.apply import own_channels
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.tasks.forecast import ForecastTask
 from sciml_dchag.training.optim import build_optimizer, clip_gradient
 from sciml_dchag.training.trainer import autocast
 
@@ -34,7 +35,7 @@ def measured_peak(
     model = build_on_ranks(config, 0, Ranks(device=cpu, mesh=mesh), degrees)
     inputs, outputs = own_channels(model, mesh)
     size = config.image_size
-    task = ForecastTask(
+    task = ForecastObjective(
         change_std=None, latitude=np.linspace(-80, 80, size[0]),
         target_indices=range(len(outputs)), state_channels=len(outputs),
     )  # fmt: skip

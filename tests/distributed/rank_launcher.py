@@ -81,7 +81,7 @@ class _Pool:
                 "torch.distributed.tensor.parallel",
                 "sciml_dchag.parallel.apply",
                 "sciml_dchag.training.trainer",
-                "sciml_dchag.evaluation.evaluate",
+                "sciml_dchag.weather.forecast.evaluate",
             ]
         )
         os.environ.setdefault("OMP_NUM_THREADS", "1")

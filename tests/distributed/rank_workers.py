@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model
+from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.tokenizer import patchify
+from sciml_dchag.models.transformer import ChannelTransformer, build_model
+from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels, parallelize
-from sciml_dchag.parallel.mesh import ParallelConfig, build_mesh
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.parallel.start import build_on_ranks
-from sciml_dchag.tasks.masked import MaskedTask
 
 CONFIG = ModelConfig(
     embed_dim=16, depth=2, heads=4, patch=2, partitions=4, image_size=(4, 8),
@@ -131,7 +133,7 @@ def masked_loss(
     """The same of a masked autoencoder: locations and channels hidden, plants weighted, gaps."""
     images = x.masked_fill(target > 2, torch.nan)
     plants = target[:, 1].sigmoid()
-    task = MaskedTask(
+    task = MaskedObjective(
         seed=5, image_size=CONFIG.image_size, patch=CONFIG.patch, channels=x.shape[1],
         mask_ratio=0.5, channel_mask_ratio=0.25, channel_groups=4,
     )  # fmt: skip

@@ -32,10 +32,10 @@ EVERYTHING = ("1900", "2100")
 
 def train_run(mapping: dict[str, Any], run: str) -> int:
     """Train a recipe as one of the ranks; return the bytes of values that this rank read."""
-    from sciml_dchag.config import recipe_from_mapping
-    from sciml_dchag.data.cubes import CubeStore
-    from sciml_dchag.data.store import Store
+    from sciml_dchag.plants.store.cubes import CubeStore
+    from sciml_dchag.tasks import recipe_from_mapping
     from sciml_dchag.training.trainer import train
+    from sciml_dchag.weather.store.store import Store
 
     read: list[int] = []
     before = {Store: Store.read, CubeStore: CubeStore.reflectance}
@@ -65,7 +65,7 @@ def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:
 
 def train_with_holes(mapping: dict[str, Any], run: str) -> None:
     """Train with all targets of the third batch missing, and its first samples' of the fourth."""
-    from sciml_dchag.data.forecast_windows import ForecastBatch, ForecastWindows
+    from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows
 
     whole, batch = ForecastWindows.__getitem__, mapping["training"]["batch"]
 
@@ -84,7 +84,7 @@ def train_with_holes(mapping: dict[str, Any], run: str) -> None:
 
 def train_until_rank_1_breaks(mapping: dict[str, Any], run: str) -> str:
     """Train; after the third step a weight of the second rank's own is NaN. Return what is said."""
-    from sciml_dchag.models.seams import local
+    from sciml_dchag.models.hooks import local
     from sciml_dchag.training import trainer
 
     update = trainer._Trainer._update
@@ -137,13 +137,13 @@ def score_and_forecast(
     Return of each the scores by channel, lead time and metric, and on the first rank the fields to
     draw. Drawing them would take ten times as long.
     """
-    from sciml_dchag.config import load_recipe
-    from sciml_dchag.data.store import Store
-    from sciml_dchag.evaluation.evaluate import _Scorer
-    from sciml_dchag.inference.forecaster import Forecaster
-    from sciml_dchag.inference.predict import predict_period
-    from sciml_dchag.parallel.mesh import ParallelConfig
+    from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.parallel.runtime import joined, started_ranks
+    from sciml_dchag.tasks import load_recipe
+    from sciml_dchag.weather.forecast.evaluate import _Scorer
+    from sciml_dchag.weather.forecast.forecaster import Forecaster
+    from sciml_dchag.weather.forecast.predict import predict_period
+    from sciml_dchag.weather.store.store import Store
 
     given, found = ParallelConfig(**parallel), []
     degrees = given.forecasting(started_ranks())
@@ -178,7 +178,7 @@ def each_scored_and_forecast(
 
 def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
     """Forecast, and stop the second rank while it writes a batch; the first goes on alone."""
-    from sciml_dchag.inference import predict
+    from sciml_dchag.weather.forecast import predict
 
     write, written = predict._write_fields, []
 
@@ -193,6 +193,6 @@ def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
 
 
 def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:
-    from sciml_dchag.inference.predict import predict_period
+    from sciml_dchag.weather.forecast.predict import predict_period
 
     predict_period(Path(run), Path(out), period=EVERYTHING, lead_hours=[6, 12], batch=batch)

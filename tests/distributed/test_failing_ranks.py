@@ -13,8 +13,8 @@ import xarray as xr
 import yaml
 
 from sciml_dchag._version import __version__
-from sciml_dchag.data.locks import locked
-from sciml_dchag.data.statistics import compute_statistics
+from sciml_dchag.files.locks import locked
+from sciml_dchag.weather.store.statistics import compute_statistics
 
 WORKER = Path(__file__).with_name("failing_rank.py")
 SECONDS = 60

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from rank_launcher import on_ranks
 
 from sciml_dchag.cli import main
-from sciml_dchag.data.climatology import compute_climatology
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store
-from sciml_dchag.evaluation.report import read_scores_csv
+from sciml_dchag.weather.forecast.report import read_scores_csv
+from sciml_dchag.weather.store.climatology import compute_climatology
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.store import Store
 
 CHANNELS = ["z500", "z850", "t850", "t2m", "u10", "q700", "v10", "u500", "t500"]
 TRAIN, TEST = ("2000-04-10T06", "2000-04-11T06"), ("2000-04-11T12", "2000-04-13T00")

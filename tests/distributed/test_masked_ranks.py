@@ -7,7 +7,7 @@ import rank_workers as workers
 import torch
 from rank_launcher import on_ranks
 
-from sciml_dchag.models import build_model
+from sciml_dchag.models.transformer import build_model
 
 
 @pytest.mark.parametrize("parallel", [{"tp": 2}, {"fsdp": 2}], ids=str)

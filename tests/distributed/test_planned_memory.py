@@ -7,8 +7,8 @@ import pytest
 import torch
 from rank_launcher import on_ranks
 
-from sciml_dchag.models import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import simulate_step
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import scaling
 
-from sciml_dchag.models.presets import expected_parameters
+from sciml_dchag.models.config import expected_parameters
 
 CASE = scaling.Case(
     channels=64, depth=1, batch=4, embed_dim=32, heads=4, patch=2, image_size=(8, 16)

@@ -13,9 +13,9 @@ import run_workers as workers
 import yaml
 from rank_launcher import on_ranks
 
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store
-from sciml_dchag.inference.forecaster import Forecaster
+from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from closed_forms import Shape, flops, memory, numbers, sent_over_fsdp, sent_ove
 from costs import sent
 from paper import STEADY_BYTES, activations
 
-from sciml_dchag.models import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import StepCost, simulate_step
 
 

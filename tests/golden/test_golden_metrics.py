@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.evaluation.metrics import score
+from sciml_dchag.weather.scores.metrics import score
 
 HERE = Path(__file__).parent / "metrics"
 EXPECTED = json.loads((HERE / "expected.json").read_text())

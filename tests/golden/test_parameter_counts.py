@@ -11,8 +11,8 @@ import pytest
 import torch
 from paper import FULL_MODELS, Run, as_the_paper_counts, config_of, read_runs
 
-from sciml_dchag.models import ModelConfig, build_model, count_parameters
-from sciml_dchag.models.presets import expected_parameters
+from sciml_dchag.models.config import ModelConfig, expected_parameters
+from sciml_dchag.models.transformer import build_model, count_parameters
 
 RUNS = read_runs(Path(__file__).parent / "frontier_memory.csv")
 FULL = [run for run in RUNS if run.variant in FULL_MODELS]

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import xarray as xr
 from optional_packages import needs_esmf
 
-from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.regrid_weights import METHODS, finished, native_weights, read_weights
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.regrid.weights import METHODS, finished, native_weights, read_weights
 
 FOLDER = Path(__file__).parent / "regrid"
 BILINEAR = (
@@ -80,7 +80,7 @@ def test_weights_of_the_quarter_degree_grid_take_under_a_fifth_of_a_second():
 @needs_esmf
 @pytest.mark.parametrize("name", [*BILINEAR, "latlon_1p5_to_5p625_conservative"])
 def test_xesmf_weights_are_the_golden_ones(name):
-    from sciml_dchag.prepare.regrid_weights import xesmf_weights
+    from sciml_dchag.weather.regrid.weights import xesmf_weights
 
     source, target, expected = load(name)
     method = next(part for part in name.split("_") if part in METHODS)

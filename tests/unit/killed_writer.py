@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 from conftest import store_attrs
 
-from sciml_dchag.data.layout import partial_path
-from sciml_dchag.data.places import former_of
-from sciml_dchag.data.store import Store, write_store
+from sciml_dchag.files.places import former_of
+from sciml_dchag.files.zarr_groups import partial_path
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.writing import write_store
 
 
 def state_of(values: np.ndarray) -> xr.DataArray:
@@ -46,7 +47,7 @@ def in_child(work: Callable[[], object], killed_before: int | None) -> int:
         return call
 
     try:
-        import sciml_dchag.data.writing as writing
+        import sciml_dchag.weather.store.writing as writing
 
         whole = writing.install
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.prepare.raw_cube import RawCube
+from sciml_dchag.plants.read.raw_cube import RawCube
 
 BANDS, LINES, SAMPLES = 60, 40, 50
 WAVELENGTH_NM = np.linspace(395, 905, BANDS)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.prepare.sources import open_era5
+from sciml_dchag.weather.prepare.sources import open_era5
 
 DATA = Path(__file__).parents[1] / "data" / "weather"
 GAUSSIAN = str(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from plant_files import WAVELENGTH_NM, leaf, raw
 from scipy.signal import savgol_filter
 
-from sciml_dchag.prepare.bands import BandMaker, apply, parse_bands
-from sciml_dchag.prepare.raw_cube import RawCube
+from sciml_dchag.plants.prepare.bands import BandMaker, apply, parse_bands
+from sciml_dchag.plants.read.raw_cube import RawCube
 
 
 def camera(nm: NDArray[np.float64] = WAVELENGTH_NM, **changes: Any) -> RawCube:

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from plant_files import BANDS, LINES, SAMPLES, WAVELENGTH_NM, camera, counts, raw, scene
 
-from sciml_dchag.prepare.calibration import Calibration, Counts, calibrate, panel_factor
-from sciml_dchag.prepare.raw_cube import RawCube
+from sciml_dchag.plants.prepare.calibration import Calibration, Counts, calibrate, panel_factor
+from sciml_dchag.plants.read.raw_cube import RawCube
 
 WHITE = raw(counts(np.ones((7, SAMPLES, BANDS))), "white.raw")
 DARK = raw(counts(np.zeros((7, SAMPLES, BANDS))), "dark.raw")

@@ -6,13 +6,13 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.prepare.checks import (
+from sciml_dchag.weather.prepare.checks import (
     check_values,
     check_wind_rows,
     relative_vorticity,
     standard_geopotential,
 )
-from sciml_dchag.prepare.sources import open_era5
+from sciml_dchag.weather.prepare.sources import open_era5
 
 DATA = Path(__file__).parents[1] / "data" / "weather"
 TIMES = np.array(["2001-01-01T00", "2001-01-01T06"], dtype="datetime64[ns]")

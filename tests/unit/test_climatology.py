@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.data import climatology
-from sciml_dchag.data.climatology import compute_climatology, day_of_year, window_weights
-from sciml_dchag.data.store import Store
+from sciml_dchag.weather.store import climatology
+from sciml_dchag.weather.store.climatology import compute_climatology, day_of_year, window_weights
+from sciml_dchag.weather.store.store import Store
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]

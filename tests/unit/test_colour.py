@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sciml_dchag.data.colour import colour_weights, show
+from sciml_dchag.plants.colour import colour_weights, show
 
 NM = np.array([450.0, 550.0, 650.0])
 

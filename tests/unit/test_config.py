@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from sciml_dchag.config import ForecastRecipe, from_mapping, load_recipe, save_recipe, to_mapping
+from sciml_dchag.config import from_mapping, save_recipe, to_mapping
+from sciml_dchag.tasks import load_recipe
+from sciml_dchag.weather.forecast.config import ForecastRecipe
 
 MINIMAL = "name: small\ndata:\n  store: a.zarr\n"
 

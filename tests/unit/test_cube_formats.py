@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import io
 
-from sciml_dchag.prepare.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 
 NM = np.array([450.0, 400.5, 550.0, 500.0, 650.0, 600.0])
 TRUTH = np.arange(5 * 4 * 6, dtype=np.uint16).reshape(5, 4, 6) * 500

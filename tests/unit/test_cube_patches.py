@@ -8,10 +8,10 @@ import plant_stores
 import pytest
 import torch
 
-from sciml_dchag.data.batches import load_batches
-from sciml_dchag.data.cube_patches import CubePatches
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.tasks.masked import MaskedTask
+from sciml_dchag.objectives.masked import MaskedObjective
+from sciml_dchag.plants.crops import CubePatches
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.batches import load_batches
 
 SIZE = (8, 8)
 BANDS = len(plant_stores.WAVELENGTH_NM)
@@ -27,7 +27,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> CubeStore:
 
 
 def crops(store: CubeStore, **changes: object) -> CubePatches:
-    task = MaskedTask(seed=1, image_size=SIZE, patch=4, channels=BANDS)
+    task = MaskedObjective(seed=1, image_size=SIZE, patch=4, channels=BANDS)
     settings = {
         "mean": np.zeros(BANDS), "std": np.ones(BANDS), "image_size": SIZE,
         "draw_mask": task.draw_mask, "flip": True, "rotate": True, **changes,

@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from sciml_dchag.data.cube_writing import NewCube, write_cubes
-from sciml_dchag.data.cubes import CubeStore
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.writing import NewCube, write_cubes
 
 BANDS = 21
 WAVELENGTH_NM = np.linspace(400, 900, BANDS)

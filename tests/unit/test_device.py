@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sciml_dchag.config import ForecastRecipe, from_mapping
-from sciml_dchag.inspection import check_recipe
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.checking import check_recipe
+from sciml_dchag.config import from_mapping
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import choose_device, joined
+from sciml_dchag.weather.forecast.config import ForecastRecipe
 
 
 @pytest.fixture

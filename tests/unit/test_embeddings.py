@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from sciml_dchag.inference import embeddings
-from sciml_dchag.inference.embeddings import read_embeddings, write_embeddings
+from sciml_dchag.plants.traits import embeddings
+from sciml_dchag.plants.traits.embeddings import read_embeddings, write_embeddings
 
 ATTRS = {"attribution": "Random numbers.", "simulated": 1, "store": "s.zarr", "settings": {"a": 1}}
 TABLE = pd.DataFrame(

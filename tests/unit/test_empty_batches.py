@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import plant_stores
 
-from sciml_dchag.config import MaskedRecipe, from_mapping
+from sciml_dchag.config import from_mapping
+from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.training.checkpoint import read_checkpoint
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.trainer import train

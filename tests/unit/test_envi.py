@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sciml_dchag.prepare.cube_files import expand_cubes, open_cube
-from sciml_dchag.prepare.envi import DATA_SUFFIXES, DATA_TYPES
-from sciml_dchag.prepare.envi_fields import exposure_ms
-from sciml_dchag.prepare.wavelengths import read_wavelengths
+from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.read.envi import DATA_SUFFIXES, DATA_TYPES
+from sciml_dchag.plants.read.envi_fields import exposure_ms
+from sciml_dchag.plants.read.wavelengths import read_wavelengths
 
 LINES, SAMPLES, BANDS = 5, 4, 6
 NM = np.array([450.0, 400.5, 550.0, 500.0, 650.0, 600.0])

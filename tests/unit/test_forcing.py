@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sciml_dchag.channels import Channel
-from sciml_dchag.data.forcing import (
+from sciml_dchag.weather.forcing import (
     FORCINGS,
     SOLAR_CONSTANT,
     compute_forcing,

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciml_dchag.evaluation.weights import latitude_weights
-from sciml_dchag.tasks.forecast import ForecastTask, can_roll_out
+from sciml_dchag.objectives.forecast import ForecastObjective, can_roll_out
+from sciml_dchag.weather.area import latitude_weights
 
 LATITUDE = np.array([-67.5, -22.5, 22.5, 67.5])
 
@@ -21,16 +21,20 @@ class Constant(nn.Module):
         return torch.full((len(x), self.targets, *x.shape[2:]), self.value)
 
 
-def task(change_std: list[float] | None = None, targets: tuple[int, ...] = (0, 1)) -> ForecastTask:
+def task(
+    change_std: list[float] | None = None, targets: tuple[int, ...] = (0, 1)
+) -> ForecastObjective:
     std = None if change_std is None else np.array(change_std)
-    return ForecastTask(target_indices=targets, change_std=std, latitude=LATITUDE, state_channels=2)
+    return ForecastObjective(
+        target_indices=targets, change_std=std, latitude=LATITUDE, state_channels=2
+    )
 
 
 def fields(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, 4, 8, generator=torch.Generator().manual_seed(0))
 
 
-def loss(task: ForecastTask, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor):
+def loss(task: ForecastObjective, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor):
     hours, later = torch.full((len(inputs),), 6.0), fields(len(inputs), targets.shape[1] - 1, 1)
     error = task.squared_error(model, inputs, inputs[:, :2], later, targets, hours)
     return float(error / task.weight(targets))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sciml_dchag.data.batches import load_batches
-from sciml_dchag.data.forecast_windows import (
+from sciml_dchag.training.batches import load_batches
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.windows import (
     ForecastBatch,
     ForecastWindows,
     input_channels,
     require_even_steps,
 )
-from sciml_dchag.data.store import Store
 
 PERIOD = ("2025-12-01", "2025-12-10")
 

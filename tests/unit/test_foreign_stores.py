@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 from test_reconstruction import make_store, train_on
 
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.data.layout import consolidate
-from sciml_dchag.evaluation.index_maps import write_indices
-from sciml_dchag.inference.embed import embed
-from sciml_dchag.inference.reconstruct import reconstruct_store
+from sciml_dchag.files.zarr_groups import consolidate
+from sciml_dchag.plants.masked.embed import embed
+from sciml_dchag.plants.masked.reconstruct import reconstruct_store
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits.index_maps import write_indices
 
 
 def renamed(store: Path, name: str) -> Path:

@@ -5,9 +5,9 @@ import pytest
 import scipy.special
 import xarray as xr
 
-from sciml_dchag.evaluation.weights import latitude_weights
-from sciml_dchag.prepare.grid_checks import check_grid
-from sciml_dchag.prepare.grids import Grid
+from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.grid_checks import check_grid
 
 
 def gaussian_rows(n):

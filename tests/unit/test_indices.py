@@ -10,11 +10,11 @@ import xarray as xr
 from PIL import Image
 from plant_stores import ATTRIBUTION, WAVELENGTH_NM, leaf, scene, write_store
 
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.evaluation import plant_means
-from sciml_dchag.evaluation.index_maps import write_indices
-from sciml_dchag.evaluation.indices import INDICES, compute_index, find_bands, reached_indices
-from sciml_dchag.evaluation.plant_means import map_indices, plant_indices, plant_spectra
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits import plant_means
+from sciml_dchag.plants.traits.index_maps import write_indices
+from sciml_dchag.plants.traits.indices import INDICES, compute_index, find_bands, reached_indices
+from sciml_dchag.plants.traits.plant_means import map_indices, plant_indices, plant_spectra
 
 FINE_NM = np.arange(400.0, 1001.0)
 """1 nm, to beyond the water band."""

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sciml_dchag.models import ChannelTransformer, ModelConfig, build_model, count_parameters
-from sciml_dchag.models.presets import expected_parameters
+from sciml_dchag.models.config import ModelConfig, expected_parameters
 from sciml_dchag.models.tokenizer import patchify
-from sciml_dchag.tasks.masked import MaskedTask, draw_mask
+from sciml_dchag.models.transformer import ChannelTransformer, build_model, count_parameters
+from sciml_dchag.objectives.masked import MaskedObjective, draw_mask
 from sciml_dchag.training.optim import decays
 
 C, H, W, PATCH = 7, 4, 8, 2
@@ -38,9 +38,9 @@ def model(**changes: object) -> ChannelTransformer:
     return build_model(dataclasses.replace(CONFIG, **changes)).eval()  # type: ignore[arg-type]
 
 
-def task(**changes: object) -> MaskedTask:
+def task(**changes: object) -> MaskedObjective:
     settings = {"seed": 0, "image_size": (H, W), "patch": PATCH, "channels": C, **changes}
-    return MaskedTask(**settings)  # type: ignore[arg-type]
+    return MaskedObjective(**settings)  # type: ignore[arg-type]
 
 
 def images(samples: int = 3) -> torch.Tensor:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.evaluation.alignment import canonical_units
-from sciml_dchag.evaluation.metrics import METRICS, ScoreSums, score
-from sciml_dchag.evaluation.weights import latitude_weights
+from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.scores.alignment import canonical_units
+from sciml_dchag.weather.scores.metrics import METRICS, ScoreSums, score
 
 LATITUDE = np.linspace(-84.375, 84.375, 16)
 LONGITUDE = np.arange(32) * 11.25

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from sciml_dchag.models import ModelConfig, build_model, count_parameters
-from sciml_dchag.models.presets import expected_parameters
+from sciml_dchag.models.config import ModelConfig, expected_parameters
 from sciml_dchag.models.tokenizer import ChannelLayout, patchify, unpatchify
+from sciml_dchag.models.transformer import build_model, count_parameters
 
 CONFIG = ModelConfig(
     embed_dim=16, depth=2, heads=2, patch=2, partitions=3, image_size=(4, 8),

@@ -14,15 +14,15 @@ import pytest
 import xarray as xr
 from test_training import recipe
 
-from sciml_dchag.data.digests import sampled_digest
-from sciml_dchag.data.layout import PROGRESS_FILE, partial_path
-from sciml_dchag.data.places import check_place, held
-from sciml_dchag.data.store import Store
-from sciml_dchag.data.writing import WEATHER_STORE
-from sciml_dchag.inference.export import export
-from sciml_dchag.inference.predict import predict_period
+from sciml_dchag.files.digests import sampled_digest
+from sciml_dchag.files.places import check_place, held
+from sciml_dchag.files.zarr_groups import PROGRESS_FILE, partial_path
 from sciml_dchag.training.checkpoint import find_checkpoint, load_tensors, read_checkpoint
+from sciml_dchag.training.export import export
 from sciml_dchag.training.trainer import train
+from sciml_dchag.weather.forecast.predict import predict_period
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.writing import WEATHER_STORE
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]
@@ -89,8 +89,8 @@ def test_a_second_writer_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path:
     script = f"""
         import sys, time
         from pathlib import Path
-        from sciml_dchag.data.places import held
-        from sciml_dchag.data.writing import WEATHER_STORE
+        from sciml_dchag.files.places import held
+        from sciml_dchag.weather.store.writing import WEATHER_STORE
         with held(Path({str(path)!r}), WEATHER_STORE, False):
             Path({str(partial_path(path))!r}).mkdir()
             Path({str(partial_path(path) / "half")!r}).write_text("half")
@@ -253,7 +253,7 @@ def test_a_checkpoint_runs_no_code(trained: Path, tmp_path: Path) -> None:
 def test_a_digest_sees_a_change_of_large_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sciml_dchag.data import digests
+    from sciml_dchag.files import digests
 
     monkeypatch.setattr(digests, "WHOLE_BYTES", 1000)
     monkeypatch.setattr(digests, "SAMPLE_BYTES", 100)
@@ -268,7 +268,7 @@ def test_a_digest_sees_a_change_of_large_files(
 def test_a_tables_columns_and_images_names_stay_in_the_store(tmp_path: Path) -> None:
     import pandas as pd
 
-    from sciml_dchag.prepare.splits import read_table
+    from sciml_dchag.plants.prepare.splits import read_table
 
     for column in ("..", ".", PROGRESS_FILE, "finished", "quicklooks", "x" * 300, "a\\b", "a\0b"):
         table = tmp_path / "t.csv"

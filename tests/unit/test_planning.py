@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from sciml_dchag.cli import main
-from sciml_dchag.models import ModelConfig
-from sciml_dchag.parallel.mesh import ParallelConfig
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning import step as planned_step
 from sciml_dchag.planning.layouts import GIB, MACHINES, Demand, chosen_machine, make_plan
 from sciml_dchag.planning.presentation import nothing_fits, settings

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from plant_files import WAVELENGTH_NM, leaf, scene
 from skimage.io import imread, imsave
 
-from sciml_dchag.data.samples import sample_path
-from sciml_dchag.prepare.calibration import calibrate
-from sciml_dchag.prepare.cube_files import open_cube
-from sciml_dchag.prepare.plant_mask import index_bands, read_mask, segment
+from sciml_dchag.files.samples import sample_path
+from sciml_dchag.plants.prepare.calibration import calibrate
+from sciml_dchag.plants.prepare.plant_mask import index_bands, read_mask, segment
+from sciml_dchag.plants.read.cube_files import open_cube
 
 DRAWN = Path(__file__).parents[1] / "data" / "plants" / "maize_kernel_mask.png"
 TRUE = np.zeros(scene().shape[:2], int)

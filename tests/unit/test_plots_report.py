@@ -15,19 +15,20 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from rich.console import Console
 
-from sciml_dchag.evaluation import plots, report
-from sciml_dchag.evaluation.figure_style import COLOURS, new_figure
-from sciml_dchag.evaluation.metrics import METRICS
-from sciml_dchag.evaluation.presentation import (
+from sciml_dchag.figures.numbers import readable_number
+from sciml_dchag.figures.style import COLOURS, new_figure
+from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.weather.forecast import report
+from sciml_dchag.weather.scores import plots
+from sciml_dchag.weather.scores.metrics import METRICS
+from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
+from sciml_dchag.weather.scores.table import (
     METRIC_DEFINITIONS,
     METRIC_LABELS,
     ScoreRow,
     metric_units,
-    readable_number,
     readable_units,
-    written_beside,
 )
-from sciml_dchag.evaluation.spectra import why_no_spectrum, zonal_power_spectrum
 
 ATTRIBUTION = "Contains modified Copernicus Climate Change Service information 2025"
 LATITUDE = np.linspace(87.1875, -87.1875, 32)

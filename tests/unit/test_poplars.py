@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from sciml_dchag.cli import main
-from sciml_dchag.prepare.cube_files import expand_cubes, open_cube
-from sciml_dchag.prepare.line_camera import WHITE_REFLECTANCE
-from sciml_dchag.prepare.poplars import (
+from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.simulate.line_camera import WHITE_REFLECTANCE
+from sciml_dchag.plants.simulate.poplars import (
     PHOTOSYNTHESIS,
     TRAIT_RANGES,
     draw_poplar,

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from sciml_dchag.models import ModelConfig, build_model
 from sciml_dchag.models.absorbed import absorbed_attention
+from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.spectral import BandFunction
+from sciml_dchag.models.transformer import build_model
 from sciml_dchag.training.optim import decays
 
 CONFIG = ModelConfig(

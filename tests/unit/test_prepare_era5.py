@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.data.samples import sample_path
-from sciml_dchag.data.store import Store
-from sciml_dchag.prepare.era5 import prepare_era5
-from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.provenance import describe_sources
-from sciml_dchag.prepare.regrid import regrid
+from sciml_dchag.files.provenance import describe_sources
+from sciml_dchag.files.samples import sample_path
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.regrid.regrid import regrid
+from sciml_dchag.weather.store.store import Store
 
 TRAINING = ("2025-12-01", "2025-12-24")
 

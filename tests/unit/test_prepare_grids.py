@@ -11,8 +11,8 @@ import xarray as xr
 import zarr
 from raw_files import COLUMNS, DATA, ROWS, read, saved, surface, times
 
-from sciml_dchag.data.store import Store
-from sciml_dchag.prepare.era5 import prepare_era5
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store.store import Store
 
 
 def turned(dataset: xr.Dataset) -> xr.Dataset:
@@ -147,7 +147,7 @@ def test_blocks_on_the_native_grid_cost_the_same_however_many_times_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows and columns are turned where they are read: a graph of all times costs seconds a block."""
-    from sciml_dchag.prepare import era5
+    from sciml_dchag.weather.prepare import era5
 
     states: list[xr.DataArray] = []
 

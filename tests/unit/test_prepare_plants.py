@@ -22,9 +22,9 @@ from plant_files import (
     write_scan,
 )
 
-from sciml_dchag.data.colour import colour_matching, colour_weights
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.prepare.plants import prepare_plants
+from sciml_dchag.plants.colour import colour_matching, colour_weights
+from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.plants.store.cubes import CubeStore
 
 MAIZE = {"white": "sample:maize_white", "dark": "sample:maize_dark"}
 NOTED = {"bands": "400-900x80", "split": "1"}
@@ -187,7 +187,7 @@ def test_a_table_and_groups(tmp_path: Path) -> None:
 def test_goes_on_with_the_images_that_are_not_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sciml_dchag.prepare import cube_blocks
+    from sciml_dchag.plants.prepare import blocks as cube_blocks
 
     for name in ("a", "b"):
         write_scan(tmp_path, name)

@@ -13,16 +13,16 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from sciml_dchag.evaluation.nested_regression import (
+from sciml_dchag.plants.traits.embeddings import write_embeddings
+from sciml_dchag.plants.traits.nested_regression import (
     RIDGE_PENALTIES,
     _path,
     predict_out_of_fold,
     r2_score,
     root_mean_square_error,
 )
-from sciml_dchag.evaluation.probe import probe
-from sciml_dchag.evaluation.traits import split_units
-from sciml_dchag.inference.embeddings import write_embeddings
+from sciml_dchag.plants.traits.probe import probe
+from sciml_dchag.plants.traits.traits import split_units
 
 ROWS = 90
 

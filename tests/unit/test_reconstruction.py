@@ -8,9 +8,13 @@ import pandas as pd
 import plant_stores
 import pytest
 
-from sciml_dchag.config import MaskedRecipe, from_mapping
-from sciml_dchag.data.cubes import CubeStore
-from sciml_dchag.evaluation.reconstruction import (
+from sciml_dchag.config import from_mapping
+from sciml_dchag.objectives.masked import MaskedObjective
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.embed import embed
+from sciml_dchag.plants.masked.reconstruct import reconstruct_store
+from sciml_dchag.plants.masked.reconstructor import Reconstructor
+from sciml_dchag.plants.masked.scores import (
     MODELS,
     fit_components,
     read_scores_csv,
@@ -18,11 +22,8 @@ from sciml_dchag.evaluation.reconstruction import (
     spectral_angle,
     write_scores_csv,
 )
-from sciml_dchag.inference.embed import embed
-from sciml_dchag.inference.embeddings import read_embeddings
-from sciml_dchag.inference.reconstruct import reconstruct_store
-from sciml_dchag.inference.reconstructor import Reconstructor
-from sciml_dchag.tasks.masked import MaskedTask
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits.embeddings import read_embeddings
 from sciml_dchag.training.trainer import train
 
 NM = np.arange(450.0, 901.0, 30.0)
@@ -69,7 +70,7 @@ def model(folder: Path) -> Reconstructor:
 def test_passes_hide_everything_at_least_once(
     mask_ratio: float, channel_mask_ratio: float, groups: int
 ) -> None:
-    task = MaskedTask(
+    task = MaskedObjective(
         seed=0, image_size=(12, 20), patch=4, channels=11, mask_ratio=mask_ratio,
         channel_mask_ratio=channel_mask_ratio, channel_groups=groups,
     )  # fmt: skip

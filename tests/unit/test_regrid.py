@@ -13,10 +13,10 @@ import scipy.special
 import xarray as xr
 from optional_packages import needs_esmf, xesmf_imports
 
-from sciml_dchag.prepare import regrid_cache
-from sciml_dchag.prepare.grids import Grid
-from sciml_dchag.prepare.regrid import regrid
-from sciml_dchag.prepare.regrid_weights import native_weights
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.regrid import cache as regrid_cache
+from sciml_dchag.weather.regrid.regrid import regrid
+from sciml_dchag.weather.regrid.weights import native_weights
 
 ERA5_LIKE = Grid(np.linspace(90, -90, 73), np.arange(0.0, 360.0, 2.5))
 GAUSSIAN = Grid(

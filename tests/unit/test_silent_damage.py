@@ -9,8 +9,8 @@ import xarray as xr
 from scipy.io import netcdf_file
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.prepare.checks import check_values
-from sciml_dchag.prepare.sources import open_era5
+from sciml_dchag.weather.prepare.checks import check_values
+from sciml_dchag.weather.prepare.sources import open_era5
 
 ROWS, COLUMNS = np.linspace(90, -90, 19), np.arange(0.0, 360.0, 10.0)
 

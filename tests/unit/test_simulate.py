@@ -14,9 +14,9 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.channels import VARIABLES, ChannelSet
-from sciml_dchag.prepare import simulate as module
-from sciml_dchag.prepare.simulate import MODEL_FIELDS, simulate, to_channels
-from sciml_dchag.prepare.vertical import DRY_AIR_GAS_CONSTANT, SigmaToPressure
+from sciml_dchag.weather.simulate import climate_model as module
+from sciml_dchag.weather.simulate.climate_model import MODEL_FIELDS, simulate, to_channels
+from sciml_dchag.weather.simulate.vertical import DRY_AIR_GAS_CONSTANT, SigmaToPressure
 
 SIGMA = np.array([0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95])
 
@@ -182,8 +182,8 @@ def test_too_little_room_is_refused_before_the_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_days_of_the_model_make_a_store(tmp_path: Path) -> None:
     pytest.importorskip("jcm", reason="the extra `simulate` (jcm) is not installed")
-    from sciml_dchag.data.store import Store
-    from sciml_dchag.prepare.grids import Grid
+    from sciml_dchag.weather.grid import Grid
+    from sciml_dchag.weather.store.store import Store
 
     reports: list[tuple[int, int, str]] = []
     out = simulate(

@@ -18,9 +18,9 @@ from raw_files import (
     times,
 )
 
-from sciml_dchag.data.samples import sample_path
-from sciml_dchag.prepare.regrid import regrid
-from sciml_dchag.prepare.sources import list_contents, open_static
+from sciml_dchag.files.samples import sample_path
+from sciml_dchag.weather.prepare.sources import list_contents, open_static
+from sciml_dchag.weather.regrid.regrid import regrid
 
 
 def test_the_embedded_sample_in_the_new_layout() -> None:

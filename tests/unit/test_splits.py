@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sciml_dchag.prepare.splits import Split, assign, name_images, read_table, safe_name
+from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table, safe_name
 
 IMAGES = [Path(f"scans/plant_{i:02d}.raw") for i in range(20)]
 NAMES = name_images(IMAGES)

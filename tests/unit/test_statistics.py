@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.data import layout
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store
-from sciml_dchag.evaluation.weights import latitude_weights
+from sciml_dchag.files import zarr_groups as layout
+from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.store import Store
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 import zarr
 
-from sciml_dchag.data.shards import ShardReader
-from sciml_dchag.data.store import Store
+from sciml_dchag.files.shards import ShardReader
+from sciml_dchag.weather.store.store import Store
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]

@@ -14,14 +14,10 @@ import zarr
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from sciml_dchag.config import ForecastRecipe, TrainingConfig, from_mapping
-from sciml_dchag.data.forecast_windows import ForecastBatch
-from sciml_dchag.data.statistics import compute_statistics
-from sciml_dchag.data.store import Store
-from sciml_dchag.inference.export import export, from_pretrained
-from sciml_dchag.inference.forecaster import Forecaster
-from sciml_dchag.inspection import check_recipe
-from sciml_dchag.models import ModelConfig, build_model
+from sciml_dchag.checking import check_recipe
+from sciml_dchag.config import TrainingConfig, from_mapping
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import build_model
 from sciml_dchag.training.checkpoint import (
     RECORD,
     find_checkpoint,
@@ -30,10 +26,16 @@ from sciml_dchag.training.checkpoint import (
     read_checkpoint,
     tensors_of,
 )
-from sciml_dchag.training.forecasting import ForecastLesson
+from sciml_dchag.training.export import export, from_pretrained
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.optim import build_optimizer, decays, learning_rate
 from sciml_dchag.training.trainer import train
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.training import ForecastTrainingData
+from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.windows import ForecastBatch
 
 
 def recipe(store: Path, **changes: dict[str, object]) -> ForecastRecipe:
@@ -196,14 +198,16 @@ def spoil(
     monkeypatch: pytest.MonkeyPatch, calls: dict[int, Callable[[torch.Tensor], object]]
 ) -> list[int]:
     """Change the errors of some calls, counted from 1; return how many samples each call had."""
-    error, seen = ForecastLesson.error, []
+    error, seen = ForecastTrainingData.error, []
 
-    def spoilt(self: ForecastLesson, model: torch.nn.Module, batch: ForecastBatch) -> torch.Tensor:
+    def spoilt(
+        self: ForecastTrainingData, model: torch.nn.Module, batch: ForecastBatch
+    ) -> torch.Tensor:
         seen.append(len(batch))
         value = error(self, model, batch)
         return calls[len(seen)](value) if len(seen) in calls else value
 
-    monkeypatch.setattr(ForecastLesson, "error", spoilt)
+    monkeypatch.setattr(ForecastTrainingData, "error", spoilt)
     return seen
 
 

@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 from raw_files import read, saved, surface, times, to_zarr
 
-from sciml_dchag.data import layout
-from sciml_dchag.data.store import Store
-from sciml_dchag.prepare import reading
-from sciml_dchag.prepare.era5 import prepare_era5
+from sciml_dchag.files import zarr_groups as layout
+from sciml_dchag.weather.prepare import reading
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store.store import Store
 
 
 @pytest.fixture

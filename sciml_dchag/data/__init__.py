@@ -1,1 +1,0 @@
-"""Stores and what is read from them: states, statistics, climatology, forcings, batches."""

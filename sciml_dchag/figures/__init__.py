@@ -1,0 +1,1 @@
+"""What all pictures, tables and pages share."""

@@ -1,1 +1,0 @@
-"""Use of trained models: forecasts in physical units, and stores of them."""

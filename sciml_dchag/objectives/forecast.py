@@ -1,0 +1,141 @@
+"""Forecasting: how a model's output becomes the state at a later time, and the loss.
+
+Knows nothing of files, optimizers or ranks. Shapes: B batch, N input channels, C state channels,
+O target channels, T times of the input (initial time, then history), F static fields and forcings,
+H x W grid; N = C * T + F, the times of a channel side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sciml_dchag.weather.area import latitude_weights
+
+
+class ForecastObjective(nn.Module):
+    """One step of forecasting in normalised units, and its latitude-weighted squared error.
+
+    Args:
+        change_std: per target channel, the standard deviation of the change over a lead time in
+            normalised units: the unit of a residual forecast. None predicts the state itself.
+        latitude: rows of the grid in degrees, for the weights.
+        target_indices: positions of all target channels among the C state channels.
+        state_channels: C.
+    """
+
+    target_indices: Tensor
+    change_std: Tensor
+    area_weights: Tensor
+
+    def __init__(
+        self,
+        *,
+        change_std: NDArray[np.float64] | None,
+        latitude: NDArray[np.float64],
+        target_indices: Sequence[int],
+        state_channels: int,
+    ) -> None:
+        super().__init__()
+        self.residual = change_std is not None
+        self.state_channels = state_channels
+        scale = np.ones(1) if change_std is None else change_std
+        weights = latitude_weights(latitude)
+        self.register_buffer("target_indices", torch.as_tensor(list(target_indices)))
+        self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        self.register_buffer("area_weights", torch.tensor(weights, dtype=torch.float32)[:, None])
+        # One process works on all channels; on several, whoever builds the task says otherwise.
+        self.own_inputs = slice(None)
+        self.join: Callable[[Tensor], Tensor] = lambda forecast: forecast
+        self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
+
+    def step(self, model: nn.Module, inputs: Tensor, now: Tensor, hours: Tensor) -> Tensor:
+        """Forecast one lead time.
+
+        Args:
+            model: maps (B, N, H, W), hours (B,) and a mask to (B, O, H, W).
+            inputs: (B, N, H, W), normalised, NaN where missing.
+            now: (B, O, H, W), the target channels at the initial time.
+            hours: (B,).
+
+        Returns:
+            (B, O, H, W), normalised.
+        """
+        # A mask costs nothing where no input is missing.
+        available = inputs.isfinite()
+        complete = self.complete(available)
+        x = inputs if complete else inputs.nan_to_num(0.0)
+        out = model(x, hours, None if complete else available)
+        if not self.residual:
+            return out
+        return now.nan_to_num(0.0) + out.to(now.dtype) * self.change_std
+
+    def advance(self, inputs: Tensor, forecast: Tensor, constants: Tensor) -> Tensor:
+        """Make the inputs of the next step: the forecast first, the oldest state dropped.
+
+        Args:
+            inputs: (B, N, H, W), of this step.
+            forecast: (B, C, H, W), every state channel, in the order of the targets.
+            constants: (B, F, H, W), at the start of the next step.
+        """
+        assert forecast.shape[1] == self.state_channels
+        states = inputs[:, : inputs.shape[1] - constants.shape[1]]
+        states_BCTHW = states.unflatten(1, (self.state_channels, -1))
+        newest = torch.empty_like(states_BCTHW[:, :, 0])
+        newest[:, self.target_indices] = forecast.to(newest.dtype)
+        advanced = torch.cat([newest[:, :, None], states_BCTHW[:, :, :-1]], dim=2)
+        return torch.cat([advanced.flatten(1, 2), constants], dim=1)
+
+    def squared_error(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        now: Tensor,
+        later_constants: Tensor,
+        targets: Tensor,
+        hours: Tensor,
+    ) -> Tensor:
+        """Sum of squared errors times area weights, over samples, target channels and steps.
+
+        Divided by `weight` it is the loss, the same however samples and channels are dealt out.
+        Errors are in units of the standard deviation of a channel (direct) or of its change
+        (residual), so that every channel counts alike. Missing target values are left out.
+
+        Args:
+            model, inputs, now, hours: as in `step`.
+            later_constants: (B, R - 1, F, H, W), at the start of each step but the first.
+            targets: (B, R, O, H, W), NaN where missing.
+        """
+        total = now.new_zeros(())
+        steps = targets.shape[1]
+        for step in range(steps):
+            forecast = self.step(model, inputs[:, self.own_inputs], now, hours)
+            known = targets[:, step].isfinite()
+            truth = targets[:, step].nan_to_num(0.0)
+            error = (forecast.to(truth.dtype) - truth) / self.change_std
+            total = total + (self.area_weights * known * error.square()).sum()
+            if step + 1 < steps:
+                everything = self.join(forecast)
+                inputs = self.advance(inputs, everything, later_constants[:, step])
+                now = forecast.to(now.dtype)
+        return total
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Sum of the area weights of all target values that are not missing, in float64."""
+        return (self.area_weights * targets.isfinite()).sum(dtype=torch.float64)
+
+
+def can_roll_out(
+    targets: Sequence[str], state_channels: Sequence[str], step_hours: int, history: Sequence[int]
+) -> str | None:
+    """Say why a forecaster cannot be rolled out, or None where it can."""
+    if missing := sorted(set(state_channels) - set(targets)):
+        return f"it does not predict {missing[0]!r}, an input (add it to task.targets)"
+    expected = [-step_hours * k for k in range(1, len(history) + 1)]
+    if list(history) != expected:
+        return f"history {list(history)} does not shift by {step_hours} h (use {expected})"
+    return None

@@ -1,0 +1,1 @@
+"""Plants: from raw hyperspectral images to scored reconstructions and traits."""

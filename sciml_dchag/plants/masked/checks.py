@@ -1,0 +1,98 @@
+"""What of a masked autoencoder's recipe would fail; see `inspection`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.plants.crops import require_large_enough
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.training import (
+    MaskedTrainingStore,
+    masked_model_config,
+    masked_objective,
+)
+from sciml_dchag.plants.prepare.bands import parse_bands
+from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.store.cubes import CubeStore
+
+Attempt = Callable[[Callable[[], str]], bool]
+InWords = Callable[[ModelConfig], str]
+
+
+def check_with_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
+    """Attempt what training asks of a store that is there."""
+    store = CubeStore.open(recipe.data.store)
+
+    def crops() -> str:
+        for cube in store.names:
+            require_large_enough(store, cube, recipe.data.image_size)
+        rows, columns = recipe.data.image_size
+        return f"crops of {rows} x {columns} pixels"
+
+    attempt(
+        lambda: f"statistics of {len(MaskedTrainingStore(recipe).statistics.cubes)} training images"
+    )
+    attempt(crops)
+    _check_model(recipe, store.wavelength_nm, attempt, in_words)
+
+
+def check_before_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
+    """Attempt to open what a store is to be prepared from."""
+    bands: list[NDArray[np.float64]] = []
+
+    def sources() -> str:
+        if not recipe.prepare.sources:
+            raise ValueError("prepare.sources is empty: name the images.")
+        files = expand_cubes(recipe.prepare.sources)
+        numbers = {open_cube(file).bands for file in files}
+        return f"sources: {len(files)} image(s) of {', '.join(map(str, sorted(numbers)))} bands"
+
+    def references() -> str:
+        named = [path for path in (recipe.prepare.white, recipe.prepare.dark) if path]
+        for path in resolve_samples(named):
+            open_cube(path)
+        return f"{len(named)} reference(s)"
+
+    def target() -> str:
+        if (nm := parse_bands(recipe.prepare.bands)) is None:
+            return "bands: the camera's own; the model's size is known once the store is there"
+        bands.append(nm)
+        return f"bands: {len(nm)} from {nm[0]:g} to {nm[-1]:g} nm"
+
+    attempt(sources)
+    attempt(references)
+    if attempt(target) and bands:
+        _check_model(recipe, bands[0], attempt, in_words)
+
+
+def expected_model(recipe: MaskedRecipe) -> ModelConfig:
+    """Return the architecture that a recipe will train, from its store or from what will be in it.
+
+    Raises:
+        ValueError: there is no store yet and the recipe does not say its bands.
+    """
+    if Path(recipe.data.store).exists():
+        return masked_model_config(recipe, CubeStore.open(recipe.data.store).wavelength_nm)
+    if (nm := parse_bands(recipe.prepare.bands)) is None:
+        raise ValueError(
+            f"There is no store {recipe.data.store}, and prepare.bands native does not say how "
+            f"many bands there are: prepare it first, or set prepare.bands."
+        )
+    return masked_model_config(recipe, nm)
+
+
+def _check_model(
+    recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64], attempt: Attempt, in_words: InWords
+) -> None:
+    def masks() -> str:
+        task = masked_objective(recipe, masked_model_config(recipe, wavelength_nm))
+        return f"{task.visible} of {task.locations} locations are seen"
+
+    if attempt(lambda: in_words(masked_model_config(recipe, wavelength_nm))):
+        attempt(masks)

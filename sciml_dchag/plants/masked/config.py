@@ -1,0 +1,127 @@
+"""The recipe of a masked autoencoder: from raw hyperspectral images to reconstruction scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sciml_dchag.config.common import Recipe, StoreConfig
+from sciml_dchag.models.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparePlantsConfig:
+    """From raw images to the store (`sciml-dchag prepare plants`)."""
+
+    sources: tuple[str, ...] = ()
+    """Images, globs or folders; `sample:maize_kernel` is the embedded sample."""
+    white: str = ""
+    """White reference; empty for images that are reflectance already."""
+    dark: str = ""
+    """Dark reference; empty for none."""
+    white_reflectance: str = "1.0"
+    """Reflectance of the white panel: a number, or a CSV of wavelength and reflectance."""
+    bands: str = "400-900x500"
+    """Bands of the store: FIRST-LASTxNUMBER, `native`, a list in nm, or a CSV."""
+    merge_bands: bool = False
+    """Average bands of one wavelength instead of refusing them."""
+    smooth: tuple[int, ...] = ()
+    """Window (bands) and order of a Savitzky-Golay filter; empty for none."""
+    snv: bool = False
+    """Standardise each spectrum (standard normal variate)."""
+    mask: str = ""
+    """A mask's file, or a folder of them; `none` takes every pixel; empty finds the plants."""
+    plants: int = 0
+    """Keep as many of the largest plants of each image; 0 keeps all."""
+    table: str = ""
+    """CSV of what is known of the images, by file name; empty for none."""
+    split: str = "0.8/0.1/0.1"
+    """Parts for training, validation and test, drawn by image, or `spatial:0.62,guard=4`, which
+    cuts each image; a column `split` of the table goes before."""
+    group_by: str = ""
+    """A column of the table: images of one value are for the same; empty for none."""
+
+    def __post_init__(self) -> None:
+        if len(self.smooth) not in (0, 2):
+            raise ValueError(
+                f"prepare.smooth is {list(self.smooth)}: give window and order, such as [9, 2]."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubesConfig(StoreConfig):
+    """From the store to batches: crops of its training images."""
+
+    image_size: tuple[int, int] = (192, 384)
+    """Rows and columns of a crop, and of the model's image."""
+    crops: int = 0
+    """Random crops of each image in an epoch; 0 for as many as cover it once."""
+    flip: bool = True
+    """Mirror crops at random, left-right and top-bottom."""
+    rotate: bool = True
+    """Turn crops by a random multiple of 90 degrees, if they are square."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.image_size) < 1 or self.crops < 0:
+            raise ValueError(
+                f"data.image_size {list(self.image_size)} must be at least 1 and data.crops "
+                f"{self.crops} at least 0."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedConfig:
+    """What is learnt: what is hidden of an image from what is shown."""
+
+    kind: Literal["masked"] = "masked"
+    """Which task this is."""
+    mask_ratio: float = 0.75
+    """The part of locations that is hidden, all bands of them."""
+    channel_mask_ratio: float = 0.0
+    """The part of band groups that is hidden, at all locations."""
+    channel_groups: int = 0
+    """Runs of neighbouring bands that are hidden together; 0 for every band by itself."""
+    plants_only: bool = True
+    """Errors count on plants alone; off, on the background too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """What is scored of the test images."""
+
+    batch: int = 8
+    """Crops that are reconstructed at once."""
+    components: int = 0
+    """Components of the PCA that is the second baseline; 0 for as many as the model is wide."""
+    spectra: int = 6
+    """Pixels whose true and reconstructed spectra are drawn."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.components < 0 or self.spectra < 1:
+            raise ValueError(
+                f"evaluation.batch {self.batch} and evaluation.spectra {self.spectra} must be at "
+                f"least 1, evaluation.components {self.components} at least 0."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecipe(Recipe):
+    """Plants: learn to reconstruct hidden parts of hyperspectral images."""
+
+    prepare: PreparePlantsConfig = field(default_factory=PreparePlantsConfig)
+    data: CubesConfig = field(default_factory=CubesConfig)
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
+    task: MaskedConfig = field(default_factory=MaskedConfig)
+    evaluation: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The task says it all; a recipe need not say it twice.
+        object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
+        if bad := [side for side in self.data.image_size if side % self.model.patch]:
+            raise ValueError(
+                f"model.patch {self.model.patch} does not divide data.image_size "
+                f"{list(self.data.image_size)} ({bad[0]}): change one of them."
+            )

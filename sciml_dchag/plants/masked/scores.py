@@ -1,0 +1,324 @@
+"""Scoring reconstructions of the test images beside a mean spectrum and a PCA.
+
+Statistic first, metric last, as everywhere here: sums over pixels are gathered by wavelength in
+float64 and divided at the end. Every location counts in each pass that hides it. Test images touch
+nothing but the score: mean spectrum and PCA are those of the training images.
+
+Both baselines are told more or less than the model. The mean spectrum knows nothing of the image.
+The PCA sees the very pixel that it reconstructs, in as many numbers as the model's embedding has:
+it bounds what a linear code of that size keeps, and no model that sees neighbours alone can be
+expected to reach it.
+
+Shapes: C bands, H x W crop.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.plants.masked.reconstructor import Reconstructor
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits.indices import compute_index, reached_indices
+
+Floats = NDArray[np.float64]
+
+MODELS = ("model", "mean_spectrum", "pca")
+"""Columns of the scores."""
+SCORED_INDICES = ("NDVI", "PRI", "REP")
+"""Indices whose error is scored, where the bands reach."""
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One line of the scores."""
+
+    metric: str
+    """What is scored."""
+    wavelength_nm: float | None
+    """At which wavelength; None over all."""
+    values: dict[str, float]
+    """By `MODELS`."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalComponents:
+    """A linear code of spectra, from the training images' plant pixels."""
+
+    mean: Floats
+    """(C,)."""
+    components: Floats
+    """Orthonormal, (K, C)."""
+
+    def reconstruct(self, spectra: Floats) -> Floats:
+        """Project spectra, complete ones: (n, C) -> (n, C)."""
+        return (spectra - self.mean) @ self.components.T @ self.components + self.mean
+
+
+def fit_components(store: CubeStore, images: tuple[str, ...], number: int) -> PrincipalComponents:
+    """Fit a PCA on the complete plant pixels of some images, one image in memory at a time.
+
+    Args:
+        store: the plant store.
+        images: training images.
+        number: of components, fewer where bands or pixels are fewer.
+    """
+    bands = len(store.channels)
+    total, products, count = np.zeros(bands), np.zeros((bands, bands)), 0
+    # About a value near the mean, so that nothing cancels in the products.
+    origin = store.statistics().mean
+    for image in images:
+        for spectra in _plant_spectra(store, image):
+            deviations = spectra - origin
+            total += deviations.sum(0)
+            products += deviations.T @ deviations
+            count += len(spectra)
+    shift = total / max(count, 1)
+    covariance = products / max(count, 1) - np.outer(shift, shift)
+    _, vectors = np.linalg.eigh(covariance)
+    kept = max(1, min(number, bands, count - 1))
+    return PrincipalComponents(origin + shift, vectors[:, ::-1][:, :kept].T.copy())
+
+
+def _plant_spectra(store: CubeStore, image: str, lines: int = 64) -> Iterator[Floats]:
+    plants = store.plants(image)
+    for start in range(0, len(plants), lines):
+        rows = slice(start, start + lines)
+        if (here := plants[rows] > 0).any():
+            spectra = store.reflectance(image, rows=rows)[:, here].T.astype(np.float64)
+            yield spectra[np.isfinite(spectra).all(1)]
+
+
+@dataclass
+class _Errors:
+    """Sums over pixels, by wavelength where an array, of one kind of reconstruction."""
+
+    squares: dict[str, Floats] = field(default_factory=dict)
+    """Squared errors, by `masked` and `visible`, (C,)."""
+    angle: float = 0.0
+    """Spectral angles, degrees."""
+    index_squares: dict[str, float] = field(default_factory=dict)
+    """Squared errors of indices."""
+
+
+class ReconstructionScorer:
+    """Gathers errors of a model and its baselines over the test images."""
+
+    def __init__(self, reconstructor: Reconstructor, pca: PrincipalComponents) -> None:
+        self.reconstructor, self.pca = reconstructor, pca
+        self.wavelength_nm = reconstructor.store.wavelength_nm
+        bands = len(self.wavelength_nm)
+        self.weights = {part: np.zeros(bands) for part in ("masked", "visible")}
+        self.truth = np.zeros(
+            (2, bands)
+        )  # of masked pixels: sum and sum of squares, about the mean
+        self.pixels = 0
+        reached, _ = reached_indices(self.wavelength_nm)
+        self.indices = [name for name in SCORED_INDICES if name in reached]
+        self.index_pixels = dict.fromkeys(self.indices, 0)
+        self.errors = {
+            model: _Errors(
+                squares={part: np.zeros(bands) for part in self.weights},
+                index_squares=dict.fromkeys(self.indices, 0.0),
+            )
+            for model in MODELS
+        }
+
+    def add(
+        self,
+        truth: NDArray[np.float32],
+        predicted: NDArray[np.float32],
+        hidden: NDArray[np.bool_],
+        counts: NDArray[np.bool_],
+    ) -> None:
+        """Add one pass of a crop.
+
+        Args:
+            truth, predicted: reflectance, (C, H, W), the first NaN where not known.
+            hidden: what the model did not see, (C, H, W).
+            counts: pixels that are scored, (H, W).
+        """
+        true = truth[:, counts].T.astype(np.float64)
+        if not len(true):
+            return
+        complete: NDArray[np.bool_] = np.asarray(np.isfinite(true).all(axis=1))
+        pca = np.full_like(true, np.nan)
+        pca[complete] = self.pca.reconstruct(true[complete])
+        guesses = {
+            "model": predicted[:, counts].T.astype(np.float64),
+            "mean_spectrum": np.broadcast_to(self.reconstructor.mean, true.shape),
+            "pca": pca,
+        }
+        unseen = hidden[:, counts].T
+        # A pixel that is not complete has no PCA, and all are compared on the same pixels.
+        known = np.broadcast_to(complete[:, None], true.shape)
+        for part, where in (("masked", known & unseen), ("visible", known & ~unseen)):
+            self.weights[part] += where.sum(0)
+            for model, guess in guesses.items():
+                self.errors[model].squares[part] += (np.where(where, guess - true, 0.0) ** 2).sum(0)
+        deviation = np.where(known & unseen, true - self.reconstructor.mean, 0.0)
+        self.truth += np.stack([deviation.sum(0), (deviation**2).sum(0)])
+        scored = complete & unseen.any(1)
+        self.pixels += int(scored.sum())
+        for model, guess in guesses.items():
+            self.errors[model].angle += float(spectral_angle(true[scored], guess[scored]).sum())
+        for name in self.indices:
+            self._add_index(name, true[scored], {m: g[scored] for m, g in guesses.items()})
+
+    def _add_index(self, name: str, true: Floats, guesses: dict[str, Floats]) -> None:
+        wanted = compute_index(name, true.T, self.wavelength_nm)
+        found = {m: compute_index(name, g.T, self.wavelength_nm) for m, g in guesses.items()}
+        known = np.isfinite(wanted) & np.all([np.isfinite(f) for f in found.values()], axis=0)
+        self.index_pixels[name] += int(known.sum())
+        for model, values in found.items():
+            self.errors[model].index_squares[name] += float(((values - wanted)[known] ** 2).sum())
+
+    def rows(self) -> list[ScoreRow]:
+        """Turn the sums into scores; NaN where nothing was counted."""
+        rows = []
+        weights = {**self.weights, "all": self.weights["masked"] + self.weights["visible"]}
+        squares = {
+            model: {**e.squares, "all": e.squares["masked"] + e.squares["visible"]}
+            for model, e in self.errors.items()
+        }
+        for part, weight in weights.items():
+            sums = {model: squares[model][part] for model in MODELS}
+            rows += self._by_wavelength(f"mse_{part}", sums, weight)
+        variance = self.reconstructor.std**2
+        normalised = {model: squares[model]["masked"] / variance for model in MODELS}
+        rows.append(_overall("loss_masked", normalised, self.weights["masked"]))
+        count = np.maximum(self.weights["masked"], 1)
+        spread = self.truth[1] - self.truth[0] ** 2 / count
+        of_spread = self._by_wavelength(
+            "r2_masked", {model: squares[model]["masked"] for model in MODELS}, spread
+        )
+        rows += [
+            ScoreRow(r.metric, r.wavelength_nm, {m: 1 - v for m, v in r.values.items()})
+            for r in of_spread
+        ]
+        angle = {model: np.array([e.angle]) for model, e in self.errors.items()}
+        rows.append(_overall("spectral_angle_degrees", angle, np.array([self.pixels])))
+        for name in self.indices:
+            error = {m: np.array([e.index_squares[name]]) for m, e in self.errors.items()}
+            row = _overall(f"rmse_{name}", error, np.array([self.index_pixels[name]]))
+            rows.append(ScoreRow(row.metric, None, {m: v**0.5 for m, v in row.values.items()}))
+        return rows
+
+    def _by_wavelength(
+        self, metric: str, sums: dict[str, Floats], weight: Floats
+    ) -> list[ScoreRow]:
+        rows = [_overall(metric, sums, weight)]
+        for place, nm in enumerate(self.wavelength_nm):
+            values = {m: _ratio(s[place], weight[place]) for m, s in sums.items()}
+            rows.append(ScoreRow(metric, float(nm), values))
+        return rows
+
+
+def _overall(metric: str, sums: dict[str, Floats], weight: NDArray[np.generic]) -> ScoreRow:
+    total = float(weight.sum())
+    return ScoreRow(metric, None, {m: _ratio(float(s.sum()), total) for m, s in sums.items()})
+
+
+def _ratio(total: float, weight: float) -> float:
+    return float(total / weight) if weight > 0 else float("nan")
+
+
+def spectral_angle(one: Floats, other: Floats) -> Floats:
+    """Angle between spectra, degrees (Kruse et al. 1993, eq. 1): (n, C), (n, C) -> (n,).
+
+    It does not depend on how bright either is.
+    """
+    product = (one * other).sum(-1)
+    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    cosine = np.divide(product, lengths, out=np.zeros_like(product), where=lengths > 0)
+    return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+
+
+def score_images(
+    reconstructor: Reconstructor,
+    images: list[str],
+    *,
+    components: int = 0,
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> ReconstructionScorer:
+    """Score a model on whole images, plants alone if it was trained on them alone.
+
+    Args:
+        reconstructor: the model on the images' store.
+        images: names of test images.
+        components: of the PCA; 0 for as many as the model is wide.
+        batch: passes that are computed at once.
+        progress: told of crops.
+
+    Raises:
+        ValueError: there is no image, or one smaller than a crop.
+    """
+    store = reconstructor.store
+    if not images:
+        raise ValueError(
+            f"None of the {len(store.names)} images in {store.path} is for testing: prepare it "
+            f"with another split."
+        )
+    tiles = [(image, tile) for image in images for tile in reconstructor.tiles(image)]
+    number = components or reconstructor.config.embed_dim
+    scorer = ReconstructionScorer(
+        reconstructor, fit_components(store, store.statistics().cubes, number)
+    )
+    for index, (image, tile) in enumerate(tiles):
+        truth = store.reflectance(image, rows=tile.rows, columns=tile.columns)
+        counts = tile.new
+        if reconstructor.recipe.task.plants_only:
+            counts = counts & (store.plants(image, tile.rows, tile.columns) > 0)
+        if counts.any():
+            for one in reconstructor.reconstruct(truth, index, batch):
+                scorer.add(truth, one.predicted, one.hidden, counts)
+        if progress is not None:
+            progress(index + 1, len(tiles), "scoring crops")
+    return scorer
+
+
+def write_scores_csv(path: Path, rows: list[ScoreRow]) -> None:
+    """Write scores; the column `wavelength_nm` says `all` where all wavelengths count."""
+    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["metric", "wavelength_nm", *MODELS])
+        for row in rows:
+            nm = "all" if row.wavelength_nm is None else f"{row.wavelength_nm:g}"
+            writer.writerow([row.metric, nm, *(repr(row.values[model]) for model in MODELS)])
+
+
+def read_scores_csv(path: Path) -> list[ScoreRow]:
+    """Read what `write_scores_csv` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: other columns, or a line that cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no scores at {path}: run `sciml-dchag evaluate` first.")
+    try:
+        return _read_scores(path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no scores of reconstructions ({error}): evaluate the run again."
+        ) from error
+
+
+def _read_scores(path: Path) -> list[ScoreRow]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            ScoreRow(
+                line["metric"],
+                None if line["wavelength_nm"] == "all" else float(line["wavelength_nm"]),
+                {model: float(line[model]) for model in MODELS},
+            )
+            for line in csv.DictReader(file)
+        ]

@@ -1,0 +1,170 @@
+"""What training a masked autoencoder asks of a plant store; see `subject`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciml_dchag.channels import band_name
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.masked import MaskedObjective
+from sciml_dchag.parallel.apply import own_channels
+from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.plants.crops import CubeBatch, CubePatches
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.task import Fingerprint, short_hash
+
+
+class MaskedTrainingStore:
+    """A plant store that a recipe's masked autoencoder is trained on.
+
+    Raises:
+        ValueError: there is no image to train on, or one without values at some wavelength.
+        FileNotFoundError: there is no store.
+    """
+
+    def __init__(self, recipe: MaskedRecipe) -> None:
+        self.recipe = recipe
+        self.store = CubeStore.open(recipe.data.store)
+        if not self.store.split("train"):
+            raise ValueError(
+                f"None of the {len(self.store.names)} images in {self.store.path} is for training: "
+                f"prepare it with another split."
+            )
+        if recipe.training.validate_every and not self.store.split("validation"):
+            raise ValueError(
+                f"training.validate_every is {recipe.training.validate_every}, but none of the "
+                f"{len(self.store.names)} images in {self.store.path} is for validation: set it to "
+                f"0, or prepare the store with another split."
+            )
+        self.statistics = self.store.statistics()
+
+    def model_config(self) -> ModelConfig:
+        """Fill in bands and crop."""
+        return masked_model_config(self.recipe, self.store.wavelength_nm)
+
+    def training_data(self, model: ChannelTransformer, ranks: Ranks) -> MaskedTrainingData:
+        """Build crops and the task."""
+        return MaskedTrainingData(self, model, ranks)
+
+    def fingerprint(self) -> Fingerprint:
+        """Name bands, images with their splits, and statistics to the last bit."""
+        store, statistics = self.store, self.statistics
+        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
+        splits = json.dumps([store.names, list(store.table["split"])]).encode()
+        return {
+            "bands in the store": (
+                f"{len(store.channels)} ({short_hash(store.wavelength_nm.tobytes())})",
+                cure,
+            ),
+            "images in the store": (f"{len(store.names)} ({short_hash(splits)})", cure),
+            "statistics in the store": (
+                f"statistics {short_hash(statistics.mean.tobytes(), statistics.std.tobytes())}",
+                cure,
+            ),
+        }
+
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """Find other bands or other training images."""
+        store = self.store
+        if checkpoint.channels != store.channels.names:
+            return (
+                f"whose store had {len(checkpoint.channels)} bands where {store.path} has "
+                f"{len(store.channels)}, or others"
+            )
+        if not (
+            np.allclose(checkpoint.mean, self.statistics.mean, rtol=1e-5)
+            and np.allclose(checkpoint.std, self.statistics.std, rtol=1e-5)
+        ):
+            return f"whose store had other training images than {store.path} has"
+        return None
+
+
+class MaskedTrainingData:
+    """Crops of the training and validation images, and the task."""
+
+    def __init__(
+        self, subject: MaskedTrainingStore, model: ChannelTransformer, ranks: Ranks
+    ) -> None:
+        recipe, store, data = subject.recipe, subject.store, subject.recipe.data
+        self.subject = subject
+        self.task = masked_objective(recipe, model.config)
+        self.task.complete = ranks.complete
+        self.task.own_inputs, self.task.own_outputs = own_channels(model, ranks.mesh)
+        crops = partial(
+            CubePatches,
+            store,
+            mean=subject.statistics.mean,
+            std=subject.statistics.std,
+            image_size=data.image_size,
+            draw_mask=self.task.draw_mask,
+            seed=recipe.seed,
+            crops=data.crops,
+            plants_only=recipe.task.plants_only,
+            memory_mebibytes=data.memory_mebibytes,
+            inputs=self.task.own_inputs,
+        )
+        self.samples = crops(store.split("train"), flip=data.flip, rotate=data.rotate)
+        self.validation = None
+        if recipe.training.validate_every:
+            self.validation = crops(store.split("validation"))
+
+    def error(self, model: ChannelTransformer, batch: CubeBatch) -> Tensor:
+        """Sum the squared errors over what is hidden."""
+        return self.task.squared_errors(model, *batch.tensors)[0]
+
+    def weight(self, batch: CubeBatch) -> Tensor:
+        """Count what is hidden and known."""
+        return self.task.weights(*batch.tensors)[0]
+
+    def without(self, batch: CubeBatch, absent: list[bool]) -> CubeBatch:
+        """Weight the pixels of some samples by nothing."""
+        weights = batch.weights * ~torch.tensor(absent)[:, None, None]
+        return CubeBatch(batch.images, batch.visible, batch.hidden_channels, weights)
+
+    def record(self) -> dict[str, Any]:
+        """Bands, their statistics, and the images that these are from."""
+        statistics = self.subject.statistics
+        return {
+            "channels": self.subject.store.channels.names,
+            "mean": statistics.mean.tolist(),
+            "std": statistics.std.tolist(),
+            "training_images": list(statistics.cubes),
+        }
+
+
+def masked_model_config(recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64]) -> ModelConfig:
+    """Fill in what the data decide: bands and the size of a crop."""
+    names = tuple(band_name(nm) for nm in wavelength_nm)
+    by_wavelength = recipe.model.channel_embedding == "wavelength"
+    return dataclasses.replace(
+        recipe.model,
+        wavelength_nm=tuple(wavelength_nm.tolist()) if by_wavelength else (),
+        input_channels=names,
+        output_channels=names,
+        image_size=recipe.data.image_size,
+    )
+
+
+def masked_objective(recipe: MaskedRecipe, config: ModelConfig) -> MaskedObjective:
+    """Build the task of a recipe for the bands and crops of a model."""
+    task = recipe.task
+    return MaskedObjective(
+        seed=recipe.seed,
+        image_size=config.image_size,
+        patch=config.patch,
+        channels=len(config.input_channels),
+        mask_ratio=task.mask_ratio,
+        channel_mask_ratio=task.channel_mask_ratio,
+        channel_groups=task.channel_groups,
+    )

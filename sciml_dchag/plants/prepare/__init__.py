@@ -1,0 +1,1 @@
+"""From raw images to a store of reflectance and plant masks."""

@@ -1,0 +1,272 @@
+"""Which bands a store holds, and how they are made from a camera's: one matrix a camera.
+
+Gaussian response, linear interpolation, averaging of repeated wavelengths and Savitzky-Golay
+smoothing are all linear in the spectrum, so that they are one product, applied to blocks of pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.plants.read.raw_cube import RawCube
+from sciml_dchag.plants.read.wavelengths import read_wavelengths
+
+NATIVE = "native"
+"""The band set's name that keeps the camera's bands."""
+Response = Literal["gaussian", "linear"]
+
+MOST_TARGETS_A_BAND = 5
+"""More bands than that made from each of the camera's would be invention."""
+ROWS_AT_ONCE = 32
+"""Bands that one product makes: neighbours, which are made from the same few of the camera's."""
+
+_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*x\s*(\d+)\s*")
+
+
+def parse_bands(text: str) -> NDArray[np.float64] | None:
+    """Read a band set: centres in nm, ascending, (C,); None for `native`.
+
+    Args:
+        text: `native`, `400-900x500` (500 bands from 400 to 900 nm, both included), numbers
+            separated by commas, or a text file of wavelengths.
+
+    Raises:
+        FileNotFoundError: a file that is not there.
+        ValueError: it is none of these, or names fewer than two bands, or one twice.
+    """
+    if text.strip() == NATIVE:
+        return None
+    if match := _SPAN.fullmatch(text):
+        low, high, number = float(match[1]), float(match[2]), int(match[3])
+        if not (low < high and number >= 2):
+            raise ValueError(
+                f"The band set {text!r} has no two bands: give it as 400-900x500, the lower end "
+                f"first."
+            )
+        return np.linspace(low, high, number)
+    try:
+        nm = np.array([float(part) for part in text.split(",") if part.strip()], np.float64)
+    except ValueError:
+        if not Path(text).is_file():
+            raise ValueError(
+                f"{text!r} is no band set: give {NATIVE}, a span such as 400-900x500, wavelengths "
+                f"in nm separated by commas, or a file of them."
+            ) from None
+        nm, _ = read_wavelengths(text)
+    nm = np.sort(nm)
+    if len(nm) < 2 or (np.diff(nm) == 0).any():
+        raise ValueError(
+            f"The band set {text!r} needs two or more wavelengths, each once: it has {len(nm)}, of "
+            f"which {len(np.unique(nm))} differ."
+        )
+    return nm
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BandMaker:
+    """Makes the bands of a store from some of a camera's."""
+
+    wavelength_nm: NDArray[np.float64]
+    """Centres of what is made, ascending, (C,)."""
+    used: NDArray[np.intp]
+    """Which of the camera's bands it is made from, in the order of `matrix`, (B,)."""
+    matrix: NDArray[np.float64]
+    """Weights, each row summing to one, (C, B)."""
+
+    @classmethod
+    def for_camera(
+        cls,
+        cube: RawCube,
+        target_nm: NDArray[np.float64] | None,
+        *,
+        response: Response = "gaussian",
+        merge_bands: bool = False,
+        smooth: tuple[int, int] | None = None,
+    ) -> BandMaker:
+        """Work out how a camera's bands become those of a store.
+
+        Args:
+            cube: an image of the camera.
+            target_nm: centres wanted; None keeps the camera's own, sorted, without its bad ones.
+            response: `gaussian` weights the camera's bands by a Gaussian response whose full width
+                at half height is the distance of the centres wanted (`spectral.BandResampler`);
+                `linear` interpolates between the two nearest.
+            merge_bands: average bands of one wavelength instead of refusing them.
+            smooth: window (bands) and order of a Savitzky-Golay filter (Savitzky and Golay 1964).
+
+        Raises:
+            ValueError: repeated wavelengths, or the camera does not cover what is wanted, or the
+                filter does not fit.
+        """
+        own_nm, merging = _own_bands(cube, merge_bands)
+        if target_nm is None:
+            weights = np.eye(len(own_nm))
+            target_nm = own_nm
+        else:
+            _check_cover(cube, own_nm, target_nm)
+            if response == "linear":
+                weights = np.stack(
+                    [np.interp(target_nm, own_nm, row) for row in np.eye(len(own_nm))]
+                )
+                weights = weights.T
+            else:
+                fwhm = None if cube.fwhm_nm is None else _means(merging, cube.fwhm_nm)
+                weights = _gaussian(cube, own_nm, fwhm, target_nm)
+        if smooth is not None:
+            weights = _smoothed(weights, target_nm, smooth)
+        matrix = weights @ merging
+        used = np.flatnonzero(matrix.any(axis=0))
+        used = used[np.argsort(cube.wavelength_nm[used], kind="stable")]
+        return cls(wavelength_nm=target_nm, used=used, matrix=matrix[:, used])
+
+    @property
+    def selects(self) -> bool:
+        """Whether it takes bands as they are."""
+        return self.matrix.shape[0] == self.matrix.shape[1] and bool(
+            (self.matrix == np.eye(len(self.matrix))).all()
+        )
+
+    def products(self) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
+        """Cut the product into few rows by the few columns that are not zero there.
+
+        Yields:
+            Bands made, bands used, and the weights between them.
+        """
+        for first in range(0, len(self.matrix), ROWS_AT_ONCE):
+            rows = slice(first, min(first + ROWS_AT_ONCE, len(self.matrix)))
+            columns = np.flatnonzero(self.matrix[rows].any(axis=0))
+            span = slice(int(columns[0]), int(columns[-1]) + 1)
+            yield rows, span, np.ascontiguousarray(self.matrix[rows, span], dtype=np.float32)
+
+
+def apply(
+    products: list[tuple[slice, slice, NDArray[np.float32]]],
+    spectra: NDArray[np.float32],
+    out: NDArray[np.float32],
+    *,
+    gaps: bool,
+) -> None:
+    """Make bands: `out` (C, pixels) from `spectra` (B, pixels).
+
+    What is made from a NaN is NaN, other bands of that pixel are not touched.
+
+    Args:
+        products: from `BandMaker.products`.
+        spectra: the bands used; NaN becomes zero in it.
+        out: filled.
+        gaps: whether there may be a NaN.
+    """
+    unknown: NDArray[Any] | None = None
+    where = np.zeros(0, np.intp)
+    if gaps:
+        missing = np.isnan(spectra)
+        where = np.flatnonzero(missing.any(axis=0))
+        if len(where):
+            unknown = missing[:, where].astype(np.float32)
+            spectra[missing] = 0.0
+    for rows, span, weights in products:
+        out[rows] = weights @ spectra[span]
+        if unknown is not None:
+            touched = (weights != 0).astype(np.float32) @ unknown[span] > 0
+            made = out[rows]
+            made[:, where] = np.where(touched, np.nan, made[:, where])
+
+
+def _own_bands(cube: RawCube, merge_bands: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The camera's good bands, each wavelength once, and the means that make them, (own, bands)."""
+    good = np.ones(cube.bands, bool) if cube.good_bands is None else cube.good_bands
+    if not good.any():
+        raise ValueError(f"{cube.path.name} lists all of its {cube.bands} bands as bad.")
+    own_nm, of_band, times = np.unique(
+        cube.wavelength_nm[good], return_inverse=True, return_counts=True
+    )
+    if (times > 1).any() and not merge_bands:
+        raise ValueError(
+            f"{cube.path.name} has {int(times.max())} bands at {own_nm[times.argmax()]:g} nm, "
+            f"{int((times > 1).sum())} such wavelengths in all: average them with `--merge-bands`, "
+            f"or give the right ones with `--wavelengths FILE`."
+        )
+    if len(own_nm) < 2:
+        raise ValueError(f"{cube.path.name} has {len(own_nm)} usable band, where 2 are needed.")
+    means = np.zeros((len(own_nm), cube.bands))
+    means[of_band, np.flatnonzero(good)] = 1.0 / times[of_band]
+    return own_nm, means
+
+
+def _means(merging: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(merging @ values)
+
+
+def _covers(cube: RawCube, own_nm: NDArray[np.float64]) -> str:
+    return (
+        f"{cube.path.name} covers {own_nm[0]:g} to {own_nm[-1]:g} nm in {len(own_nm)} usable bands"
+    )
+
+
+def _check_cover(
+    cube: RawCube, own_nm: NDArray[np.float64], target_nm: NDArray[np.float64]
+) -> None:
+    # Half a band beyond the outermost centres is still seen by them.
+    low = own_nm[0] - (own_nm[1] - own_nm[0]) / 2
+    high = own_nm[-1] + (own_nm[-1] - own_nm[-2]) / 2
+    outside = target_nm[(target_nm < low) | (target_nm > high)]
+    if len(outside):
+        raise ValueError(
+            f"{_covers(cube, own_nm)}, but bands from {target_nm[0]:g} to {target_nm[-1]:g} nm are "
+            f"wanted, {len(outside)} of them outside: choose others with `--bands`, or `--bands "
+            f"{NATIVE}`."
+        )
+    within = int(((own_nm >= target_nm[0]) & (own_nm <= target_nm[-1])).sum())
+    if within * MOST_TARGETS_A_BAND < len(target_nm):
+        raise ValueError(
+            f"{_covers(cube, own_nm)}, {within} of them between {target_nm[0]:g} and "
+            f"{target_nm[-1]:g} nm, too few to make {len(target_nm)}: choose fewer with `--bands`, "
+            f"or `--bands {NATIVE}`."
+        )
+
+
+def _gaussian(
+    cube: RawCube,
+    own_nm: NDArray[np.float64],
+    fwhm_nm: NDArray[np.float64] | None,
+    target_nm: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    from spectral import BandResampler
+
+    matrix = np.asarray(BandResampler(own_nm, target_nm, fwhm_nm).matrix, np.float64)
+    empty = np.isnan(matrix).any(axis=1)  # how it marks a band that none of the camera's overlaps
+    if empty.any():
+        raise ValueError(
+            f"{_covers(cube, own_nm)}, none of which overlaps the band wanted at "
+            f"{target_nm[int(empty.argmax())]:g} nm: choose fewer with `--bands`, or interpolate "
+            f"with `--response linear`."
+        )
+    return matrix
+
+
+def _smoothed(
+    weights: NDArray[np.float64], target_nm: NDArray[np.float64], smooth: tuple[int, int]
+) -> NDArray[np.float64]:
+    from scipy.signal import savgol_filter
+
+    window, order = smooth
+    if window % 2 == 0 or not 0 <= order < window <= len(target_nm):
+        raise ValueError(
+            f"A Savitzky-Golay filter of {window} bands and order {order} does not fit "
+            f"{len(target_nm)} bands: give `--smooth WINDOW,ORDER` with an odd window above the "
+            f"order, such as 11,2."
+        )
+    steps = np.diff(target_nm)
+    if steps.max() > 1.05 * steps.min():
+        raise ValueError(
+            f"A Savitzky-Golay filter needs evenly spaced bands, but these are {steps.min():g} to "
+            f"{steps.max():g} nm apart: choose a span such as `--bands 400-900x500`."
+        )
+    return np.asarray(savgol_filter(weights, window, order, axis=0))

@@ -1,0 +1,227 @@
+"""What each image is for, and what is known of it: the user's table, drawn and spatial splits.
+
+Pixels of one image are never shared out by chance: neighbours are alike, and a score on them would
+say nothing. An image is cut, if at all, along x with a guard band between the parts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sciml_dchag.files.zarr_groups import (
+    FINISHED_FOLDER,
+    PICTURES_FOLDER,
+    PROGRESS_FILE,
+    require_plain_name,
+)
+from sciml_dchag.plants.store.cubes import SPLITS
+
+KEY_COLUMNS = ("file", "filename", "file_name", "image", "cube", "name")
+"""What the column with the names of files is called in a table; else it is the first one."""
+GUARD_COLUMNS = 4
+"""Columns dropped between the parts of an image, unless said otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Parts of the images, or of the columns of each image, for training, validation and test."""
+
+    fractions: tuple[float, float, float]
+    """Of training, validation and test; they sum to one."""
+    guard: int | None = None
+    """Columns dropped between the parts of each image; None splits by image."""
+
+    @classmethod
+    def parse(cls, text: str) -> Split:
+        """Read `0.8/0.1/0.1`, `0.8` (the rest is for testing) or `spatial:0.62,guard=4`.
+
+        Raises:
+            ValueError: it is none of these, or the parts do not sum to one.
+        """
+        match = re.fullmatch(r"(spatial:)?([0-9./]+)(?:,guard=(\d+))?", text.replace(" ", ""))
+        example = (
+            "give it as 0.8/0.1/0.1 for training, validation and test, or spatial:0.62,guard=4"
+        )
+        if match is None or (match[3] and not match[1]):
+            raise ValueError(f"The split {text!r} is not understood: {example}.")
+        try:
+            parts = [float(part) for part in match[2].split("/")]
+        except ValueError:
+            parts = []
+        if len(parts) == 1 and parts[0] <= 1:
+            parts = [parts[0], 0.0, 1.0 - parts[0]]
+        if len(parts) != 3 or abs(sum(parts) - 1) > 1e-6 or parts[0] == 0:
+            raise ValueError(
+                f"The split {text!r} has to be three parts that sum to 1, the first above 0: "
+                f"{example}."
+            )
+        guard = int(match[3] or GUARD_COLUMNS) if match[1] else None
+        return cls(fractions=(parts[0], parts[1], parts[2]), guard=guard)
+
+    def cut(self, columns: int, name: str) -> dict[str, slice]:
+        """Cut an image's columns into the parts, by split, with the guard between them dropped.
+
+        Raises:
+            ValueError: the image is too narrow.
+        """
+        assert self.guard is not None
+        wanted = [split for split, part in zip(SPLITS, self.fractions, strict=True) if part > 0]
+        left = columns - self.guard * (len(wanted) - 1)
+        ends = np.cumsum([part for part in self.fractions if part > 0])
+        bounds = [0, *(round(float(end) * left) for end in ends)]
+        widths = np.diff(bounds)
+        if left <= 0 or (widths < 1).any():
+            raise ValueError(
+                f"{name} is {columns} columns wide, too few for {len(wanted)} parts with "
+                f"{self.guard} columns between them: choose another `--split`."
+            )
+        return {
+            split: slice(bounds[i] + i * self.guard, bounds[i + 1] + i * self.guard)
+            for i, split in enumerate(wanted)
+        }
+
+    def draw(self, groups: Sequence[str], seed: int) -> list[str]:
+        """Draw what each image is for; images of one group are for the same.
+
+        Args:
+            groups: the group of each image.
+            seed: of the draw.
+        """
+        names = sorted(set(groups))
+        order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+        # Rounded, and at least one group for training: a few images may leave a part empty.
+        validation, test = (int(part * len(names) + 0.5) for part in self.fractions[1:])
+        while validation + test >= len(names):
+            validation, test = (validation - 1, test) if validation else (validation, test - 1)
+        of_group = dict.fromkeys(order, "train")
+        of_group.update(dict.fromkeys(order[:validation], "validation"))
+        of_group.update(dict.fromkeys(order[validation : validation + test], "test"))
+        return [of_group[group] for group in groups]
+
+
+def safe_name(path: Path) -> str:
+    """Make a name for an image out of its file's: letters, digits, `.`, `_` and `-`."""
+    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).lstrip("._-") or "image"
+
+
+def name_images(paths: Sequence[Path]) -> list[str]:
+    """Name images after their files.
+
+    Raises:
+        ValueError: two of them would have one name.
+    """
+    names = [safe_name(path) for path in paths]
+    for i, name in enumerate(names):
+        # Some file systems take capitals and small letters for the same.
+        same = [j for j in range(i) if names[j].lower() == name.lower()]
+        if same:
+            raise ValueError(
+                f"{paths[same[0]]} and {paths[i]} would both be called {name!r} in the store: "
+                f"rename one of them."
+            )
+    return names
+
+
+def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.DataFrame:
+    """Read what the user knows of the images.
+
+    Args:
+        path: CSV with a column of file names (`file`, `image`, `name`, ... or the first one), with
+            or without suffix, and any others.
+        images: the files.
+        names: their names in the store.
+
+    Returns:
+        A row an image, in the order of the images, indexed by name; other rows are left out.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it is no table, images are missing in it, or its columns do not do.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no table {path}: check its name.")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        separator = max(",;\t", key=first.count)  # a comma where there is none
+        found = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"{path} is no table: give a CSV with a row an image and the names of their files in "
+            f"the first column."
+        ) from error
+    found.columns = pd.Index([str(column).strip() for column in found.columns])
+    key = next((c for c in found.columns if c.lower() in KEY_COLUMNS), found.columns[0])
+    keys = [str(value).strip() for value in found.pop(key)]
+    if twice := sorted({value for value in keys if keys.count(value) > 1}):
+        raise ValueError(f"The table {path} names {twice[0]} twice: keep one of the rows.")
+    rows = []
+    for image, name in zip(images, names, strict=True):
+        spellings = {image.name, image.stem, f"{image.stem}.hdr", f"{image.name}.hdr", name}
+        rows.append([i for i, value in enumerate(keys) if value in spellings])
+    missing = [image.name for image, row in zip(images, rows, strict=True) if not row]
+    if missing:
+        others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
+        raise ValueError(
+            f"The table {path} has no row of {', '.join(missing[:5])}{others}: add them in its "
+            f"column {key!r}, or leave those images out."
+        )
+    if several := [image.name for image, row in zip(images, rows, strict=True) if len(row) > 1]:
+        raise ValueError(f"The table {path} names {several[0]} twice: keep one of the rows.")
+    _check_columns(path, found)
+    table = found.iloc[[row[0] for row in rows]]
+    return table.set_index(pd.Index(list(names), name="cube"))
+
+
+TAKEN = (
+    "cube", "wavelength", "cubes", "statistics", "zarr.json", PROGRESS_FILE, f"{PROGRESS_FILE}.new",
+    FINISHED_FOLDER, PICTURES_FOLDER,
+)  # fmt: skip
+"""Names in a plant store that no column may have."""
+
+
+def _check_columns(path: Path, table: pd.DataFrame) -> None:
+    for column in table.columns:
+        require_plain_name(column, f"A column of the table {path}")
+        if column in TAKEN or column.startswith("."):
+            raise ValueError(
+                f"The table {path} has a column {column!r}, a name that the store cannot take: "
+                f"rename it."
+            )
+
+
+def assign(
+    table: pd.DataFrame, split: Split, group_by: str | None, seed: int, path: str | None
+) -> list[str]:
+    """Say what each image is for: by the table's own column `split`, or by a draw.
+
+    Raises:
+        ValueError: no column to group by, a row without a group, or another word than the three.
+    """
+    if "split" in table:
+        words = [str(word).strip() for word in table["split"]]
+        if wrong := [word for word in words if word not in SPLITS]:
+            raise ValueError(
+                f"The column split of {path} holds {wrong[0]!r}: write train, validation or test."
+            )
+        return words
+    if group_by is None:
+        return split.draw([str(name) for name in table.index], seed)
+    if group_by not in table:
+        have = f"its columns are {', '.join(map(str, table.columns))}" if path else "there is none"
+        raise ValueError(
+            f"--group-by {group_by} needs such a column in the table, but {have}: name another, or "
+            f"add it."
+        )
+    if table[group_by].isna().any():
+        without = table.index[table[group_by].isna()][0]
+        raise ValueError(f"{path} has no {group_by} of {without}: fill it in, to group by it.")
+    return split.draw([str(value) for value in table[group_by]], seed)

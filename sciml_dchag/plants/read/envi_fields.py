@@ -1,0 +1,190 @@
+"""What an ENVI header says beside where the numbers lie: wavelengths, exposure, saturation.
+
+ENVI names some of these fields and cameras name the others, each in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.plants.read.wavelengths import from_names, to_nm
+
+Header = dict[str, str | list[str]]
+"""Fields of a header by their names in small letters."""
+
+EXPOSURE_NAMES = (
+    "exposure", "exposure time", "integration time", "tint", "shutter", "shutter time",
+    "shutter speed",
+)  # fmt: skip
+"""What cameras call the exposure time, units in brackets or underscores aside."""
+MILLISECONDS = {
+    "ms": 1.0, "msec": 1.0, "millisecond": 1.0, "milliseconds": 1.0,
+    "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "usec": 1e-3, "microsecond": 1e-3, "microseconds": 1e-3,
+    "s": 1e3, "sec": 1e3, "second": 1e3, "seconds": 1e3,
+}  # fmt: skip
+CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
+BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
+
+_NUMBER = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-zµμ]*)", re.IGNORECASE)
+
+
+def optional_fields(
+    header: Header,
+    path: Path,
+    bands: int,
+    dtype: np.dtype[Any],
+    wavelengths: NDArray[np.float64] | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Read what a header says of the numbers.
+
+    Args:
+        header: its fields.
+        path: the header, for messages.
+        bands: number of bands.
+        dtype: of the numbers.
+        wavelengths: in nm, instead of the header's.
+
+    Returns:
+        Fields of `RawCube` by name, and remarks.
+
+    Raises:
+        ValueError: wavelengths are missing, of another number than the bands, or no numbers.
+    """
+    remarks: list[str] = []
+    factor = 1.0
+    if wavelengths is None:
+        wavelengths, factor, remark = _wavelengths(header, path, bands)
+        remarks += [remark] if remark else []
+    elif len(wavelengths) != bands:
+        raise ValueError(
+            f"{len(wavelengths)} wavelengths are given for the {bands} bands of {path}: give one "
+            f"a band."
+        )
+    fwhm = _numbers(header, "fwhm", path, bands, remarks)
+    if fwhm is not None and not (fwhm > 0).all():
+        remarks.append(f"The fwhm of {path.name} is not above 0 everywhere: left aside.")
+        fwhm = None
+    listed = _numbers(header, "bbl", path, bands, remarks)
+    if "data gain values" in header or "data offset values" in header:
+        remarks.append(f"{path.name} has data gain or offset values, which are not applied.")
+    fields = {
+        "wavelength_nm": wavelengths,
+        "fwhm_nm": None if fwhm is None else fwhm * factor,
+        "good_bands": None if listed is None else listed != 0,
+        "exposure_ms": exposure_ms(header),
+        "scale": _scale(header, path, remarks),
+        "saturation": _saturation(header, dtype),
+        "missing": _finite(header.get("data ignore value")),
+        "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
+    }
+    return fields, remarks
+
+
+def exposure_ms(header: Header) -> float | None:
+    """Read an exposure time in ms: units in the name, in the value, or ms; None without one."""
+    for name, value in header.items():
+        words, units = _split_units(name)
+        if words not in EXPOSURE_NAMES or isinstance(value, list):
+            continue
+        match = _NUMBER.fullmatch(value.strip())
+        said = (match[2].lower() if match else "") or units or "ms"
+        if match and said in MILLISECONDS and float(match[1]) > 0:
+            return float(match[1]) * MILLISECONDS[said]
+    return None
+
+
+def largest(dtype: np.dtype[Any]) -> float | None:
+    """Return the largest number of an integer type, at which counts saturate; None for others."""
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else None
+
+
+def _wavelengths(
+    header: Header, path: Path, bands: int
+) -> tuple[NDArray[np.float64], float, str | None]:
+    """Return wavelengths in nm, what turns the header's units into nm, and a remark."""
+    units = str(header.get("wavelength units", ""))
+    if "wavelength" in header and units.strip().lower() != "index":
+        listed = _items(header["wavelength"])
+        if len(listed) != bands:
+            raise ValueError(
+                f"The header {path} lists {len(listed)} wavelengths for {bands} bands: complete "
+                f"the list, or give one with `--wavelengths FILE`."
+            )
+        nm, remark = to_nm(listed, units, str(path))
+        return nm, 1.0 if nm[0] == float(listed[0]) else 1000.0, remark
+    named = from_names(_items(header.get("band names", [])))
+    if named is not None and len(named) == bands:
+        return named, 1.0, f"{path.name} lists no wavelengths: they are from its band names."
+    raise ValueError(
+        f"The header {path} says no wavelengths: add the field `wavelength`, or give them with "
+        f"`--wavelengths FILE`."
+    )
+
+
+def _numbers(
+    header: Header, name: str, path: Path, bands: int, remarks: list[str]
+) -> NDArray[np.float64] | None:
+    """Read a list of one number a band; what is none is left aside, with a remark."""
+    if name not in header:
+        return None
+    items = _items(header[name])
+    try:
+        numbers = np.array([float(item) for item in items], np.float64)
+    except ValueError:
+        numbers = np.array([np.nan])
+    if len(items) != bands or not np.isfinite(numbers).all():
+        remarks.append(f"The {name} of {path.name} is not one number a band: left aside.")
+        return None
+    return numbers
+
+
+def _scale(header: Header, path: Path, remarks: list[str]) -> float:
+    """Return what numbers are divided by. ENVI's field divides; others may multiply."""
+    if (divisor := _finite(header.get("reflectance scale factor"))) is not None and divisor > 0:
+        return divisor
+    factor = _finite(header.get("scale factor"))
+    if factor is None or factor <= 0 or factor == 1:
+        return 1.0
+    if factor < 1:
+        remarks.append(f"The scale factor {factor:g} of {path.name} is taken to multiply.")
+        return 1 / factor
+    remarks.append(f"The scale factor {factor:g} of {path.name} is taken to divide.")
+    return factor
+
+
+def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:
+    plain = {_split_units(name)[0]: value for name, value in header.items()}
+    for name in CEILING_NAMES:
+        if (ceiling := _finite(plain.get(name))) is not None and ceiling > 0:
+            return ceiling
+    for name in BIT_DEPTH_NAMES:
+        bits = _finite(plain.get(name))
+        if bits is not None and 1 <= bits <= 8 * dtype.itemsize:
+            return 2.0**bits - 1
+    return largest(dtype)
+
+
+def _split_units(name: str) -> tuple[str, str]:
+    """Split `exposure_time (ms)`, `exposure ms` or `shutter_us` into the name and its units."""
+    words = re.findall(r"[a-z0-9µμ]+", name.lower())
+    units = words.pop() if len(words) > 1 and words[-1] in MILLISECONDS else ""
+    return " ".join(words), units
+
+
+def _items(value: str | list[str]) -> list[str]:
+    if isinstance(value, list):
+        return value
+    return [item.strip() for item in value.strip("{} ").split(",") if item.strip()]
+
+
+def _finite(value: str | list[str] | None) -> float | None:
+    try:
+        number = float(value) if isinstance(value, str) else np.nan
+    except ValueError:
+        return None
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,133 @@
+"""GeoTIFF images with wavelengths, read window by window.
+
+With rasterio and not rioxarray, which leaves out the tags of bands, where wavelengths are.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.plants.read.envi_fields import largest
+from sciml_dchag.plants.read.formats import damaged, plain_type
+from sciml_dchag.plants.read.raw_cube import RawCube
+from sciml_dchag.plants.read.wavelengths import from_names, to_nm
+
+
+def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> RawCube:
+    """Open a GeoTIFF, read window by window.
+
+    Wavelengths are looked for in the tags of the bands (`wavelength`, or GDAL's
+    `CENTRAL_WAVELENGTH_UM`), in their descriptions (`652.3 nm`), and in a list `wavelength` in the
+    tags of the file.
+
+    Raises:
+        ValueError: it is no GeoTIFF, or says no wavelengths.
+        ModuleNotFoundError: rasterio, which the extra `geotiff` brings, does not import.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"{path} is a GeoTIFF, which needs rasterio: pip install 'sciml-dchag[geotiff]'.",
+            name="rasterio",
+        ) from error
+    from rasterio.windows import Window
+
+    try:
+        with _opened(path) as image:
+            lines, samples, bands = image.height, image.width, image.count
+            dtypes, missing, scales = set(image.dtypes), image.nodata, set(image.scales)
+            offsets = set(image.offsets)
+            tags = image.tags()
+            each = [{**image.tags(i), **image.tags(i, ns="IMAGERY")} for i in range(1, bands + 1)]
+            names = [description or "" for description in image.descriptions]
+    except rasterio.errors.RasterioError as error:
+        raise damaged(path, "GeoTIFF", error) from error
+    remarks: list[str] = []
+    if wavelengths is None:
+        wavelengths = _wavelengths(path, tags, each, names, remarks)
+    _require_count(path, wavelengths, bands)
+    scale = scales.pop() if len(scales) == 1 else 0.0
+    if scale <= 0 or offsets != {0.0}:
+        remarks.append(f"{path.name} has scales or offsets by band, which are not applied.")
+        scale = 1.0
+    dtype = np.result_type(*dtypes)
+
+    def read(wanted: slice) -> NDArray[Any]:
+        start, stop, _ = wanted.indices(lines)
+        with _opened(path) as image:
+            block = image.read(window=Window(0, start, samples, max(stop - start, 0)))
+        return np.moveaxis(block.astype(dtype, copy=False), 0, -1)
+
+    return RawCube(
+        path=path,
+        lines=lines,
+        samples=samples,
+        wavelength_nm=wavelengths,
+        dtype=plain_type(dtype, path),
+        read_lines=read,
+        scale=1 / scale,
+        saturation=largest(dtype),
+        missing=None if missing is None or np.isnan(missing) else float(missing),
+        simulated=str(tags.get("simulated", "0")) == "1",
+        remarks=tuple(remarks),
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import rasterio
+
+    with warnings.catch_warnings():
+        # An image of a laboratory lies nowhere on Earth, which needs no saying.
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        image = rasterio.open(path)
+    with image:
+        yield image
+
+
+def _require_count(path: Path, wavelengths: NDArray[np.float64], bands: int) -> None:
+    if len(wavelengths) != bands:
+        raise ValueError(
+            f"There are {len(wavelengths)} wavelengths for the {bands} bands of {path}: give one "
+            f"a band."
+        )
+
+
+def _wavelengths(
+    path: Path,
+    tags: Mapping[str, str],
+    each: Sequence[Mapping[str, str]],
+    names: list[str],
+    remarks: list[str],
+) -> NDArray[np.float64]:
+    """Find wavelengths in nm: in tags of bands, in their descriptions, in tags of the file."""
+    small = {name.lower(): value for name, value in tags.items()}
+    of_bands = [{name.lower(): value for name, value in band.items()} for band in each]
+    units = small.get("wavelength_units")
+    values: list[str] = []
+    if all("central_wavelength_um" in band for band in of_bands):
+        values, units = [band["central_wavelength_um"] for band in of_bands], "um"
+    elif all("wavelength" in band for band in of_bands):
+        values = [band["wavelength"] for band in of_bands]
+        units = of_bands[0].get("wavelength_units", units)
+    elif (named := from_names(names)) is not None:
+        return named
+    elif "wavelength" in small:
+        values = [item for item in re.split(r"[\s,;{}()\[\]]+", small["wavelength"]) if item]
+    if not values:
+        raise ValueError(
+            f"{path} says no wavelengths: give its bands descriptions such as '652.3 nm', or give "
+            f"wavelengths with `--wavelengths FILE`."
+        )
+    nm, remark = to_nm(values, units, str(path))
+    remarks += [remark] if remark else []
+    return nm

@@ -1,0 +1,1 @@
+"""Synthetic images of poplars, labelled as such."""

@@ -1,0 +1,1 @@
+"""The plant store: layout, writing, reading, statistics."""

@@ -1,0 +1,1 @@
+"""Indices, embeddings and traits of plants."""

@@ -1,0 +1,137 @@
+"""What a training run begins with: its subject, the checkpoint it goes on from, a rank's samples.
+
+Every rank opens the first two by itself; `fingerprint_of` says what they must see alike.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.config import Recipe, TrainingConfig, to_mapping
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.training import MaskedTrainingStore
+from sciml_dchag.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint
+from sciml_dchag.training.task import Fingerprint, TrainingStore, short_hash
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.training import ForecastTrainingStore
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with."""
+
+    subject: TrainingStore
+    """The recipe's store, opened."""
+    checkpoint: Path | None
+    """The checkpoint to go on from; None begins anew."""
+
+
+def open_subject(recipe: Recipe) -> TrainingStore:
+    """Open what a recipe trains on.
+
+    Raises:
+        ValueError, FileNotFoundError: as its kind of subject does.
+    """
+    if isinstance(recipe, MaskedRecipe):
+        return MaskedTrainingStore(recipe)
+    assert isinstance(recipe, ForecastRecipe)
+    return ForecastTrainingStore(recipe)
+
+
+def find_start(recipe: Recipe, run: Path, *, resume: bool) -> Start:
+    """Open a recipe's store and find the checkpoint to go on from.
+
+    Raises:
+        ValueError: store and recipe do not fit together, or the run folder holds a run of another
+            recipe or of another store.
+        FileNotFoundError: there is no store, or it has no statistics.
+        FileExistsError: the folder holds a run and `resume` is False.
+    """
+    subject = open_subject(recipe)
+    last = last_checkpoint(run / "checkpoints")
+    if last is not None:
+        if not resume:
+            raise FileExistsError(
+                f"{run} already holds a trained run: resume it with --resume auto, choose another "
+                f"name, or remove the folder."
+            )
+        checkpoint = read_checkpoint(last)
+        _require_same_recipe(run, checkpoint, recipe)
+        if difference := subject.difference(checkpoint):
+            raise ValueError(
+                f"{run} holds a run {difference}: set data.store to the store that it began with, "
+                f"choose another name with --set name=NAME, or remove the folder."
+            )
+    return Start(subject, last)
+
+
+def fingerprint_of(beginning: Start, recipe: Recipe) -> Fingerprint:
+    """Say what this rank sees of what all ranks must see alike, and the cure of a difference."""
+    one_recipe = "give all ranks the same recipe file and the same --set"
+    one_folder = "let all ranks see the same run folder, on a file system that they share"
+    last = beginning.checkpoint
+    settings = json.dumps(to_mapping(recipe), sort_keys=True).encode()
+    return {
+        "recipes": (f"recipe {short_hash(settings)}", one_recipe),
+        **beginning.subject.fingerprint(),
+        "checkpoints to go on from": (last.name if last else "none", one_folder),
+    }
+
+
+def own_samples(training: TrainingConfig, number: int, count: int) -> range:
+    """Return the samples of a step's batch that one of the ranks of parallel.dp x fsdp trains on.
+
+    Args:
+        training: with the batch over all ranks.
+        number: which of the ranks, from 0.
+        count: how many they are.
+
+    Raises:
+        ValueError: the batch cannot be dealt out evenly.
+    """
+    micro = training.micro_batch or 1
+    if training.batch % (count * micro):
+        raise ValueError(
+            f"training.batch {training.batch} cannot be dealt to {count} rank(s) of parallel.dp x "
+            f"fsdp in micro-batches of {micro}: make it a multiple of {count * micro}."
+        )
+    share = training.batch // count
+    return range(number * share, (number + 1) * share)
+
+
+# Changing these goes on with the same run: they say how long and how, not what is learnt.
+_FREE = {
+    "data": ("store", "workers", "memory_mebibytes"),
+    "training": (
+        "steps", "log_every", "checkpoint_every", "validate_every", "patience", "micro_batch",
+    ),
+}  # fmt: skip
+# So do these as long as the run has not ended: one that diverged is resumed at a lower rate.
+_FREE_UNTIL_THE_END = {"training": ("learning_rate", "final_learning_rate")}
+
+
+def _what_is_learnt(values: dict[str, Any], section: str, ended: bool) -> str:
+    """Return a section's settings that make one run another, as text to compare."""
+    settings, free = values[section], _FREE.get(section, ())
+    if not ended:
+        free += _FREE_UNTIL_THE_END.get(section, ())
+    if isinstance(settings, dict):
+        settings = {k: v for k, v in settings.items() if k not in free}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _require_same_recipe(run: Path, checkpoint: Checkpoint, recipe: Recipe) -> None:
+    now = to_mapping(recipe)
+    for section in ("seed", "data", "model", "task", "training"):
+        was, wanted = (
+            _what_is_learnt(values, section, checkpoint.complete)
+            for values in (checkpoint.recipe, now)
+        )
+        if was != wanted:
+            raise ValueError(
+                f"{run} holds a run with other settings in {section!r}: restore them, choose "
+                f"another name with --set name=NAME, or remove the folder."
+            )

@@ -1,0 +1,1 @@
+"""Weather: from ERA5 files to scored forecasts."""

@@ -1,0 +1,163 @@
+"""The recipe of a forecaster: from raw ERA5 to scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sciml_dchag.config.common import Recipe, StoreConfig, require_at_least
+
+Period = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """From raw files to the store (`sciml-dchag prepare era5`)."""
+
+    sources: tuple[str, ...] = ()
+    """Files, globs, Zarr directories or URLs; `sample:era5_msl` is the embedded sample."""
+    channels: str = "era5_80"
+    """A preset (`era5_80`, `era5_84`, `wb2_69`) or names separated by commas."""
+    grid: str = "5.625"
+    """`5.625`, `2.8125`, `1.40625`, `ROWSxCOLUMNS`, or `native` to keep the source's."""
+    method: Literal["bilinear", "conservative"] = "bilinear"
+    """How to regrid."""
+    engine: Literal["auto", "xesmf", "native"] = "auto"
+    """`auto` takes xESMF where it imports, else the package's own engine (the same answer)."""
+    static_sources: tuple[str, ...] = ()
+    """Files that hold the static fields; empty looks in `sources`."""
+    static: tuple[str, ...] = ()
+    """Static fields to store: `orography`, `lsm`."""
+    period: Period = (None, None)
+    """First and last time to prepare, both included; null for all."""
+    step_hours: int | None = None
+    """Time step wanted; finer data are thinned, gaps are refused. Null keeps the source's."""
+    climatology: Literal["auto", "mean", "hourly"] = "auto"
+    """`hourly` is WeatherBench 2's by hour and day of year; `mean` the training mean."""
+    climatology_window_days: int = 61
+    """Smoothing window of the hourly climatology."""
+    allow_missing: bool = False
+    """Keep missing values as missing instead of refusing them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(StoreConfig):
+    """From the store to batches, and which times are for what."""
+
+    train: Period = (None, None)
+    """Training period, both ends included; statistics and climatology come from it alone."""
+    validation: Period | None = None
+    """Validation period; null for none."""
+    test: Period | None = None
+    """Test period: touched by `evaluate` and nothing else."""
+    history_hours: tuple[int, ...] = ()
+    """Earlier states as further inputs, for example [-6, -12]."""
+    static: tuple[str, ...] = ()
+    """Static fields of the store as further inputs."""
+    forcings: tuple[str, ...] = ()
+    """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
+    rotate: bool = False
+    """Turn each training sample about the Earth's axis by a random angle, all fields alike: a
+    global grid's cheapest augmentation, and refused on a region. Where the land lies
+    is then known from static fields."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bad := [hours for hours in self.history_hours if hours >= 0]:
+            raise ValueError(
+                f"data.history_hours has {bad[0]}: give hours before the initial time, such as -6."
+            )
+        if repeated := [h for h in self.history_hours if self.history_hours.count(h) > 1]:
+            raise ValueError(f"data.history_hours repeats {repeated[0]}: give each hour once.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastConfig:
+    """What is learnt: the state at t + lead from the state at t."""
+
+    kind: Literal["forecast"] = "forecast"
+    """Which task this is."""
+    targets: tuple[str, ...] = ()
+    """Channels to predict; empty for every channel of the store."""
+    lead_hours: tuple[int, int] = (6, 6)
+    """Shortest and longest lead time in training; equal for a fixed step, else drawn at random
+    from the multiples of the store's step."""
+    output: Literal["residual", "direct"] = "residual"
+    """`residual` predicts the change since t in units of its own standard deviation."""
+    rollout_steps: int = 1
+    """Forecast steps that one training sample is rolled out over (fixed step only)."""
+
+    def __post_init__(self) -> None:
+        first, last = self.lead_hours
+        if not 0 < first <= last:
+            raise ValueError(
+                f"task.lead_hours is [{first}, {last}]: give the shortest and the longest lead "
+                f"time in hours, both above 0, the shortest first."
+            )
+        if self.rollout_steps < 1 or (self.rollout_steps > 1 and first != last):
+            raise ValueError(
+                f"task.rollout_steps is {self.rollout_steps}: use at least 1, and more than 1 only "
+                f"with a fixed step (both task.lead_hours equal)."
+            )
+
+    @property
+    def fixed_step(self) -> bool:
+        """Whether the model steps by one lead time and is rolled out to longer ones."""
+        return self.lead_hours[0] == self.lead_hours[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is scored, and what is written of the forecasts."""
+
+    lead_hours: tuple[int, ...] = (6, 12, 24, 48)
+    """Lead times of scores and forecasts."""
+    channels: tuple[str, ...] = ()
+    """Channels that are scored; empty for every predicted one."""
+    metrics: tuple[str, ...] = ("rmse", "mse", "mae", "bias", "acc_wb2")
+    """Metrics by name, as in `sciml_dchag.weather.scores.metrics`."""
+    initial_every_hours: int = 0
+    """Hours between initial times; 0 takes every time of the test period."""
+    batch: int = 16
+    """Initial times that are forecast at once."""
+    map_channels: tuple[str, ...] = ()
+    """Channels that are drawn as maps; empty for the first three scored."""
+
+    def __post_init__(self) -> None:
+        if not self.lead_hours or min(self.lead_hours) <= 0:
+            raise ValueError(
+                f"evaluation.lead_hours is {list(self.lead_hours)}: give one or more above 0."
+            )
+        require_at_least(1, "evaluation.batch", self.batch)
+        require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
+        object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRecipe(Recipe):
+    """Weather: learn to forecast the states of a store."""
+
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    task: ForecastConfig = field(default_factory=ForecastConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.head != "forecast":
+            raise ValueError(
+                f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "
+                f"leave it out."
+            )
+        if self.model.channel_embedding == "wavelength":
+            raise ValueError(
+                "model.channel_embedding is wavelength, but channels of weather have none: set it "
+                "to index."
+            )
+        step = self.task.lead_hours[0]
+        uneven = [lead for lead in self.evaluation.lead_hours if lead % step]
+        if self.task.fixed_step and uneven:
+            raise ValueError(
+                f"evaluation.lead_hours has {uneven[0]}, which steps of {step} h (task.lead_hours) "
+                f"do not reach: use multiples of {step}."
+            )

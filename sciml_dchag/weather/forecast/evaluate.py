@@ -1,0 +1,361 @@
+"""Score a trained run on its test period beside persistence and climatology, and report it.
+
+Formulas are in `metrics`, pictures in `plots`, the page in `report`. Ranks take initial times, a
+batch each, and ranks of tp the channels to score; their sums are added up, and the first rank draws
+and writes.
+
+Shapes: B initial times, O scored channels, H x W grid; all in physical units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.training import plot_training
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.runtime import joined, started_ranks
+from sciml_dchag.training.logbook import read_log
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.report import write_report, write_scores_csv, write_scores_netcdf
+from sciml_dchag.weather.forecast.training import check_periods
+from sciml_dchag.weather.scores import plots
+from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
+from sciml_dchag.weather.scores.spectra import why_no_spectrum
+from sciml_dchag.weather.scores.table import ScoreRow
+from sciml_dchag.weather.store.climatology import Climatology
+from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.store import Store
+
+FORECASTS = ("model", "persistence", "climatology")
+MOST_DRAWN = 32  # initial times that spectra are averaged over
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run and where they were written."""
+
+    rows: list[ScoreRow]
+    """A row a channel, lead time and metric."""
+    units: dict[str, str]
+    """Units by scored channel."""
+    folder: Path
+    """`runs/NAME/evaluation`, with `scores.csv`, `scores.nc`, `figures/` and `report.html`."""
+
+    @property
+    def shown(self) -> list[ScoreRow]:
+        """The rows to show first."""
+        return shown_rows(self.rows)
+
+
+def shown_rows(rows: Sequence[ScoreRow], channels: int = 5) -> list[ScoreRow]:
+    """Choose RMSE and ACC of the first channels: what fits a screen."""
+    first = list(dict.fromkeys(row.channel for row in rows))[:channels]
+    return [row for row in rows if row.channel in first and row.metric in ("rmse", "acc_wb2")]
+
+
+def evaluate(
+    run: Path,
+    recipe: ForecastRecipe,
+    *,
+    parallel: ParallelConfig | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a run on its recipe's test period; under torchrun, as one of its processes.
+
+    Every lead time is scored over the same initial times, those whose longest lead time still
+    ends in the test period, so that a curve over lead times compares like with like.
+
+    Args:
+        run: the run folder with its checkpoints.
+        recipe: says which store, period, lead times, channels and metrics. Its degrees of
+            `parallel` are those of the training and do not matter here.
+        parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave.
+        progress: told of every batch of initial times, on the first rank.
+
+    Raises:
+        ValueError: no test period, one that overlaps training, lead times out of reach, or degrees
+            that do not fit the ranks or the model.
+    """
+    store = Store.open(recipe.data.store)
+    if recipe.data.test is None:
+        raise ValueError("The recipe has no data.test: name the first and last time to score.")
+    check_periods(store, recipe)
+    degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
+    with joined(degrees) as ranks:
+        forecaster = Forecaster(run, store, ranks, degrees)
+        scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
+        scorer = _Scorer(recipe, store, forecaster, scored)
+        scorer.run(progress)
+        evaluation = Evaluation(
+            scorer.rows(), {name: store.channels[name].units for name in scored}, run / "evaluation"
+        )
+        if ranks.first:
+            _write(evaluation, scorer, run, recipe, forecaster)
+    return evaluation
+
+
+def initial_indices(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
+    """Positions of the initial times from which every lead time ends in the test period.
+
+    Raises:
+        ValueError: the test period is shorter than the longest lead time.
+    """
+    assert recipe.data.test is not None
+    inside = store.time_indices(recipe.data.test)
+    longest = np.timedelta64(max(recipe.evaluation.lead_hours), "h")
+    fits = inside[store.times[inside] + longest <= store.times[inside[-1]]]
+    fits = fits[store.times[fits] + np.timedelta64(min(recipe.data.history_hours, default=0), "h")
+                >= store.times[0]]  # fmt: skip
+    if not len(fits):
+        raise ValueError(
+            f"The test period {recipe.data.test[0]} to {recipe.data.test[1]} is shorter than the "
+            f"longest lead time of {max(recipe.evaluation.lead_hours)} h: lengthen it or lower "
+            f"evaluation.lead_hours."
+        )
+    every = recipe.evaluation.initial_every_hours
+    if every:
+        since = (store.times[fits] - store.times[fits[0]]) / np.timedelta64(1, "h")
+        fits = fits[since % every == 0]
+    return fits
+
+
+@dataclass
+class _Scorer:
+    """Runs the forecasts batch by batch and keeps sums, never all fields.
+
+    Until they are brought together, sums are of this rank's channels and initial times.
+    """
+
+    recipe: ForecastRecipe
+    store: Store
+    forecaster: Forecaster
+    scored: list[str]
+    sums: dict[tuple[str, int], ScoreSums] = field(default_factory=dict)
+    initial: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    drawn: dict[tuple[int, str], dict[int, NDArray[np.float32]]] = field(default_factory=dict)
+    """Forecasts by lead time and channel, of each initial time in `drawn_initial`."""
+
+    def __post_init__(self) -> None:
+        names = self.recipe.evaluation.map_channels or tuple(self.scored[:3])
+        if missing := [name for name in names if name not in self.scored]:
+            raise ValueError(
+                f"evaluation.map_channels has {missing[0]!r}, which is not scored: choose among "
+                f"{', '.join(self.scored[:8])}."
+            )
+        self.map_channels = names
+        self.leads = self.recipe.evaluation.lead_hours
+        self.forecaster.check_leads(self.leads)
+        self.metrics = check_metrics(self.recipe.evaluation.metrics, with_climatology=True)
+        self.initial = initial_indices(self.store, self.recipe)
+        every = -(-len(self.initial) // MOST_DRAWN)
+        self.drawn_initial = self.initial[::every]
+        self.climatology = self.store.climatology()
+        self.climatology.require(period=self.store.period(self.recipe.data.train))
+        number, count = self.forecaster.ranks.channels
+        self.own = np.array_split(np.arange(len(self.scored)), count)[number]
+        own = [self.scored[position] for position in self.own]
+        self.own_indices = self.store.channels.indices(own)
+        self.own_outputs = self.forecaster.target_channels.indices(own)
+        for lead in self.leads:
+            for name in FORECASTS:
+                self.sums[name, lead] = self._no_sums(len(self.own))
+            for name in self.map_channels:
+                self.drawn[lead, name] = {}
+
+    def _no_sums(self, channels: int) -> ScoreSums:
+        return ScoreSums(channels, self.store.latitude, with_climatology=True)
+
+    def run(self, progress: Progress | None) -> None:
+        """Score all initial times; afterwards the first rank has all that is drawn."""
+        ranks, batch = self.forecaster.ranks, self.recipe.evaluation.batch
+        windows = self.forecaster.windows((None, None))
+        done = 0
+        for start, own in ranks.deal(range(0, len(self.initial), batch)):
+            initial = self.initial[start : start + batch]
+            at_start = self.store.read(initial, self.own_indices)
+            for lead, forecast in self.forecaster.forecast(windows, list(initial), self.leads):
+                if own:
+                    self._score(initial, at_start, lead, forecast)
+                    self._keep(initial, lead, forecast)
+            ranks.wait()  # no rank gets so far ahead that it gives the others up
+            done = min(done + batch * ranks.data[1], len(self.initial))
+            if ranks.first and progress is not None:
+                progress(done, len(self.initial), "scoring")
+        self._bring_together()
+
+    def _score(
+        self,
+        initial: NDArray[np.int64],
+        at_start: NDArray[np.float32],
+        lead: int,
+        forecast: NDArray[np.float32],
+    ) -> None:
+        """Add the forecasts (B, targets, H, W) of one lead time to this rank's sums."""
+        if not len(self.own):
+            return
+        valid = self.valid_indices(initial, lead)
+        truth = self.store.read(valid, self.own_indices)
+        mean = self.climatology.at(self.store.times[valid], self.own_indices)
+        fields = forecast[:, self.own_outputs]
+        for name, guess in zip(FORECASTS, (fields, at_start, mean), strict=True):
+            self.sums[name, lead].update(guess, truth, mean)
+
+    def _bring_together(self) -> None:
+        """Add up all ranks' sums, of which each time and channel is in one."""
+        ranks, statistics = self.forecaster.ranks, list(self._no_sums(0).totals)
+        totals = np.zeros((len(self.sums), len(statistics), len(self.scored)))
+        for place, sums in enumerate(self.sums.values()):
+            totals[place][:, self.own] = [sums.totals[name] for name in statistics]
+        added = ranks.sum(torch.from_numpy(totals)).numpy()
+        for key, values in zip(list(self.sums), added, strict=True):
+            self.sums[key] = self._no_sums(len(self.scored))
+            self.sums[key].totals = dict(zip(statistics, values, strict=True))
+        for drawn in self.drawn.values():
+            for part in ranks.to_first(drawn):
+                drawn.update(part)
+
+    def valid_indices(self, initial: NDArray[np.int64], lead: int) -> NDArray[np.int64]:
+        valid = self.store.times[initial] + np.timedelta64(lead, "h")
+        found = np.searchsorted(self.store.times, valid)
+        assert (self.store.times[found] == valid).all()
+        return found
+
+    def _keep(self, initial: NDArray[np.int64], lead: int, forecast: NDArray[np.float32]) -> None:
+        if self.forecaster.ranks.channels[0]:
+            return  # ranks of tp have the same forecasts
+        for position in np.flatnonzero(np.isin(initial, self.drawn_initial)):
+            for name in self.map_channels:
+                output = self.forecaster.target_channels.index(name)
+                self.drawn[lead, name][int(initial[position])] = forecast[position, output].copy()
+
+    def drawn_fields(self, lead: int, name: str) -> NDArray[np.float32]:
+        """Forecasts (B, H, W) of the initial times in `drawn_initial`, on the first rank."""
+        return np.stack([self.drawn[lead, name][int(i)] for i in self.drawn_initial])
+
+    def rows(self) -> list[ScoreRow]:
+        """A row a channel, lead time and metric."""
+        results = {key: sums.result(self.metrics) for key, sums in self.sums.items()}
+        return [
+            ScoreRow(
+                channel=channel,
+                lead_hours=lead,
+                metric=metric,
+                model=float(results["model", lead][metric][c]),
+                persistence=float(results["persistence", lead][metric][c]),
+                climatology=float(results["climatology", lead][metric][c]),
+            )
+            for c, channel in enumerate(self.scored)
+            for lead in self.leads
+            for metric in self.metrics
+        ]
+
+
+def _write(
+    evaluation: Evaluation,
+    scorer: _Scorer,
+    run: Path,
+    recipe: ForecastRecipe,
+    forecaster: Forecaster,
+) -> None:
+    """Write tables, pictures and the page into the run's evaluation folder."""
+    store, folder = scorer.store, evaluation.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    attributes = {"attribution": store.attribution, "run": recipe.name}
+    write_scores_netcdf(folder / "scores.nc", evaluation.rows, evaluation.units, attributes)
+    figures = _draw(evaluation, scorer, run)
+    first, last = iso(store.times[scorer.initial[0]]), iso(store.times[scorer.initial[-1]])
+    model = forecaster.model.config
+    notes = [
+        f"{len(scorer.initial)} initial times, {first} to {last} UTC; none of the test period was "
+        f"used in training, statistics, climatology or the choice of a model.",
+        f"Climatology is {_climatology_in_words(scorer.climatology)}.",
+    ]
+    if why_not := why_no_spectrum(store.latitude, store.longitude):
+        notes.append(f"No zonal spectra are drawn: {why_not}.")
+    if store.simulated:
+        notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
+    write_report(
+        folder / "report.html",
+        title=f"Forecast scores: {recipe.name}",
+        rows=evaluation.rows,
+        figures=figures,
+        settings={
+            "Checkpoint": f"{forecaster.path.name}, step {forecaster.step}",
+            "Store": recipe.data.store,
+            "Training period": " to ".join(store.period(recipe.data.train)),
+            "Test period": " to ".join(store.period(recipe.data.test or (None, None))),
+            "Model": f"{model.aggregation}, {model.partitions} partition(s), {model.depth} blocks "
+            f"of {model.embed_dim}, patch {model.patch}, {len(model.input_channels)} channels in",
+            "Lead time in training": " to ".join(f"{h} h" for h in recipe.task.lead_hours),
+            "Seed": recipe.seed,
+        },
+        attribution=store.attribution,
+        units=evaluation.units,
+        notes=notes,
+    )
+    # Last, because `run` takes the table as the sign that the evaluation is complete.
+    write_scores_csv(folder / "scores.csv", evaluation.rows)
+
+
+def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> list[tuple[str, Path]]:
+    """Draw all pictures; return caption and file of each."""
+    store, units, rows = scorer.store, evaluation.units, evaluation.rows
+    folder = evaluation.folder / "figures"
+    figures: list[tuple[str, Path]] = []
+
+    def keep(figure: Figure, name: str, caption: str) -> None:
+        path = save_figure(figure, folder / f"{name}.png", store.attribution)
+        figures.append((caption, path))
+
+    shown = scorer.scored if len(scorer.scored) <= 12 else list(scorer.map_channels)
+    for metric in [m for m in ("rmse", "acc_wb2") if m in scorer.metrics]:
+        figure = plots.plot_scores_by_lead(rows, metric, shown, units)
+        keep(figure, f"{metric}_by_lead", f"{metric} by lead time.")
+    lead = scorer.leads[min(len(scorer.leads) - 1, len(scorer.leads) // 2)]
+    for name in scorer.map_channels:
+        index = [store.channels.index(name)]
+        valid = scorer.valid_indices(scorer.drawn_initial, lead)
+        truth = store.read(valid, index)[:, 0]
+        figure = plots.plot_maps(
+            scorer.drawn_fields(lead, name)[0],
+            truth[0],
+            store.latitude,
+            store.longitude,
+            channel=name,
+            units=units[name],
+            init_time=store.times[scorer.drawn_initial[0]],
+            lead_hours=lead,
+        )
+        keep(
+            figure, f"map_{name}_{lead}h", f"{name}: the first forecast of {lead} h and the truth."
+        )
+        if why_no_spectrum(store.latitude, store.longitude):
+            continue
+        forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
+        figure = plots.plot_spectra(
+            forecasts, truth, store.latitude, channel=name, units=units[name]
+        )
+        keep(figure, f"spectrum_{name}", f"{name}: variance by zonal wavenumber.")
+    if records := read_log(run / "log.jsonl"):
+        keep(plot_training(records), "training", "Training loss.")
+    return figures
+
+
+def _climatology_in_words(climatology: Climatology) -> str:
+    kind = "the mean" if climatology.hourly is None else "the mean by hour and day of year"
+    return f"{kind} of the training period, {' to '.join(climatology.period)} UTC"
+
+
+def _some(leads: Sequence[int]) -> list[int]:
+    """First, middle and last of the lead times."""
+    return sorted({leads[0], leads[len(leads) // 2], leads[-1]})

@@ -1,0 +1,219 @@
+"""A trained forecaster on a store: initial times in, forecasts in physical units out.
+
+On several ranks each computes its share of channels, heads and features, as in training; what comes
+out is the same on all ranks of the same initial times.
+
+Writing forecasts is `predict`'s work, scoring them `evaluation.evaluate`'s.
+
+Shapes: B initial times, T times of the input, C state channels, O target channels, H x W grid.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.config import from_mapping
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import ForecastObjective, can_roll_out
+from sciml_dchag.parallel.apply import own_channels
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.runtime import Ranks, choose_device
+from sciml_dchag.training.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_tensors,
+    read_checkpoint,
+    tensors_of,
+)
+from sciml_dchag.training.trainer import autocast
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.windows import ForecastWindows
+
+
+class Forecaster:
+    """A checkpoint opened on a store.
+
+    Args:
+        checkpoint: a checkpoint or a run folder.
+        store: where the initial states come from; it must hold the checkpoint's channels on the
+            checkpoint's grid.
+        ranks: this process and the others; None is one process that is alone.
+        parallel: how blocks are computed; the degrees are those of the ranks' mesh. None computes
+            on the run's parallel.device.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        ValueError: a damaged checkpoint, a store of other channels, grid or time step, tp that
+            does not divide the model, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        store: Store,
+        ranks: Ranks | None = None,
+        parallel: ParallelConfig | None = None,
+    ) -> None:
+        self.path = find_checkpoint(Path(checkpoint))
+        saved = read_checkpoint(self.path)
+        _require_same_data(saved, store, self.path)
+        self.step = saved.step
+        self.recipe = from_mapping(ForecastRecipe, saved.recipe)
+        self.store = store
+        parallel = parallel or self.recipe.parallel.elsewhere()
+        self.ranks = ranks or Ranks(device=choose_device(parallel.device))
+        self.device = self.ranks.device
+        self._mean = np.asarray(saved.mean)
+        self._std = np.asarray(saved.std)
+        config = from_mapping(ModelConfig, saved.model_config)
+        self.target_channels = ChannelSet(config.output_channels)
+        self.target_indices = store.channels.indices(self.target_channels.names)
+        model = build_on_ranks(config, None, self.ranks, parallel)
+        load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(model)})
+        self.model = model.eval()
+        inputs, outputs = own_channels(model, self.ranks.mesh)
+        self._own_inputs = slice(inputs.start, inputs.stop)
+        times = 1 + len(self.recipe.data.history_hours)
+        self._own_now = [self.target_indices[output] * times for output in outputs]
+        self._join = self.ranks.channel_joiner(len(outputs))
+        self.task = ForecastObjective(
+            change_std=None if saved.change_std is None else np.asarray(saved.change_std)[outputs],
+            latitude=store.latitude,
+            target_indices=self.target_indices,
+            state_channels=len(store.channels),
+        ).to(self.device)
+        self.task.complete = self.ranks.complete
+
+    def windows(self, period: Period) -> ForecastWindows:
+        """Input states of a period, normalised as in training; read as they are needed."""
+        task, data = self.recipe.task, self.recipe.data
+        return ForecastWindows(
+            self.store,
+            period,
+            mean=self._mean,
+            std=self._std,
+            targets=self.target_channels.names,
+            lead_hours=task.lead_hours,
+            history_hours=data.history_hours,
+            static=data.static,
+            forcings=data.forcings,
+        )
+
+    def check_leads(self, lead_hours: Sequence[int]) -> None:
+        """Refuse lead times that this forecaster does not reach.
+
+        Raises:
+            ValueError: the first lead time that cannot be had, and why.
+        """
+        task, step = self.recipe.task, self.recipe.task.lead_hours[0]
+        if not task.fixed_step:  # each lead time is asked for directly
+            step = self.store.step_hours or 1
+        for lead in lead_hours:
+            if lead < 1:
+                raise ValueError(
+                    f"Lead time {lead} h is no time ahead: ask for multiples of {step} from {step} "
+                    f"on."
+                )
+            if lead % step:
+                raise ValueError(
+                    f"Lead time {lead} h is no multiple of the step of {step} h: "
+                    f"ask for multiples of {step}."
+                )
+        if not task.fixed_step:
+            return
+        why_not = can_roll_out(
+            self.target_channels.names, self.store.channels.names, step,
+            self.recipe.data.history_hours,
+        )  # fmt: skip
+        if max(lead_hours) > step and why_not:
+            raise ValueError(
+                f"This forecaster cannot go beyond its step of {step} h because {why_not}: "
+                f"ask for {step} h only, or train again."
+            )
+
+    @torch.no_grad()
+    def forecast(
+        self, windows: ForecastWindows, initial_indices: Sequence[int], lead_hours: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Forecast from several initial times at once.
+
+        A forecaster of a fixed step is rolled out; one of random lead times is asked directly.
+        Every rank calls it as often and goes through all of its lead times; ranks of tp with the
+        same initial times.
+
+        Args:
+            windows: from `windows`.
+            initial_indices: positions of the initial times in the store.
+            lead_hours: lead times, ascending, as `check_leads` allows.
+
+        Yields:
+            Each lead time in hours and its forecast (B, O, H, W) in physical units.
+        """
+        inputs = torch.from_numpy(np.stack([windows.inputs(int(i)) for i in initial_indices]))
+        inputs = inputs.to(self.device)
+        if not self.recipe.task.fixed_step:
+            for lead in lead_hours:
+                yield lead, self._physical(self._step(inputs, lead))
+            return
+        times = self.store.times[np.asarray(initial_indices)]
+        step = self.recipe.task.lead_hours[0]
+        for lead in range(step, max(lead_hours) + 1, step):
+            forecast = self._step(inputs, step)
+            if lead in lead_hours:
+                yield lead, self._physical(forecast)
+            if lead < max(lead_hours):
+                constants = windows.constants(times + np.timedelta64(lead, "h"))
+                constants_BFHW = torch.from_numpy(constants).to(self.device)
+                inputs = self.task.advance(inputs, forecast, constants_BFHW)
+
+    def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
+        """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised."""
+        lead = torch.full((len(inputs),), float(hours), device=self.device)
+        own_inputs, now = inputs[:, self._own_inputs], inputs[:, self._own_now]
+        with autocast(self.recipe.training.precision, self.device):
+            forecast = self.task.step(self.model, own_inputs, now, lead)
+        return self._join(forecast.float())
+
+    def _physical(self, forecast: torch.Tensor) -> NDArray[np.float32]:
+        mean = self._mean[self.target_indices][:, None, None]
+        std = self._std[self.target_indices][:, None, None]
+        # In float64: pressure and geopotential are large beside what changes in them.
+        return (forecast.cpu().double().numpy() * std + mean).astype(np.float32)
+
+
+def _require_same_data(saved: Checkpoint, store: Store, path: Path) -> None:
+    if saved.channels != store.channels.names:
+        missing = [name for name in saved.channels if name not in store.channels.names]
+        extra = [name for name in store.channels.names if name not in saved.channels]
+        what = (
+            f"lacks {missing[0]!r}"
+            if missing
+            else f"has {extra[0]!r} too"
+            if extra
+            else "has them in another order"
+        )
+        raise ValueError(
+            f"{path} was trained on {len(saved.channels)} channel(s) and {store.path} {what}: use "
+            f"a store prepared with the channels of the run's recipe.yaml."
+        )
+    if saved.grid_sha256 != store.grid_sha256:
+        raise ValueError(
+            f"{path} was trained on another grid than {store.path} has "
+            f"({len(store.latitude)} x {len(store.longitude)}): prepare the store on the grid of "
+            f"the run's recipe.yaml."
+        )
+    if saved.step_hours != store.step_hours:
+        raise ValueError(
+            f"{path} was trained on steps of {saved.step_hours} h and {store.path} has "
+            f"{store.step_hours or 'uneven'} h: prepare the store with "
+            f"prepare.step_hours={saved.step_hours}."
+        )

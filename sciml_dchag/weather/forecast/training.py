@@ -1,0 +1,279 @@
+"""What training a forecaster asks of a weather store; see `subject`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.parallel.apply import own_channels
+from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.statistics import Statistics
+from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows, input_channels
+
+
+class ForecastTrainingStore:
+    """A weather store that a recipe's forecaster is trained on.
+
+    Raises:
+        ValueError: store and recipe do not fit together.
+        FileNotFoundError: there is no store, or it has no statistics.
+    """
+
+    def __init__(self, recipe: ForecastRecipe) -> None:
+        self.recipe = recipe
+        self.store = Store.open(recipe.data.store)
+        check_periods(self.store, recipe)
+        check_rotation(self.store, recipe)
+        self.statistics = training_statistics(self.store, recipe)
+
+    def model_config(self) -> ModelConfig:
+        """Fill in channels and grid."""
+        return complete_model_config(self.recipe, self.store)
+
+    def training_data(self, model: ChannelTransformer, ranks: Ranks) -> ForecastTrainingData:
+        """Read the training period's statistics of change and build the task."""
+        return ForecastTrainingData(self, model, ranks)
+
+    def fingerprint(self) -> Fingerprint:
+        """Name channels, times, grid, and statistics to the last bit.
+
+        The last follow from the states of the training period; no states are read, so that a
+        difference in those of another period is not seen.
+        """
+        store, statistics = self.store, self.statistics
+        arrays = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
+        names = store.channels.names
+        times = f"{len(store.times)} from {iso(store.times[0])} to {iso(store.times[-1])}"
+        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
+        return {
+            "channels in the store": (
+                f"{len(names)} ({names[0]} to {names[-1]}, "
+                f"{short_hash(json.dumps(names).encode())})",
+                cure,
+            ),
+            "times in the store": (f"{times} ({short_hash(store.times.tobytes())})", cure),
+            "grids in the store": (f"grid {store.grid_sha256[:8]}", cure),
+            "statistics in the store": (
+                f"statistics {short_hash(*(array.tobytes() for array in arrays))} of "
+                f"{' to '.join(statistics.period)}",
+                cure,
+            ),
+        }
+
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """Find what was prepared differently, or is another store's."""
+        store, statistics = self.store, self.statistics
+        was, now = checkpoint.channels, store.channels.names
+        if was != now:
+            changed = [f"lacks {name}" for name in was if name not in now]
+            changed += [f"adds {name}" for name in now if name not in was]
+            difference = f"whose store had {len(was)} channels where {store.path} has {len(now)}"
+            difference += f" and {(changed or ['has them in another order'])[0]}"
+        elif checkpoint.grid_sha256 != store.grid_sha256:
+            difference = f"on another grid than that of {store.path}"
+        elif store.step_hours not in (None, checkpoint.step_hours):  # uneven is refused elsewhere
+            difference = (
+                f"in steps of {checkpoint.step_hours} h where {store.path} has {store.step_hours} h"
+            )
+        elif not (
+            np.allclose(checkpoint.mean, statistics.mean, rtol=1e-5)
+            and np.allclose(checkpoint.std, statistics.std, rtol=1e-5)
+        ):
+            difference = f"whose store had other statistics than {store.path} has"
+        else:
+            return None
+        return difference
+
+
+class ForecastTrainingData:
+    """Windows of the training and validation periods, and the task."""
+
+    def __init__(
+        self, subject: ForecastTrainingStore, model: ChannelTransformer, ranks: Ranks
+    ) -> None:
+        recipe, store = subject.recipe, subject.store
+        self.subject = subject
+        inputs, outputs = own_channels(model, ranks.mesh)
+        # A rollout feeds forecasts of all channels back, so that it needs all inputs.
+        rolls_out = recipe.task.rollout_steps > 1
+        windows = partial(
+            training_windows, store, recipe, statistics=subject.statistics,
+            inputs=None if rolls_out else inputs, outputs=outputs,
+        )  # fmt: skip
+        self.samples = windows(recipe.data.train)
+        self.validation = None
+        if recipe.data.validation and recipe.training.validate_every:
+            self.validation = windows(recipe.data.validation)
+        self.change_std = None
+        if recipe.task.output == "residual":
+            self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples)))
+        self.task = ForecastObjective(
+            change_std=None if self.change_std is None else self.change_std[outputs],
+            latitude=store.latitude,
+            target_indices=store.channels.indices(model.config.output_channels),
+            state_channels=len(store.channels),
+        ).to(ranks.device)
+        self.task.complete = ranks.complete
+        if rolls_out:
+            self.task.own_inputs = slice(inputs.start, inputs.stop)
+            # With `tp-only` every rank reads all inputs, and what it does with them is the same.
+            apart = len(inputs) < len(model.config.input_channels)
+            self.task.join = ranks.channel_joiner(len(outputs), apart=apart)
+
+    def error(self, model: ChannelTransformer, batch: ForecastBatch) -> Tensor:
+        """Sum the latitude-weighted squared errors."""
+        return self.task.squared_error(model, *batch.tensors)
+
+    def weight(self, batch: ForecastBatch) -> Tensor:
+        """Sum the latitude weights of what is known."""
+        return self.task.weight(batch.targets)
+
+    def without(self, batch: ForecastBatch, absent: list[bool]) -> ForecastBatch:
+        """Take the targets of some samples away."""
+        targets = batch.targets.clone()
+        targets[torch.tensor(absent)] = math.nan
+        return ForecastBatch(
+            batch.inputs, batch.now, batch.later_constants, targets, batch.lead_hours
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Channels, statistics, grid and time step."""
+        store, statistics = self.subject.store, self.subject.statistics
+        return {
+            "channels": store.channels.names,
+            "mean": statistics.mean.tolist(),
+            "std": statistics.std.tolist(),
+            "change_std": None if self.change_std is None else self.change_std.tolist(),
+            "grid_sha256": store.grid_sha256,
+            "statistics_period": list(statistics.period),
+            "step_hours": self.samples.step_hours,
+        }
+
+
+def training_statistics(store: Store, recipe: ForecastRecipe) -> Statistics:
+    """Read the store's statistics, refusing those of another period, grid or channel set.
+
+    Raises:
+        ValueError: they do not belong to the recipe's training period.
+    """
+    statistics = store.statistics()
+    statistics.require(
+        period=store.period(recipe.data.train),
+        grid_sha256=store.grid_sha256,
+        channels=store.channels,
+    )
+    return statistics
+
+
+def check_rotation(store: Store, recipe: ForecastRecipe) -> None:
+    """Refuse to turn the fields of a region, whose east edge would become its west edge.
+
+    Raises:
+        ValueError: `data.rotate` is on and the store's columns do not go once around.
+    """
+    columns = len(store.longitude)
+    steps = np.diff(store.longitude)
+    if recipe.data.rotate and not np.allclose(steps, 360 / columns, rtol=0, atol=1e-3):
+        raise ValueError(
+            f"data.rotate turns fields about the Earth's axis, and {store.path} has {columns} "
+            f"columns from {store.longitude[0]:g} to {store.longitude[-1]:g} degrees, which do not "
+            f"go once around: set data.rotate to false, or prepare a global grid."
+        )
+
+
+def check_periods(store: Store, recipe: ForecastRecipe) -> None:
+    """Refuse a test or validation period that shares a time with another one.
+
+    Raises:
+        ValueError: the first shared time and the two periods.
+    """
+    data = recipe.data
+    periods = {"train": data.train, "validation": data.validation, "test": data.test}
+    indices = {name: store.time_indices(p) for name, p in periods.items() if p is not None}
+    for one, other in itertools.combinations(indices, 2):
+        shared = np.intersect1d(indices[one], indices[other])
+        if len(shared):
+            raise ValueError(
+                f"data.{one} and data.{other} share {iso(store.times[shared[0]])}: a period must "
+                f"not touch another, so change one of them."
+            )
+
+
+def training_windows(
+    store: Store,
+    recipe: ForecastRecipe,
+    period: Period,
+    statistics: Statistics,
+    inputs: range | None = None,
+    outputs: range | None = None,
+) -> ForecastWindows:
+    """Build the samples of a period as a recipe asks for them, of some channels or of all."""
+    task, data = recipe.task, recipe.data
+    return ForecastWindows(
+        store,
+        period,
+        mean=statistics.mean,
+        std=statistics.std,
+        targets=task.targets or store.channels.names,
+        lead_hours=task.lead_hours,
+        history_hours=data.history_hours,
+        static=data.static,
+        forcings=data.forcings,
+        rollout_steps=task.rollout_steps,
+        rotate=data.rotate and period == data.train,
+        seed=recipe.seed,
+        memory_mebibytes=data.memory_mebibytes,
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:
+    """Fill in what the data decide: channels and image size.
+
+    Raises:
+        ValueError: the patch does not divide the grid, or there are too many partitions.
+    """
+    data = recipe.data
+    inputs = input_channels(store.channels, data.history_hours, data.static, data.forcings)
+    return dataclasses.replace(
+        recipe.model,
+        input_channels=tuple(inputs.names),
+        output_channels=tuple(recipe.task.targets or store.channels.names),
+        image_size=(len(store.latitude), len(store.longitude)),
+    )
+
+
+def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]:
+    """Standard deviation of the change over a lead time, by target channel, normalised.
+
+    From up to `most` samples spread over the period, area-weighted.
+    """
+    weights = latitude_weights(windows.store.latitude)[:, None]
+    count = min(most, len(windows))
+    total, known = 0.0, 0.0
+    for position in np.linspace(0, len(windows) - 1, count).astype(int):
+        sample = windows[int(position)]
+        now = sample.now[0].double().numpy()
+        squares = (sample.targets[0, 0].numpy() - now) ** 2 * weights
+        total = total + np.nansum(squares, (1, 2))
+        known = known + np.isfinite(squares).sum((1, 2))
+    return np.maximum(np.sqrt(total / np.maximum(known, 1)), 1e-6)

@@ -1,0 +1,1 @@
+"""From raw weather files of any layout to a store."""

@@ -1,0 +1,156 @@
+"""Finding sources and opening them: paths, patterns and URLs; NetCDF, GRIB and Zarr.
+
+Nothing is read but metadata. Giving what is found one form is `layouts`' work.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+
+from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, in_short, is_remote
+from sciml_dchag.weather.store.layout import FORMAT
+from sciml_dchag.weather.store.store import Store
+
+# SciPy warns of every classic file whose arrays outlive it; nothing is lost, the map lives on.
+warnings.filterwarnings("ignore", "Cannot close a netcdf_file opened with mmap=True")
+
+
+def expand_sources(sources: Sequence[str]) -> list[str]:
+    """Resolve patterns, of URLs too, to sorted paths; plain URLs and paths stay.
+
+    Raises:
+        FileNotFoundError: no source is given, or one that is not there.
+        ValueError: a remote place that cannot be listed.
+        ModuleNotFoundError: an extra is missing; the message names it.
+    """
+    found: list[str] = []
+    for source in map(str, sources):
+        if is_remote(source):
+            # A question mark begins the query of a URL.
+            found.extend(_expand_url(source) if re.search(r"[*\[]", source) else [source])
+        elif Path(source).exists():
+            found.append(source)
+        elif matches := sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 - may be absolute
+            found.extend(matches)
+        else:
+            raise FileNotFoundError(f"There is no file {source!r}: check the path or the pattern.")
+    if not found:
+        raise FileNotFoundError("No source files are given: name NetCDF, GRIB or Zarr files.")
+    return list(dict.fromkeys(found))
+
+
+def open_source(source: str) -> list[xr.Dataset]:
+    """Open one source as its backend gives it; GRIB may hold several hypercubes.
+
+    Raises:
+        ValueError: it cannot be read, or is half written.
+        ModuleNotFoundError: an extra is missing; the message names it.
+    """
+    directory = Path(source).is_dir()
+    engine = None if is_remote(source) or directory else _engine(source)
+    try:
+        if is_remote(source):
+            return [_open_url(source)]
+        if directory:
+            return [_open_zarr(source)]
+        return _open_grib(source) if engine == "cfgrib" else [_lazily(source, engine)]
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # every backend has exceptions of its own
+        if is_remote(source):
+            raise _unreachable(source, error) from error
+        cure = "it is truncated or damaged, so download it again"
+        if directory:
+            cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
+        raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
+
+
+def _expand_url(pattern: str) -> list[str]:
+    """List what a remote pattern matches, sorted."""
+    try:
+        filesystem = filesystem_of(pattern)
+        matches = sorted(map(str, filesystem.glob(pattern)))
+    except ModuleNotFoundError:
+        raise
+    except FileNotFoundError:  # what some file systems say of a bucket that is not there
+        matches = []
+    except Exception as error:  # every file system has exceptions of its own
+        raise _unreachable(pattern, error) from error
+    if not matches:
+        raise FileNotFoundError(f"Nothing matches {pattern!r}: check the address and the pattern.")
+    return [str(filesystem.unstrip_protocol(match)) for match in matches]
+
+
+def _unreachable(url: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{url} cannot be read ({in_short(error)}): check the address, the network and your rights "
+        f"to read it."
+    )
+
+
+def _engine(source: str) -> Literal["cfgrib", "scipy", "h5netcdf"]:
+    """Tell by a file's first bytes what opens it."""
+    with Path(source).open("rb") as file:
+        magic = file.read(4)
+    if magic == b"GRIB":
+        return "cfgrib"
+    if magic in (b"CDF\x01", b"CDF\x02"):
+        return "scipy"  # the netCDF library would read zeros beyond the end of a truncated file
+    if magic == b"\x89HDF":
+        return "h5netcdf"  # not the netCDF library, which can crash where several threads read
+    if magic == b"CDF\x05":
+        raise ValueError(
+            f"{source} cannot be read, because it is of NetCDF's rare format CDF-5: convert it "
+            f"with nccopy -k nc4."
+        )
+    if magic == b"PK\x03\x04":
+        raise ValueError(
+            f"{source} cannot be read, because it is a ZIP archive, as the Climate Data Store "
+            f"sends them: unpack it first."
+        )
+    what = "is neither NetCDF nor GRIB" if magic else "is empty"
+    raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
+
+
+def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:
+    """Open without Dask, whose graph would have to be built for all times at once."""
+    return xr.open_dataset(
+        source, engine=engine, chunks=None, cache=False, decode_timedelta=False, **options
+    )
+
+
+def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files beside the arrays, consolidation: not the user's
+        dataset = _lazily(source, "zarr", storage_options=storage_options)
+    if dataset.attrs.get("format") == FORMAT and not is_remote(source):
+        Store.open(source)  # refuses a store that is half written
+    return dataset
+
+
+def _open_url(url: str) -> xr.Dataset:
+    filesystem = filesystem_of(url)
+    if url.endswith((".nc", ".nc4", ".h5")):
+        return _lazily(filesystem.open(url), "h5netcdf")
+    return _open_zarr(url, ANONYMOUS.get(url.split("://")[0], {}))
+
+
+def _open_grib(source: str) -> list[xr.Dataset]:
+    try:
+        import cfgrib
+    except (ImportError, RuntimeError) as error:  # the latter where it does not find ecCodes
+        raise ModuleNotFoundError(
+            f"{source} is GRIB, which needs cfgrib: pip install 'sciml-dchag[grib]'."
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # cfgrib's own use of xarray
+        # No index file is left beside the user's data; a truncated file is an error.
+        options = {"indexpath": "", "errors": "raise"}
+        return list(cfgrib.open_datasets(source, backend_kwargs=options, cache=False))

@@ -1,0 +1,157 @@
+"""One variable of one file, in the order of rows and columns that all are read in.
+
+And whether several lie on one grid. Which of them make a state is `sources`' concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import VARIABLES
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.grid_checks import SLACK_DEGREES, FloatArray
+from sciml_dchag.weather.prepare.names import units_factor
+from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One variable of one file."""
+
+    field: xr.DataArray
+    source: str
+
+    @cached_property
+    def name(self) -> str:
+        """Our short name of the variable, or `state`."""
+        return str(self.field.name)
+
+    @cached_property
+    def times(self) -> NDArray[np.datetime64]:
+        """Its times; a variable without any is refused."""
+        if "time" not in self.field.coords:
+            raise ValueError(
+                f"{self.name} of {self.source} has no time coordinate, and every state belongs to "
+                f"a time: add it, as xarray's assign_coords(time=...) does."
+            )
+        return np.atleast_1d(self.field["time"].values)
+
+    @cached_property
+    def levels(self) -> list[int]:
+        """Its levels in hPa; none where the file tells none."""
+        if "level" not in self.field.coords:
+            return []
+        return [int(level) for level in np.atleast_1d(self.field["level"].values)]
+
+    @cached_property
+    def further_dims(self) -> list[str]:
+        """Dimensions that a field does not have, such as ensemble members."""
+        known = ("time", "latitude", "longitude", "expver", *VERTICAL)
+        return [str(dim) for dim in self.field.dims if dim not in known]
+
+    @cached_property
+    def missing_dims(self) -> list[str]:
+        """Dimensions that a field must have and this one has not."""
+        return [dim for dim in ("latitude", "longitude") if dim not in self.field.dims]
+
+    def grid(self) -> Grid:
+        """Its grid, if it has the axes of one."""
+        self.raw()
+        try:
+            return Grid.of(self.field)
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from error
+
+    def raw(self) -> RawField:
+        """The field ready to be read, if it has the axes of one and units that we know."""
+        if self.missing_dims:
+            raise ValueError(
+                f"{self.name} of {self.source} has no {self.missing_dims[0]} axis: only fields on "
+                f"a latitude-longitude grid can be read."
+            )
+        if self.further_dims:
+            dim = self.further_dims[0]
+            what = "ensemble members" if dim == "number" else "values"
+            raise ValueError(
+                f"{self.source} holds {self.field.sizes[dim]} {what} of {self.name} (dimension "
+                f"{dim}) where one is needed: write one of them to a file of its own."
+            )
+        factor = units_factor(self.field, self.source) if self.name in VARIABLES else 1.0
+        return RawField(self.field.variable, self.source, factor)
+
+
+def north_and_east(field: xr.DataArray) -> xr.DataArray:
+    """Order rows from south to north and columns from 0 eastward, when they are read.
+
+    So that files of one grid join in whatever order they hold it, and a store need not sort.
+    Columns that do not go once around stay together: from 350 to 10 degrees they run from -10.
+    Coordinates that make no grid are left as they are, for `Grid` to refuse.
+    """
+    if "latitude" in field.dims and "latitude" in field.coords:
+        rows = field["latitude"].values
+        if rows[0] > rows[-1]:
+            field = field.isel(latitude=slice(None, None, -1))
+    if "longitude" not in field.dims or "longitude" not in field.coords:
+        return field
+    columns = field["longitude"].values.astype(np.float64)
+    steps = np.mod(np.diff(columns), 360.0)
+    if not 0 < steps.sum() < 360.0:
+        return field
+    east = np.mod(columns, 360.0)
+    east[east > 360.0 - SLACK_DEGREES] -= 360.0  # a rounded 0
+    if (np.diff(east) < 0).any() and 360.0 - steps.sum() > 1.001 * steps.max():
+        return field.assign_coords(longitude=np.where(east >= east[0], east - 360.0, east))
+    field = field.assign_coords(longitude=east)
+    if (np.diff(east) < 0).any():
+        field = field.isel(longitude=np.argsort(east, kind="stable"))
+    return field
+
+
+def one_grid(pieces: Sequence[Piece]) -> Grid:
+    """Return the grid of all pieces, refusing two files of different grids."""
+    first = pieces[0]
+    grid = first.grid()
+    for piece in pieces[1:]:
+        piece.raw()  # refuses a field without the axes of one
+        rows, columns = piece.field["latitude"].values, piece.field["longitude"].values
+        if not _alike(grid, rows, columns):
+            raise ValueError(
+                f"{piece.source} has a grid of {_extent(piece.grid())} and {first.source} "
+                f"one of {_extent(grid)}: prepare files of one grid at a time."
+            )
+    return grid
+
+
+def require_same_grid(static: xr.DataArray, state: xr.DataArray) -> None:
+    """Refuse static fields on another grid than the state's, where neither is regridded.
+
+    Raises:
+        ValueError: the grids differ.
+    """
+    ours, theirs = Grid.of(state), Grid.of(static)
+    if not _alike(ours, theirs.latitude, theirs.longitude):
+        raise ValueError(
+            f"The static fields have a grid of {_extent(theirs)} and the states one of "
+            f"{_extent(ours)}: name static files on the states' grid, or regrid to one."
+        )
+
+
+def _alike(grid: Grid, rows: FloatArray, columns: FloatArray) -> bool:
+    """Whether rows and columns are a grid's, to the rounding of files."""
+    return (rows.size, columns.size) == grid.shape and bool(
+        max(np.abs(rows - grid.latitude).max(), np.abs(columns - grid.longitude).max())
+        < SLACK_DEGREES
+    )
+
+
+def _extent(grid: Grid) -> str:
+    rows, columns = grid.shape
+    south, north = grid.latitude[[0, -1]]
+    west, east = grid.longitude[[0, -1]]
+    return f"{rows} x {columns} from {south:g} to {north:g} north and {west:g} to {east:g} east"

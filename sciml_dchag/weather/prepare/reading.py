@@ -1,0 +1,188 @@
+"""Fields that lie in files, read block by block of times as Dask asks for them.
+
+The graph has one task a block, whatever the number of channels and files, so that years of hours
+open in seconds. Which file holds what is decided in `sources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import annotate
+from dask.delayed import delayed
+from numpy.typing import NDArray
+
+from sciml_dchag.files.remote import in_short, is_remote
+from sciml_dchag.weather.grid import Grid
+
+CHUNK_BYTES = 32 * 2**20
+"""Most of what is read at once, where a file stores more than one time together."""
+
+VERTICAL = ("level", "channel", "static_channel")
+"""Dimensions along which a field holds channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawField:
+    """One variable of one file, not read yet, without coordinates, which a cluster need not get."""
+
+    variable: xr.Variable
+    source: str
+    factor: float
+    """Multiplies the file's values to give ours."""
+
+    def read(self, times: NDArray[np.int64], levels: Sequence[int]) -> NDArray[np.float32]:
+        """Read some times and positions on the vertical axis: (T, C, H, W).
+
+        Raises:
+            ValueError: the file cannot be read.
+            OSError: a remote one cannot, which may be the network's fault.
+        """
+        chosen: dict[str, Any] = {}
+        for dim in self.variable.dims:
+            if dim == "time":
+                chosen["time"] = _as_slice(times)
+            elif dim in VERTICAL:
+                chosen[str(dim)] = list(levels)
+        try:
+            variable = self.variable.isel(chosen).load()
+        except MemoryError:
+            raise
+        except Exception as error:  # every backend has exceptions of its own
+            if is_remote(self.source):
+                raise OSError(
+                    f"{self.source} cannot be read ({in_short(error)}): check the network and "
+                    f"repeat the command, which goes on where it stopped."
+                ) from error
+            raise ValueError(
+                f"{self.source} cannot be read ({in_short(error)}): it is truncated or damaged, so "
+                f"download it again."
+            ) from error
+        if "expver" in variable.dims:
+            variable = _merge_expver(variable)
+        leading = [dim for dim in ("time", *VERTICAL) if dim in variable.dims]
+        values = variable.transpose(*leading, "latitude", "longitude").values
+        if self.factor != 1:
+            values = values * self.factor
+        shape = (len(times), max(1, len(levels)), *values.shape[-2:])
+        return values.reshape(shape).astype(np.float32, copy=False)
+
+    @property
+    def times_together(self) -> int:
+        """How many times the file stores in one chunk, which is read as a whole."""
+        if "time" not in self.variable.dims:
+            return 1
+        chunks = self.variable.encoding.get("preferred_chunks", {})
+        return int(next((n for dim, n in chunks.items() if "time" in str(dim)), 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some channels of a state at all its times: which file holds each time, and where in it."""
+
+    channels: tuple[str, ...]
+    fields: tuple[RawField, ...]
+    levels: tuple[tuple[int, ...], ...]
+    """By field, the positions of the channels on its vertical axis."""
+    times: NDArray[np.datetime64]
+    field_of_time: NDArray[np.int64]
+    place_in_field: NDArray[np.int64]
+
+    def at(self, positions: NDArray[np.int64]) -> Part:
+        """Keep some of the times."""
+        return replace(
+            self,
+            times=self.times[positions],
+            field_of_time=self.field_of_time[positions],
+            place_in_field=self.place_in_field[positions],
+        )
+
+    def read(self, first: int, last: int) -> NDArray[np.float32]:
+        """Read the times from `first` to before `last`: (T, C, H, W)."""
+        fields, places = self.field_of_time[first:last], self.place_in_field[first:last]
+        runs = np.flatnonzero(np.diff(fields)) + 1
+        blocks = [
+            self.fields[run[0]].read(place, self.levels[run[0]])
+            for run, place in zip(np.split(fields, runs), np.split(places, runs), strict=True)
+        ]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def lazy_state(parts: Sequence[Part], names: Sequence[str], grid: Grid) -> xr.DataArray:
+    """Put parts of equal times together: `state(time, channel, latitude, longitude)`, float32.
+
+    A chunk is one time, or as many as a file stores together within `CHUNK_BYTES`.
+    """
+    times = parts[0].times
+    bytes_a_time = 4 * len(names) * grid.size
+    together = max(field.times_together for part in parts for field in part.fields)
+    step = max(1, min(together, CHUNK_BYTES // bytes_a_time, len(times)))
+    starts = range(0, len(times), step)
+    dask_array: Any = da  # untyped
+    # An annotated layer is not merged with what follows. Dask would merge reading and regridding,
+    # and then write down the tasks of all times for every block of them that is computed.
+    with annotate(retries=1):
+        data = dask_array.map_blocks(
+            _read,
+            # One node of the graph, so that a cluster is sent it once and not per chunk.
+            reader=delayed(_Reader(tuple(parts), tuple(names), step), pure=False, traverse=False),
+            chunks=(
+                tuple(min(step, len(times) - start) for start in starts),
+                (len(names),),
+                *((size,) for size in grid.shape),
+            ),
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0, 0), np.float32),
+        )
+    return xr.DataArray(
+        data,
+        dims=("time", "channel", "latitude", "longitude"),
+        coords={
+            "time": times,
+            "channel": list(names),
+            "latitude": grid.latitude,
+            "longitude": grid.longitude,
+        },
+        name="state",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    parts: tuple[Part, ...]
+    names: tuple[str, ...]
+    step: int
+
+
+def _read(reader: _Reader, block_id: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read all channels at the times of a chunk."""
+    first = block_id[0] * reader.step
+    last = min(first + reader.step, len(reader.parts[0].times))
+    where = {name: position for position, name in enumerate(reader.names)}
+    blocks = {part.channels: part.read(first, last) for part in reader.parts}
+    cells = next(iter(blocks.values())).shape[2:]
+    state = np.empty((last - first, len(where), *cells), np.float32)
+    for channels, block in blocks.items():
+        state[:, [where[name] for name in channels]] = block
+    return state
+
+
+def _as_slice(times: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Neighbouring positions as a slice, which every backend reads at once."""
+    if len(times) == times[-1] - times[0] + 1:
+        return slice(int(times[0]), int(times[-1]) + 1)
+    return times
+
+
+def _merge_expver(variable: xr.Variable) -> xr.Variable:
+    """Fill ERA5 (expver 1) with the preliminary ERA5T (expver 5) where it is not there yet."""
+    merged = variable.isel(expver=0)
+    for position in range(1, variable.sizes["expver"]):
+        later = variable.isel(expver=position).values
+        merged = merged.copy(data=np.where(np.isnan(merged.values), later, merged.values))
+    return merged

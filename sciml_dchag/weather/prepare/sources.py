@@ -1,0 +1,254 @@
+"""Raw ERA5 files, joined to one lazy state of the channels asked for.
+
+What a single file looks like is `layouts`' concern, one variable of it `pieces`', its times are
+`times`', reading is `reading`'s, and whether values are believable `checks`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.checks import check_mean
+from sciml_dchag.weather.prepare.layouts import open_raw
+from sciml_dchag.weather.prepare.opening import expand_sources
+from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
+from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
+from sciml_dchag.weather.prepare.times import (
+    check_times,
+    choose_times,
+    join_times,
+    warn_of_missing_ends,
+)
+from sciml_dchag.weather.prepare.winds import check_winds
+from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.store import Period
+
+ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
+
+
+def open_era5(
+    sources: Sequence[str],
+    channels: ChannelSet,
+    *,
+    period: Period = (None, None),
+    step_hours: int | None = None,
+) -> xr.DataArray:
+    """Open raw files as lazy `state(time, channel, latitude, longitude)`, float32.
+
+    Variables, levels and times may be spread over files in any way. The grid stays, its rows from
+    south to north and its columns from 0 eastward. A chunk is one time, or several where the files
+    store several together.
+
+    Args:
+        sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
+        channels: the channels wanted.
+        period: first and last time, both included; None for no bound.
+        step_hours: time step wanted; finer data are thinned to its multiples since midnight, or
+            since the first time where it does not divide a day.
+
+    Raises:
+        FileNotFoundError: a source that is not there.
+        ValueError: an unreadable file, a variable or level that is missing, files of different
+            grids or overlapping times, gaps or uneven steps where `step_hours` is given, or a
+            period outside the data.
+
+    Warns:
+        UserWarning: a period that is partly outside the data, or winds stored upside down.
+    """
+    if step_hours is not None and step_hours < 1:
+        raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
+    paths = expand_sources(sources)
+    raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
+    pieces = [
+        Piece(north_and_east(dataset[name]), path)
+        for path, dataset in raw
+        for name in dataset.data_vars
+        if name != "static"
+    ]
+    if not {"u", "v"}.isdisjoint(channel.variable for channel in channels):
+        check_winds(pieces)
+    chosen = _choose_pieces(pieces, channels)
+    grid = one_grid([piece for _, held, _ in chosen for piece in held])
+    parts = []
+    for names, held, levels in chosen:
+        part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
+        parts.append(choose_times(part, period, step_hours))
+    check_times(parts, step_hours)
+    warn_of_missing_ends(parts[0].times, period, "period")
+    state = lazy_state(parts, channels.names, grid)
+    state.attrs = {**_origin([d for _, d in raw], parts[0].times), "sources": paths}
+    return state
+
+
+def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
+    """Read static fields: (static_channel, latitude, longitude), float32, in memory.
+
+    Raises:
+        ValueError: a field that is not there, the message says which ones are; units or values
+            that are not ours; files of different grids.
+    """
+    found: dict[str, tuple[Piece, list[int]]] = {}
+    for path in expand_sources(sources):
+        for dataset in open_raw(path):
+            for name in dataset.data_vars:
+                piece = Piece(north_and_east(dataset[name]), path)
+                if name == "static":
+                    stored = [str(n) for n in dataset["static_channel"].values]
+                    found |= {short: (piece, [i]) for i, short in enumerate(stored)}
+                    continue
+                # A file of surface geopotential calls it z, on no level.
+                on_surface = name == "z" and "level" not in dataset[name].coords
+                short = "orography" if on_surface else str(name)
+                if short in VARIABLES and VARIABLES[short].kind == "static":
+                    found[short] = (piece, [])
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(
+            f"The static field {missing[0]!r} is not in {', '.join(map(str, sources))}, which "
+            f"hold {', '.join(found) or 'none'}: name a file with --static-source."
+        )
+    grid = one_grid([found[name][0] for name in names])
+    fields = []
+    for name in names:
+        piece, position = found[name]
+        fields.append(piece.raw().read(np.array([0]), position)[0, 0])
+        check_mean(fields[-1], name, VARIABLES[name])
+    return xr.DataArray(
+        np.stack(fields),
+        dims=("static_channel", "latitude", "longitude"),
+        coords={
+            "static_channel": list(names),
+            "latitude": grid.latitude,
+            "longitude": grid.longitude,
+        },
+    )
+
+
+def list_contents(sources: Sequence[str]) -> dict[str, object]:
+    """Say what raw files hold, reading no values: variables, levels, grid, times.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_era5`.
+    """
+    paths = expand_sources(sources)
+    held: dict[str, set[int | str]] = {}
+    grids: dict[str, None] = {}
+    times: list[NDArray[np.datetime64]] = []
+    for path in paths:
+        for dataset in open_raw(path):
+            for name in dataset.data_vars:
+                piece = Piece(dataset[name], path)
+                on = dataset["channel"].values.tolist() if name == "state" else piece.levels
+                held.setdefault(piece.name, set()).update(on)
+                if {"latitude", "longitude"} <= set(piece.field.dims):
+                    grid = Grid.of(piece.field)
+                    grids[f"{grid.shape[0]} x {grid.shape[1]}, {grid.kind}"] = None
+                if "time" in piece.field.coords:
+                    times.append(piece.times)
+    unique = np.unique(np.concatenate(times)) if times else np.array([], "datetime64[ns]")
+    return {
+        "files": len(paths),
+        "variables": [_in_words(name, on) for name, on in held.items()],
+        "grid": "; ".join(grids) or "none",
+        "times": len(unique),
+        "period": f"{iso(unique[0])} to {iso(unique[-1])}" if len(unique) else "none",
+    }
+
+
+def _in_words(name: str, on: Iterable[int | str]) -> str:
+    if name == "state":
+        return f"state of {len(list(on))} channel(s)"
+    levels = sorted(int(level) for level in on)
+    return (
+        f"{name} on {len(levels)} level(s): {', '.join(map(str, levels))} hPa" if levels else name
+    )
+
+
+def _origin(datasets: Sequence[xr.Dataset], times: NDArray[np.datetime64]) -> dict[str, Any]:
+    """Tell whether data are simulated, and whom to thank; a store of ours knows both."""
+    stores = [dataset.attrs for dataset in datasets if "state" in dataset]
+    first, last = str(times[0])[:4], str(times[-1])[:4]
+    copernicus = f"{ERA5_ATTRIBUTION} {first if first == last else f'{first}-{last}'}"
+    told = [str(attrs["attribution"]) for attrs in stores if "attribution" in attrs]
+    simulated = any(int(attrs.get("simulated", 0)) for attrs in stores)
+    return {"attribution": (told or [copernicus])[0], "simulated": int(simulated)}
+
+
+_Chosen = tuple[tuple[str, ...], list[Piece], list[tuple[int, ...]]]
+"""Names of channels, the pieces that hold them, and by piece their positions on its levels."""
+
+
+def _choose_pieces(pieces: Sequence[Piece], channels: ChannelSet) -> list[_Chosen]:
+    """Find the pieces that hold each channel; channels of the same pieces go together."""
+    wanted: dict[str, list[Channel]] = {}
+    for channel in channels:
+        if channel.offset_hours or channel.kind in ("static", "forcing", "band"):
+            kind = "history" if channel.offset_hours else channel.kind
+            raise ValueError(
+                f"Channel {channel.name!r} is {kind}, no state of the atmosphere: put it into "
+                f"prepare.static, data.forcings or data.history_hours instead."
+            )
+        wanted.setdefault(channel.variable, []).append(channel)
+    chosen: list[_Chosen] = []
+    for members in wanted.values():
+        groups: dict[tuple[int, ...], list[Channel]] = {}
+        for channel in members:
+            holders = tuple(i for i, piece in enumerate(pieces) if _position(piece, channel) >= 0)
+            if not holders:
+                raise ValueError(_missing(pieces, channel))
+            groups.setdefault(holders, []).append(channel)
+        for holders, together in groups.items():
+            held = [pieces[i] for i in holders]
+            levels = [
+                tuple(_position(piece, channel) for channel in together)
+                if any(dim in piece.field.dims for dim in VERTICAL)
+                else ()
+                for piece in held
+            ]
+            chosen.append((tuple(channel.name for channel in together), held, levels))
+    return chosen
+
+
+def _position(piece: Piece, channel: Channel) -> int:
+    """Where a piece holds a channel on its vertical axis; -1 where it does not."""
+    if piece.name == "state":
+        names = piece.field["channel"].values.tolist()
+        return names.index(channel.name) if channel.name in names else -1
+    if piece.name != channel.variable:
+        return -1
+    if channel.level_hpa is None:
+        return 0
+    return piece.levels.index(channel.level_hpa) if channel.level_hpa in piece.levels else -1
+
+
+def _missing(pieces: Sequence[Piece], channel: Channel) -> str:
+    """Say which channel is missing and what is there."""
+    levels = {level for p in pieces if p.name == channel.variable for level in p.levels}
+    if levels:
+        return (
+            f"The sources lack {channel.variable} at {channel.level_hpa} hPa and hold it at "
+            f"{', '.join(map(str, sorted(levels)))}: add that level's file or change the channels."
+        )
+    untold = [piece for piece in pieces if piece.name == channel.variable]
+    if untold:
+        timeless = "time" not in untold[0].field.coords
+        nor, what = (", nor at which time", "both") if timeless else ("", "it")
+        return (
+            f"The sources do not say on which level {channel.variable} is{nor}: add {what} to "
+            f"{untold[0].source}, as xarray's assign_coords(level={channel.level_hpa}"
+            f"{', time=...' if timeless else ''}) does."
+        )
+    there = {piece.name for piece in pieces if piece.name != "state"}
+    for piece in pieces:
+        if piece.name == "state":
+            there.update(map(str, piece.field["channel"].values))
+    return (
+        f"The sources lack the variable {channel.variable!r} ({channel.label}) and hold "
+        f"{', '.join(sorted(there)) or 'no known variable'}: add its file or change the channels."
+    )

@@ -1,0 +1,1 @@
+"""Regridding weights and their use."""

@@ -1,0 +1,1 @@
+"""Scores of forecasts, their tables and pictures."""

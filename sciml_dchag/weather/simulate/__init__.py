@@ -1,0 +1,1 @@
+"""A climate model's weather, labelled as simulated."""

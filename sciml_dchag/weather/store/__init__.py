@@ -1,0 +1,1 @@
+"""The weather store: layout, writing, reading, statistics, climatology."""

@@ -1,0 +1,271 @@
+"""Forecast samples: a state, what is known beside it, and the states to be forecast.
+
+A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
+number of ranks, repeats and skips nothing. What is done with a sample is `tasks.forecast`'s.
+
+The input channels of a forecaster are, in this order: for each of the store's C channels its state
+at the initial time and at each time of history, then static fields, then forcings. The times of a
+channel are neighbours, so that a rank that works on some of them reads few channels and no others.
+
+Shapes: B batch, N input channels, C channels of the store, O target channels, F static fields and
+forcings, R steps of a rollout, H x W grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sciml_dchag.channels import Channel, ChannelSet
+from sciml_dchag.training.batches import Batch
+from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
+from sciml_dchag.weather.store.store import Period, Store
+
+
+@dataclass(frozen=True)
+class ForecastBatch(Batch):
+    """Samples ready for the model; states and targets are normalised, NaN where missing."""
+
+    inputs: Tensor
+    """(B, N, H, W): the input channels."""
+    now: Tensor
+    """(B, O, H, W): the target channels at the initial time."""
+    later_constants: Tensor
+    """(B, R - 1, F, H, W): static fields and forcings at the start of each step but the first."""
+    targets: Tensor
+    """(B, R, O, H, W): the target channels after each forecast step."""
+    lead_hours: Tensor
+    """(B,): hours of one forecast step."""
+
+    def __post_init__(self) -> None:
+        sizes = {(f.name, getattr(self, f.name).shape[0]) for f in fields(self)}
+        assert len({size for _, size in sizes}) == 1, sizes
+        assert self.later_constants.shape[1] == self.targets.shape[1] - 1
+
+    def rotated(self, columns: int) -> ForecastBatch:
+        """Turn all fields eastward by a number of columns of a global grid."""
+        *on_grid, lead_hours = self.tensors
+        turned = [field.roll(columns, dims=-1) for field in on_grid]
+        return ForecastBatch(*turned, lead_hours)  # type: ignore[call-arg]
+
+
+class ForecastWindows(Dataset[ForecastBatch]):
+    """All samples of a period whose history and targets lie within it.
+
+    Args:
+        store: the prepared store, evenly spaced in time.
+        period: the times that samples may touch, targets included.
+        mean, std: per channel of the store, in its units.
+        targets: channels to forecast.
+        lead_hours: shortest and longest lead time; drawn at random where they differ.
+        history_hours: earlier times given as input, negative.
+        static: static fields of the store.
+        forcings: computed fields, see `data.forcing`.
+        rollout_steps: R.
+        rotate: turn each sample about the Earth's axis by a random number of columns.
+        seed: what order, lead times and rotations are drawn from.
+        memory_mebibytes: the period is kept in memory if it is no larger than this.
+        inputs: positions of the input channels to read; None for all.
+        outputs: positions of the targets to read; None for all.
+
+    Raises:
+        ValueError: uneven steps, hours that are no multiple of the step, or a period too short.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        period: Period,
+        *,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        targets: Sequence[str],
+        lead_hours: tuple[int, int],
+        history_hours: Sequence[int] = (),
+        static: Sequence[str] = (),
+        forcings: Sequence[str] = (),
+        rollout_steps: int = 1,
+        rotate: bool = False,
+        seed: int = 0,
+        memory_mebibytes: int = 0,
+        inputs: range | None = None,
+        outputs: range | None = None,
+    ) -> None:
+        self.store, self.seed, self.rotate = store, seed, rotate
+        self.step_hours = require_even_steps(store)
+        for hours in (*lead_hours, *history_hours):
+            if hours % self.step_hours:
+                raise ValueError(
+                    f"{hours} h is no multiple of the store's step of {self.step_hours} h: change "
+                    f"task.lead_hours or data.history_hours, or prepare a store of a finer step."
+                )
+        self.lead_steps = (lead_hours[0] // self.step_hours, lead_hours[1] // self.step_hours)
+        self.rollout_steps = rollout_steps
+        self.offsets = [0, *(hours // self.step_hours for hours in history_hours)]
+        self.target_indices = store.channels.indices(targets)
+        if outputs is not None:
+            self.target_indices = self.target_indices[outputs.start : outputs.stop]
+        self.forcings = tuple(forcings)
+        self._static = _standardised(store.static(static), store.latitude)
+        self._mean = mean.astype(np.float32)[:, None, None]
+        self._std = std.astype(np.float32)[:, None, None]
+
+        states = len(store.channels) * len(self.offsets)
+        own = inputs if inputs is not None else range(states + len(static) + len(forcings))
+        self._state_parts = _split_by_time(own, len(store.channels), self.offsets)
+        self._constant_part = slice(max(own.start - states, 0), max(own.stop - states, 0))
+        self._input_shape = (len(own), *store.shape[2:])
+
+        inside = store.time_indices(period)
+        before, after = -min(self.offsets), self.lead_steps[1] * rollout_steps
+        self.initial_indices = inside[
+            (inside - before >= inside[0]) & (inside + after <= inside[-1])
+        ]
+        if not len(self.initial_indices):
+            needed = (before + after) * self.step_hours
+            raise ValueError(
+                f"The period {period[0]} to {period[1]} has {len(inside)} times of "
+                f"{self.step_hours} h, too few for history and lead time of {needed} h together: "
+                f"lengthen the period or shorten task.lead_hours."
+            )
+        self._first = int(inside[0])
+        self._cache: NDArray[np.float32] | None = None
+        read = {channel for part in self._state_parts for channel in part.channels}
+        kept = sorted(read.union(self.target_indices))
+        if 4 * len(inside) * len(kept) * int(np.prod(store.shape[2:])) <= memory_mebibytes * 2**20:
+            self._place = {channel: place for place, channel in enumerate(kept)}
+            times = slice(int(inside[0]), int(inside[-1]) + 1)
+            self._cache = self._normalise(store.read(times, kept), kept)
+
+    def __len__(self) -> int:
+        """Return the number of initial times."""
+        return len(self.initial_indices)
+
+    def __getitem__(self, number: int) -> ForecastBatch:
+        """Return sample `number`, counted on through all epochs, as a batch of one."""
+        epoch, position = divmod(number, len(self))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        index = int(self.initial_indices[order[position]])
+        low, high = self.lead_steps
+        draws = np.random.default_rng([self.seed, epoch, index])
+        sample = self.sample(index, int(draws.integers(low, high + 1)))
+        return (
+            sample.rotated(int(draws.integers(len(self.store.longitude))))
+            if self.rotate
+            else sample
+        )
+
+    def sample(self, index: int, lead_steps: int) -> ForecastBatch:
+        """Return the sample that starts at a time of the store, as a batch of one."""
+        steps = np.arange(self.rollout_steps + 1)
+        later = self.store.times[index + steps[1:-1] * lead_steps]
+        fields = (
+            self.inputs(index),
+            self._read([index], self.target_indices)[0],
+            self.constants(later),
+            self._read(list(index + steps[1:] * lead_steps), self.target_indices),
+        )
+        hours = torch.tensor([float(lead_steps * self.step_hours)])
+        inputs, now, later_constants, targets = (torch.from_numpy(f)[None] for f in fields)
+        return ForecastBatch(inputs, now, later_constants, targets, hours)
+
+    def constants(self, times: NDArray[np.datetime64]) -> NDArray[np.float32]:
+        """Normalised static fields and forcings at given times: (T, F, H, W)."""
+        store = self.store
+        forcing = compute_forcing(self.forcings, times, store.latitude, store.longitude)
+        if "insolation" in self.forcings:  # to the order of one, as all other inputs are
+            forcing[:, self.forcings.index("insolation")] /= SOLAR_CONSTANT
+        static = np.broadcast_to(self._static, (len(times), *self._static.shape))
+        return np.concatenate([static, forcing], axis=1, dtype=np.float32)
+
+    def inputs(self, index: int) -> NDArray[np.float32]:
+        """Normalised input channels at a time of the store: (N, H, W)."""
+        inputs = np.empty(self._input_shape, np.float32)
+        for part in self._state_parts:
+            inputs[part.places] = self._read([index + part.offset], part.channels)[0]
+        constants = self.constants(self.store.times[[index]])[0, self._constant_part]
+        inputs[len(inputs) - len(constants) :] = constants
+        return inputs
+
+    def _read(self, times: list[int], channels: list[int]) -> NDArray[np.float32]:
+        if self._cache is None:
+            return self._normalise(self.store.read(times, channels), channels)
+        places = np.array([self._place[channel] for channel in channels], int)
+        return self._cache[np.ix_(np.array(times, int) - self._first, places)]
+
+    def _normalise(self, states: NDArray[np.float32], channels: list[int]) -> NDArray[np.float32]:
+        states -= self._mean[channels]
+        states /= self._std[channels]
+        return states
+
+
+class _StatePart(NamedTuple):
+    """What a sample's inputs need of one time."""
+
+    offset: int
+    """Steps of the store after the initial time, not positive."""
+    channels: list[int]
+    """Channels of the store."""
+    places: list[int]
+    """Where they belong among the inputs."""
+
+
+def _split_by_time(inputs: range, channels: int, offsets: Sequence[int]) -> list[_StatePart]:
+    """Tell which channels of the store the input channels need, by offset in time."""
+    parts = [_StatePart(offset, [], []) for offset in offsets]
+    for place, position in enumerate(inputs):
+        channel, number = divmod(position, len(offsets))
+        if channel < channels:
+            parts[number].channels.append(channel)
+            parts[number].places.append(place)
+    return [part for part in parts if part.channels]
+
+
+def _standardised(
+    fields: NDArray[np.float32], latitude: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Bring static fields (S, H, W) to area mean 0 and standard deviation 1, each by itself."""
+    weights = latitude_weights(latitude)[:, None]
+    mean = (fields * weights).mean((1, 2), keepdims=True)
+    std = np.sqrt(((fields - mean) ** 2 * weights).mean((1, 2), keepdims=True))
+    return ((fields - mean) / np.maximum(std, 1e-12)).astype(np.float32)
+
+
+def input_channels(
+    store_channels: ChannelSet,
+    history_hours: Sequence[int],
+    static: Sequence[str],
+    forcings: Sequence[str],
+) -> ChannelSet:
+    """Name a forecaster's input channels, in the order in which `tasks.forecast` joins them."""
+    states = [
+        channel.at(hours) if hours else channel
+        for channel in store_channels
+        for hours in (0, *history_hours)
+    ]
+    return ChannelSet([*states, *(Channel.parse(name) for name in (*static, *forcings))])
+
+
+def require_even_steps(store: Store) -> int:
+    """Return the store's time step in hours.
+
+    Raises:
+        ValueError: the steps are uneven; the first odd one is named.
+    """
+    if store.step_hours is not None:
+        return store.step_hours
+    steps = np.diff(store.times)
+    odd = int(np.argmax(steps != steps[0])) if (steps != steps[0]).any() else 0
+    hours = steps / np.timedelta64(1, "h")
+    raise ValueError(
+        f"The times of {store.path} are uneven: {hours[0]:g} h at first but {hours[odd]:g} h after "
+        f"{str(store.times[odd])[:16]}; prepare it again with prepare.step_hours set."
+    )

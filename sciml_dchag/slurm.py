@@ -20,8 +20,9 @@ from pathlib import Path
 from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import Recipe
 from sciml_dchag.files.samples import job_template_path
-from sciml_dchag.parallel.mesh import require_divisible
-from sciml_dchag.training.start import open_subject, own_samples
+from sciml_dchag.parallel.config import require_divisible
+from sciml_dchag.tasks import task_of
+from sciml_dchag.training.start import own_samples
 
 TEMPLATES = ("nvidia", "frontier")
 """Templates that the package carries."""
@@ -142,7 +143,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
         FileNotFoundError: there is no store to train on, or no `sbatch`; nothing is written then.
         OSError: `sbatch` refused the job or did not answer.
     """
-    open_subject(recipe)
+    task_of(recipe).open()
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise FileNotFoundError(

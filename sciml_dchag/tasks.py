@@ -1,24 +1,50 @@
-"""The tasks by kind, and the recipe that plain values describe."""
+"""The tasks by kind. Their modules are imported when they are used.
+
+To add one, write its folder in a wing and a line here; CONTRIBUTING.md says how.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from sciml_dchag.config import Recipe, from_mapping, read_mapping
 
-from sciml_dchag.config.common import Recipe
-from sciml_dchag.config.mapping import from_mapping
-from sciml_dchag.plants.masked.config import (
-    MaskedRecipe,
+if TYPE_CHECKING:
+    from sciml_dchag.training.checkpoint import Checkpoint
+    from sciml_dchag.training.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where a task lives, as `module:name`."""
+
+    recipe: str
+    """Its recipe's dataclass; importing it needs no torch."""
+    task: str
+    """Its `Task`."""
+
+
+TASKS = {
+    "forecast": Entry(
+        recipe="sciml_dchag.weather.forecast.config:ForecastRecipe",
+        task="sciml_dchag.weather.forecast.task:ForecastTask",
+    ),
+    "masked": Entry(
+        recipe="sciml_dchag.plants.masked.config:MaskedRecipe",
+        task="sciml_dchag.plants.masked.task:MaskedTask",
+    ),
+}
+"""By `task.kind`; a recipe that does not say its kind is the first one's."""
+
+DESCRIBERS = (
+    "sciml_dchag.plants.store.summary:describe",
+    "sciml_dchag.weather.forecast.describing:describe",
 )
-from sciml_dchag.weather.forecast.config import (
-    ForecastRecipe,
-)
-
-RECIPES: dict[str, type[Recipe]] = {"forecast": ForecastRecipe, "masked": MaskedRecipe}
-"""Kind of recipe by `task.kind`."""
+"""Functions that `inspect` asks in turn: given a path, each returns facts, or None if not known."""
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -29,22 +55,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         ValueError: not YAML, an unknown key (the nearest right one is named), a value of the
             wrong kind, or values that do not fit together.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no recipe {str(path)!r}: name a YAML file, such as one in pipelines/."
-        )
-    try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not readable as YAML ({reason}): mend that line.") from error
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{path} holds a {type(mapping).__name__}, not `key: value` lines.")
-    mapping.setdefault("name", path.stem)
-    for override in overrides:
-        _set(mapping, override)
-    return recipe_from_mapping(mapping)
+    return recipe_from_mapping(read_mapping(path, overrides))
 
 
 def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:
@@ -53,38 +64,37 @@ def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: an unknown kind of task or key, or values that do not fit.
     """
-    task = mapping.get("task")
-    kind = task.get("kind", "forecast") if isinstance(task, Mapping) else "forecast"
-    if kind not in RECIPES:
-        raise ValueError(f"The recipe's task.kind is {kind!r}: it must be {' or '.join(RECIPES)}.")
-    return from_mapping(RECIPES[kind], mapping)
-
-
-def require_forecast(recipe: Recipe, what: str) -> ForecastRecipe:
-    """Refuse a recipe of another task where only forecasting is understood.
-
-    Raises:
-        ValueError: the recipe's task is another.
-    """
-    if not isinstance(recipe, ForecastRecipe):
-        raise ValueError(
-            f"{what} understands forecasters, and {recipe.name} is a recipe of another task: use "
-            f"one with task.kind forecast."
-        )
+    recipe: Recipe = from_mapping(named(_entry(mapping).recipe), mapping)
     return recipe
 
 
-def _set(mapping: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    *parents, last = key.strip().split(".")
-    if not equals or not last:
-        raise ValueError(f"--set {override!r} is not KEY=VALUE: write, say, training.steps=100.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {override!r} has a value that is not YAML: quote it.") from error
-    for parent in parents:
-        mapping = mapping.setdefault(parent, {})
-        if not isinstance(mapping, dict):
-            raise ValueError(f"--set {override!r}: {parent!r} is no section of the recipe.")
-    mapping[last] = value
+def task_of(recipe: Recipe) -> Task[Any]:
+    """Return the task of a recipe."""
+    task: Task[Any] = task_class({"task": {"kind": recipe.kind}})(recipe)
+    return task
+
+
+def task_of_checkpoint(checkpoint: Checkpoint) -> Task[Any]:
+    """Return the task that a checkpoint was trained for."""
+    return task_of(recipe_from_mapping(checkpoint.recipe))
+
+
+def task_class(mapping: Mapping[str, Any]) -> type[Task[Any]]:
+    """Return the class of the task of a recipe given as plain values."""
+    cls: type[Task[Any]] = named(_entry(mapping).task)
+    return cls
+
+
+def _entry(mapping: Mapping[str, Any]) -> Entry:
+    section = mapping.get("task")
+    default = next(iter(TASKS))
+    kind = section.get("kind", default) if isinstance(section, Mapping) else default
+    if not isinstance(kind, str) or kind not in TASKS:
+        raise ValueError(f"The recipe's task.kind is {kind!r}: it must be {' or '.join(TASKS)}.")
+    return TASKS[kind]
+
+
+def named(place: str) -> Any:
+    """Import what `module:name` says."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -43,6 +43,11 @@ def show(what: str | Table) -> None:
     out.print(what, markup=True)
 
 
+def say(line: str) -> None:
+    """Print a line as it is."""
+    out.print(line, highlight=False, soft_wrap=True)
+
+
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 """What a user can mend; anything else is a defect of ours and shows its traceback."""
 

@@ -7,7 +7,7 @@ import os
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import launch, learn, look, plan, plants, prepare, run, simulate
+from sciml_dchag.cli import apply, launch, learn, look, plan, plants, prepare, run, simulate
 from sciml_dchag.cli.console import Group, end_as_rank, tell
 
 
@@ -31,7 +31,8 @@ main.add_command(plan.plan)
 main.add_command(learn.train)
 main.add_command(launch.submit)
 main.add_command(learn.evaluate)
-main.add_command(learn.predict)
+main.add_command(apply.predict)
+main.add_command(apply.reconstruct)
 main.add_command(learn.export)
 main.add_command(plants.indices)
 main.add_command(plants.embed)

@@ -43,17 +43,3 @@ def recipe_options(command: Decorated) -> Decorated:
 def folder_option(text: str) -> Callable[[Decorated], Decorated]:
     """Make `--out`, the folder to write, whose default is told in the help."""
     return click.option("--out", "folder", type=click.Path(path_type=Path), help=text)
-
-
-def run_folder(path: Path) -> Path:
-    """Return a run folder that exists.
-
-    Raises:
-        FileNotFoundError: there is no run there.
-    """
-    if not (path / "recipe.yaml").is_file():
-        raise FileNotFoundError(
-            f"{path} is no run folder (it has no recipe.yaml): name one, such as runs/NAME, made "
-            f"by `sciml-dchag train`."
-        )
-    return path

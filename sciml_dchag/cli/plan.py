@@ -36,13 +36,12 @@ def plan(
     Example:
       sciml-dchag plan pipelines/era5_forecast.yaml --gpus 1024 --memory 64GiB --set model.size=26b
     """
-    from sciml_dchag.checking import expected_model
     from sciml_dchag.planning import presentation as show
     from sciml_dchag.planning.layouts import chosen_machine, demand_of, make_plan
-    from sciml_dchag.tasks import load_recipe
+    from sciml_dchag.tasks import load_recipe, task_of
 
     loaded = load_recipe(recipe, overrides)
-    demand, on = demand_of(loaded, expected_model(loaded)), chosen_machine(machine, memory)
+    demand, on = demand_of(task_of(loaded)), chosen_machine(machine, memory)
     with ProgressBar() as progress:
         found = make_plan(demand, gpus, on, processes=os.cpu_count() or 1, progress=progress)
     if not found.fitting:

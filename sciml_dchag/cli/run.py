@@ -7,36 +7,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sciml_dchag.cli.console import Command, Group, ProgressBar, out, program, show
+from sciml_dchag.cli.console import Command, Group, ProgressBar, out, program, say, show
+from sciml_dchag.cli.learn import show_evaluation
 from sciml_dchag.cli.options import recipe_options, runs_option, set_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from sciml_dchag.pipeline import PipelineResult
-    from sciml_dchag.pipeline_plants import PlantPipelineResult
-    from sciml_dchag.plants.masked.config import MaskedRecipe
-    from sciml_dchag.weather.forecast.config import ForecastRecipe
+    from sciml_dchag.config import Recipe
 
 
 @click.command(cls=Command)
 @recipe_options
 def run(recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
-    """Prepare, train and score RECIPE, of forecasts or of plants, skipping finished steps.
+    """Prepare, train and score RECIPE, of whatever task, skipping finished steps.
 
     \b
     Example:
       sciml-dchag run pipelines/demo_weather.yaml
       sciml-dchag run pipelines/demo_plants.yaml
     """
-    from sciml_dchag.plants.masked.config import MaskedRecipe
-    from sciml_dchag.tasks import load_recipe, require_forecast
+    from sciml_dchag.tasks import load_recipe
 
-    loaded = load_recipe(recipe, overrides)
-    if isinstance(loaded, MaskedRecipe):
-        _run_plants(loaded, runs)
-    else:
-        _run(require_forecast(loaded, "run"), runs)
+    _run(load_recipe(recipe, overrides), runs)
 
 
 @click.group(cls=Group)
@@ -54,17 +45,13 @@ def weather(overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag demo weather
     """
-    from sciml_dchag.files.samples import recipe_path
-    from sciml_dchag.tasks import load_recipe, require_forecast
-
-    recipe = require_forecast(load_recipe(recipe_path("demo_weather"), overrides), "demo weather")
-    result = _run(recipe, runs)
+    _, run = _demo("demo_weather", overrides, runs)
     _suggest(
-        f"open {result.run / 'evaluation' / 'report.html'} in a browser",
-        f"sciml-dchag inspect {result.forecasts}",
+        f"open {run / 'evaluation' / 'report.html'} in a browser",
+        f"sciml-dchag inspect {run / 'forecasts' / 'test.zarr'}",
         "sciml-dchag demo weather --set name=clima --set model.aggregation=single, then",
-        f"sciml-dchag evaluate runs/clima --against {result.run}",
-        "pipelines/README.md: 80 simulated channels, and your own ERA5",
+        f"sciml-dchag evaluate runs/clima --against {run}",
+        "docs/recipes.md: 80 simulated channels, and your own ERA5",
     )
 
 
@@ -78,58 +65,39 @@ def plants(overrides: tuple[str, ...], runs: Path) -> None:
     Example:
       sciml-dchag demo plants
     """
-    from sciml_dchag.files.samples import recipe_path
-    from sciml_dchag.plants.masked.config import MaskedRecipe
-    from sciml_dchag.tasks import load_recipe
-
-    recipe = load_recipe(recipe_path("demo_plants"), overrides)
-    if not isinstance(recipe, MaskedRecipe):
-        raise ValueError("--set task.kind makes this another demo: leave it out.")
-    result = _run_plants(recipe, runs)
+    recipe, run = _demo("demo_plants", overrides, runs)
     store = recipe.data.store
     _suggest(
-        f"look at {result.run / 'evaluation' / 'figures'}",
+        f"open {run / 'evaluation' / 'report.html'} in a browser",
         f"sciml-dchag inspect {store}",
         f"sciml-dchag indices {store}",
-        f"sciml-dchag embed {result.run} {store}",
-        "sciml-dchag simulate poplars raw/poplars --cubes 8, then pipelines/README.md",
+        f"sciml-dchag embed {run} {store}",
+        "sciml-dchag simulate poplars raw/poplars --cubes 8, then docs/recipes.md",
     )
+
+
+def _demo(name: str, overrides: tuple[str, ...], runs: Path) -> tuple[Recipe, Path]:
+    from sciml_dchag.files.samples import recipe_path
+    from sciml_dchag.tasks import load_recipe
+
+    plain = load_recipe(recipe_path(name))
+    recipe = load_recipe(recipe_path(name), overrides)
+    if recipe.kind != plain.kind:
+        raise ValueError("--set task.kind makes this another demo: leave it out.")
+    _run(recipe, runs)
+    return recipe, runs / recipe.name
+
+
+def _run(recipe: Recipe, runs: Path) -> None:
+    from sciml_dchag.pipeline import run_recipe
+
+    with ProgressBar() as progress:
+        result = run_recipe(recipe, runs / recipe.name, progress=progress, console=say)
+    out.print()
+    show_evaluation(result.evaluation)
 
 
 def _suggest(*lines: str) -> None:
     show("\n[bold]What to try next[/bold]")
     for line in lines:
-        line = line.replace("sciml-dchag ", f"{program()} ")
-        out.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _run_plants(recipe: MaskedRecipe, runs: Path) -> PlantPipelineResult:
-    from sciml_dchag.pipeline_plants import run_plant_recipe
-    from sciml_dchag.plants.masked.evaluate import scores_table
-
-    with ProgressBar() as progress:
-        result = run_plant_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)
-    _show(scores_table(result.rows), result.attribution, result.paths)
-    return result
-
-
-def _run(recipe: ForecastRecipe, runs: Path) -> PipelineResult:
-    from sciml_dchag.pipeline import run_weather_recipe
-    from sciml_dchag.weather.forecast.report import scores_table
-
-    with ProgressBar() as progress:
-        result = run_weather_recipe(recipe, runs / recipe.name, progress=progress, console=_tell)
-    _show(scores_table(result.shown, result.units), result.attribution, result.paths)
-    return result
-
-
-def _tell(line: str) -> None:
-    out.print(line, highlight=False, markup=False)
-
-
-def _show(scores: Table, attribution: str, paths: dict[str, Path]) -> None:
-    out.print()
-    show(scores)
-    out.print(attribution, style="dim")
-    for name, path in paths.items():
-        out.print(f"{name:<10} {path}", highlight=False, soft_wrap=True)
+        say("  " + line.replace("sciml-dchag ", f"{program()} "))

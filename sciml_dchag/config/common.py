@@ -100,6 +100,14 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What is learnt."""
+
+    kind: str = ""
+    """Which task this is, one of `sciml_dchag.tasks.TASKS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that one run does; a run folder keeps it as `recipe.yaml`."""
 
@@ -109,8 +117,14 @@ class Recipe:
     """Seed of start values, sample order, masks and dropout."""
     data: StoreConfig = field(default_factory=StoreConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    @property
+    def kind(self) -> str:
+        """Which task this is the recipe of."""
+        return self.task.kind
 
     def __post_init__(self) -> None:
         # It is a folder's name, and a word of command lines.

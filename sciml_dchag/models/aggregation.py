@@ -32,18 +32,15 @@ one attention runs over.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sciml_dchag.models.absorbed import absorbed_attention, masked_logsumexp, masked_softmax
+from sciml_dchag.models.config import AggregationKind, Implementation
 from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.spectral import WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
-
-AggregationKind = Literal["single", "dchag-c", "dchag-l"]
-Implementation = Literal["absorbed", "materialised"]
 
 
 class ChannelAggregation(nn.Module):

@@ -9,10 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sciml_dchag.models.aggregation import (
-    AggregationKind,
-    Implementation,
-)
+AggregationKind = Literal["single", "dchag-c", "dchag-l"]
+Implementation = Literal["absorbed", "materialised"]
 
 SIZES: dict[str, tuple[int, int, int]] = {
     # name: (embed_dim, depth, heads); 1p7b and up are the paper's performance runs.

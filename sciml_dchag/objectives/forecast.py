@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.models.transformer import ChannelTransformer
 
 
 class ForecastObjective(nn.Module):
@@ -23,7 +23,7 @@ class ForecastObjective(nn.Module):
     Args:
         change_std: per target channel, the standard deviation of the change over a lead time in
             normalised units: the unit of a residual forecast. None predicts the state itself.
-        latitude: rows of the grid in degrees, for the weights.
+        area_weights: relative area of the cells of each row, mean 1: (H,).
         target_indices: positions of all target channels among the C state channels.
         state_channels: C.
     """
@@ -36,7 +36,7 @@ class ForecastObjective(nn.Module):
         self,
         *,
         change_std: NDArray[np.float64] | None,
-        latitude: NDArray[np.float64],
+        area_weights: NDArray[np.float64],
         target_indices: Sequence[int],
         state_channels: int,
     ) -> None:
@@ -44,10 +44,11 @@ class ForecastObjective(nn.Module):
         self.residual = change_std is not None
         self.state_channels = state_channels
         scale = np.ones(1) if change_std is None else change_std
-        weights = latitude_weights(latitude)
         self.register_buffer("target_indices", torch.as_tensor(list(target_indices)))
         self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32)[:, None, None])
-        self.register_buffer("area_weights", torch.tensor(weights, dtype=torch.float32)[:, None])
+        self.register_buffer(
+            "area_weights", torch.tensor(area_weights, dtype=torch.float32)[:, None]
+        )
         # One process works on all channels; on several, whoever builds the task says otherwise.
         self.own_inputs = slice(None)
         self.join: Callable[[Tensor], Tensor] = lambda forecast: forecast
@@ -139,3 +140,30 @@ def can_roll_out(
     if list(history) != expected:
         return f"history {list(history)} does not shift by {step_hours} h (use {expected})"
     return None
+
+
+def planned_loss(
+    model: ChannelTransformer, own: tuple[range, range], samples: int, dtype: torch.dtype
+) -> Tensor:
+    """The forecast error of samples that have no values, for a planned step.
+
+    Args:
+        model: on this rank.
+        own: positions of this rank's inputs and outputs.
+        samples: how many.
+        dtype: of the states.
+    """
+    inputs, outputs = own
+    size = model.config.image_size
+    objective = ForecastObjective(
+        change_std=None,
+        area_weights=np.ones(size[0]),
+        target_indices=range(len(outputs)),
+        state_channels=len(outputs),
+    )
+    objective.complete = lambda available: True  # fake values have no answer
+    states, now = (
+        torch.empty(samples, len(part), *size, dtype=dtype) for part in (inputs, outputs)
+    )
+    later, targets = torch.empty(samples, 0, 0, *size), torch.empty_like(now)[:, None]
+    return objective.squared_error(model, states, now, later, targets, torch.empty(samples))

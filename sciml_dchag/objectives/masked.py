@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sciml_dchag.models.tokenizer import unpatchify
+from sciml_dchag.models.transformer import ChannelTransformer
 
 _STREAM = 0x6D61736B
 """Keeps masks apart from what else is drawn for a sample from (seed, epoch, index)."""
@@ -259,3 +260,40 @@ def _part(name: str, ratio: float, count: int, what: str) -> int:
             f"enough that something is left to see."
         )
     return hidden
+
+
+def planned_loss(
+    model: ChannelTransformer,
+    own: tuple[range, range],
+    samples: int,
+    dtype: torch.dtype,
+    *,
+    mask_ratio: float = 0.75,
+    channel_mask_ratio: float = 0.0,
+) -> Tensor:
+    """The reconstruction error of samples that have no values, for a planned step.
+
+    Args:
+        model: on this rank.
+        own: positions of this rank's inputs and outputs.
+        samples: how many.
+        dtype: of the images.
+        mask_ratio, channel_mask_ratio: the fractions that are hidden.
+    """
+    config = model.config
+    objective = MaskedObjective(
+        seed=0,
+        image_size=config.image_size,
+        patch=config.patch,
+        channels=len(config.input_channels),
+        mask_ratio=mask_ratio,
+        channel_mask_ratio=channel_mask_ratio,
+    )
+    objective.own_inputs, objective.own_outputs = own
+    objective.complete = lambda available: True  # fake values have no answer
+    size = config.image_size
+    images = torch.empty(samples, len(own[0]), *size, dtype=dtype)
+    visible = torch.empty(samples, objective.visible, dtype=torch.long)
+    channels = torch.empty(samples, objective.channels, dtype=torch.bool)
+    weights = torch.empty(samples, *size)
+    return objective.squared_errors(model, images, visible, channels, weights)[0]

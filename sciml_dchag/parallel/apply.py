@@ -33,8 +33,8 @@ from sciml_dchag.models.spectral import WavelengthHead, WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel import collectives
-from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.parallel.mesh import require_divisible, sharded_axes
+from sciml_dchag.parallel.config import ParallelConfig, require_divisible
+from sciml_dchag.parallel.mesh import sharded_axes
 
 
 def parallelize(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sciml_dchag.models.config import ModelConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
@@ -78,3 +80,31 @@ class ParallelConfig:
         fsdp = self.fsdp or 1
         left = max(1, ranks // (fsdp * self.tp))
         return replace(self, dp=left if self.dp == 1 else self.dp, fsdp=fsdp)
+
+
+def require_divisible(model: ModelConfig, config: ParallelConfig) -> None:
+    """Refuse a model whose parts cannot be shared out evenly over the tp axis.
+
+    Raises:
+        ValueError: which number tp does not divide, and the cure; or a baseline that gathers
+            tokens, with a model that forms none.
+    """
+    tp = config.tp
+    if config.channel_stage == "distributed-tokens" and model.implementation == "absorbed":
+        raise ValueError(
+            "parallel.channel_stage distributed-tokens gathers the tokens of all channels, which "
+            "model.implementation absorbed never forms: set it to materialised."
+        )
+    height, width = (side // model.patch for side in model.image_size)
+    if config.sequence_parallel and height * width % tp:
+        raise ValueError(
+            f"parallel.sequence_parallel shares {height * width} locations out over tp {tp}, which "
+            f"does not divide them: set it to false, or change parallel.tp or model.patch."
+        )
+    for name, count in (("partitions", model.partitions), ("heads", model.heads)):
+        if count % tp:
+            fitting = [t for t in range(1, count + 1) if count % t == 0]
+            raise ValueError(
+                f"parallel.tp {tp} does not divide model.{name} {count}: set parallel.tp to one of "
+                f"{', '.join(map(str, fitting))}, or model.{name} to a multiple of {tp}."
+            )

@@ -16,16 +16,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
-from sciml_dchag.config import Recipe
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.parallel.mesh import require_divisible
+from sciml_dchag.parallel.config import ParallelConfig, require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
 from sciml_dchag.planning.step import StepCost, simulate_step
-from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.training.task import PlannedLoss, Task
 
 Progress = Callable[[int, int, str], None]
 GIB = 2**30
@@ -65,6 +64,8 @@ class Demand:
 
     model: ModelConfig
     """The complete architecture."""
+    loss: PlannedLoss
+    """What is computed of a micro-batch; see `training.task`."""
     parallel: ParallelConfig
     """What is not a degree: recomputation, sequence parallelism, the channel stage."""
     batch: int
@@ -75,23 +76,23 @@ class Demand:
     """Whether averaged weights are kept."""
     precision: torch.dtype = torch.bfloat16
     """What products are computed in."""
-    hidden: tuple[float, float] = (0.75, 0.0)
-    """The parts of locations and of channels that a masked autoencoder is not shown."""
 
 
-def demand_of(recipe: Recipe, model: ModelConfig) -> Demand:
-    """Take from a recipe what does not depend on the layout; `model` is complete."""
-    training, hidden = recipe.training, {}
-    if isinstance(recipe, MaskedRecipe):
-        hidden["hidden"] = recipe.task.mask_ratio, recipe.task.channel_mask_ratio
+def demand_of(task: Task[Any]) -> Demand:
+    """Take from a recipe what does not depend on the layout.
+
+    Raises:
+        ValueError: there is no store yet and the recipe does not say its size.
+    """
+    recipe, training = task.recipe, task.recipe.training
     return Demand(
-        model=model,
+        model=task.expected_model(),
+        loss=task.planned_loss(),
         parallel=recipe.parallel,
         batch=training.batch,
         micro_batch=training.micro_batch,
         averaged=bool(training.ema_decay),
         precision=torch.float32 if training.precision == "float32" else torch.bfloat16,
-        **hidden,
     )
 
 
@@ -240,7 +241,7 @@ def _simulate_one(demand: Demand, step: tuple[int, int, int]) -> StepCost:
     tp, fsdp, samples = step
     return simulate_step(
         demand.model, _degrees(demand, tp, fsdp), samples=samples, precision=demand.precision,
-        hidden=demand.hidden,
+        loss=demand.loss,
     )  # fmt: skip
 
 

@@ -14,10 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -27,12 +26,11 @@ from sciml_dchag.models.aggregation import PartialCrossAttention
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.layers import SelfAttention
 from sciml_dchag.models.transformer import ChannelTransformer
-from sciml_dchag.objectives.forecast import ForecastObjective
-from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh, sharded_axes
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
+from sciml_dchag.training.task import PlannedLoss
 
 BLOCKS = 5
 """Blocks that are simulated; the middle one stands for many.
@@ -64,22 +62,22 @@ def simulate_step(
     config: ModelConfig,
     parallel: ParallelConfig,
     *,
+    loss: PlannedLoss,
     samples: int,
     precision: torch.dtype,
     autocast: bool = True,
     device: str = "cuda",
-    hidden: tuple[float, float] = (0.75, 0.0),
 ) -> StepCost:
     """Run the forward and backward pass of a micro-batch on the first of dp x fsdp x tp ranks.
 
     Args:
         config: the complete architecture.
         parallel: with explicit degrees.
+        loss: what is computed of a micro-batch, such as `objectives.forecast.planned_loss`.
         samples: of the micro-batch on this rank.
         precision: what products are computed in.
         autocast: parameters stay float32 and are cast; without, they have that precision too.
         device: kind of device that is planned for.
-        hidden: the parts of locations and of channels that a masked autoencoder is not shown.
 
     Raises:
         ValueError: tp does not divide the model's partitions, heads or locations.
@@ -108,7 +106,7 @@ def simulate_step(
         of_a_block = [entry for name, entry in parameters.items() if "blocks.1." in name]
         with FakeTensorMode(allow_non_fake_inputs=True):
             model.to_empty(device="cpu")
-            phases = _record(model, own, samples, precision, mixed, hidden)
+            phases = _record(model, own, samples, precision, mixed, loss)
     return StepCost(
         phases=_stretched(phases, extra),
         parameters=[*parameters.values(), *of_a_block * extra],
@@ -122,70 +120,20 @@ def _record(
     samples: int,
     precision: torch.dtype,
     mixed: bool,
-    hidden: tuple[float, float],
+    learn: PlannedLoss,
 ) -> list[Phase]:
     """Run the step and return its phases."""
     dtype = torch.float32 if mixed else precision
-    learn = _masked if model.config.head == "masked" else _forecast
     cast = torch.autocast("cpu", dtype=precision, enabled=mixed, cache_enabled=False)
     with StepRecorder(model, _stages(model)) as recorder:
         with cast:
-            loss = learn(model, own, samples, dtype, hidden)
+            loss = learn(model, own, samples, dtype)
         recorder.begin("backward loss", "loss")
         loss.backward()
         recorder.begin("end", "batch")
     for phase in recorder.phases:
         del phase.start["parameters"], phase.peak["parameters"]
     return recorder.phases
-
-
-def _forecast(
-    model: ChannelTransformer,
-    own: tuple[range, range],
-    samples: int,
-    dtype: torch.dtype,
-    _: tuple[float, float],
-) -> Tensor:
-    """The forecast error of samples that have no values."""
-    inputs, outputs = own
-    size = model.config.image_size
-    task = ForecastObjective(
-        change_std=None,
-        latitude=np.linspace(-80, 80, size[0]),
-        target_indices=range(len(outputs)),
-        state_channels=len(outputs),
-    )
-    task.complete = lambda available: True  # fake values have no answer
-    states, now = (torch.empty(samples, len(own), *size, dtype=dtype) for own in (inputs, outputs))
-    later, targets = torch.empty(samples, 0, 0, *size), torch.empty_like(now)[:, None]
-    return task.squared_error(model, states, now, later, targets, torch.empty(samples))
-
-
-def _masked(
-    model: ChannelTransformer,
-    own: tuple[range, range],
-    samples: int,
-    dtype: torch.dtype,
-    hidden: tuple[float, float],
-) -> Tensor:
-    """The reconstruction error of samples that have no values."""
-    config = model.config
-    task = MaskedObjective(
-        seed=0,
-        image_size=config.image_size,
-        patch=config.patch,
-        channels=len(config.input_channels),
-        mask_ratio=hidden[0],
-        channel_mask_ratio=hidden[1],
-    )
-    task.own_inputs, task.own_outputs = own
-    task.complete = lambda available: True  # fake values have no answer
-    size = config.image_size
-    images = torch.empty(samples, len(own[0]), *size, dtype=dtype)
-    visible = torch.empty(samples, task.visible, dtype=torch.long)
-    channels = torch.empty(samples, task.channels, dtype=torch.bool)
-    plants = torch.empty(samples, *size)
-    return task.squared_errors(model, images, visible, channels, plants)[0]
 
 
 def _stages(model: ChannelTransformer) -> dict[nn.Module, str]:

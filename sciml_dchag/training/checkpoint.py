@@ -15,10 +15,10 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -27,11 +27,12 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from sciml_dchag._version import __version__
+from sciml_dchag.config import from_mapping
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
 from sciml_dchag.training.safe_metadata import SafeReader
 
-FORMAT = "sciml-dchag-checkpoint-2"
+FORMAT = "sciml-dchag-checkpoint-3"
 RECORD = "checkpoint.json"
 """The file that says what a checkpoint is; a folder without it is no checkpoint."""
 _NAME = re.compile(r"step-\d+")
@@ -41,6 +42,9 @@ _KEPT = 2
 # Where there is one process, what DCP says of that is no news; and it warns of its own internals.
 warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
 warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed.checkpoint")
+
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,29 +65,33 @@ class Checkpoint:
     """Smallest validation loss so far; None before the first."""
     validations_since_best: int
     """Validations without improvement."""
-    channels: list[str]
-    """Channels of the training store, in order."""
-    mean: list[float]
-    """Training mean by channel of the store, in its units."""
-    std: list[float]
-    """Training standard deviation by channel of the store."""
-    change_std: list[float] | None = None
-    """Unit of a residual forecast by target channel; None for any other output."""
-    grid_sha256: str = ""
-    """Grid of a weather store."""
-    statistics_period: list[str] = field(default_factory=list)
-    """First and last time of a weather store that mean and std were computed over."""
-    step_hours: int = 0
-    """Time step of a weather store."""
-    training_images: list[str] = field(default_factory=list)
-    """Images of a plant store that mean and std were computed over."""
+    data: dict[str, Any]
+    """What the task keeps of its data, `TrainingData.record`; read again by `read_data`."""
     skipped_steps: int = 0
     """Steps so far whose batch had nothing to score, which changed nothing."""
 
     @property
     def kind(self) -> str:
-        """The task: `forecast` or `masked`."""
-        return str(self.recipe["task"].get("kind", "forecast"))
+        """The task's kind, one of `sciml_dchag.tasks.TASKS`."""
+        return str(self.recipe["task"]["kind"])
+
+    def read_data(self, record: type[Record], path: Path) -> Record:
+        """Read what the task keeps of its data as the dataclass that it defines for it.
+
+        Args:
+            record: the dataclass.
+            path: of the checkpoint, for a message.
+
+        Raises:
+            ValueError: a key is missing, unknown or of another kind.
+        """
+        try:
+            return from_mapping(record, self.data)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} does not say of its data what its task {self.kind!r} needs: it is damaged "
+                f"or of another version, so name another one or train again."
+            ) from error
 
     @property
     def device(self) -> str:
@@ -223,10 +231,35 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise _unreadable(folder, error) from error
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise ValueError(f"{folder} is no checkpoint of this package ({FORMAT} is needed).")
-    known = {f.name for f in dataclasses.fields(Checkpoint)}
-    return Checkpoint(**{key: value for key, value in content.items() if key in known})
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{folder / RECORD} holds no `key: value` pairs: it is damaged.")
+    require_version(folder, content.get("format"), FORMAT, "checkpoint")
+    try:
+        known = {f.name for f in dataclasses.fields(Checkpoint)}
+        return Checkpoint(**{key: value for key, value in content.items() if key in known})
+    except TypeError as error:
+        raise _unreadable(folder, error) from error
+
+
+def require_version(path: Path, found: object, needed: str, what: str) -> None:
+    """Refuse a file of another format, saying where it is of a newer version.
+
+    Raises:
+        ValueError: `found` is not the format `needed`, NAME-NUMBER.
+    """
+    if found == needed:
+        return
+    name, _, number = needed.rpartition("-")
+    of_version = re.fullmatch(rf"{re.escape(name)}-(\d+)", str(found))
+    if of_version and int(of_version[1]) > int(number):
+        raise ValueError(
+            f"{path} was written by a newer version of sciml-dchag ({found}; this one, "
+            f"{__version__}, reads {needed}): upgrade with `pip install -U sciml-dchag`."
+        )
+    raise ValueError(
+        f"{path} has format {found!r} where a {what} of this package ({needed}) is needed: name "
+        f"another one, or train again."
+    )
 
 
 def load_tensors(path: Path, tensors: dict[str, Any]) -> None:

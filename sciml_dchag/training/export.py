@@ -23,10 +23,11 @@ from sciml_dchag.training.checkpoint import (
     find_checkpoint,
     load_tensors,
     read_checkpoint,
+    require_version,
     tensors_of,
 )
 
-FORMAT = "sciml-dchag-model-1"
+FORMAT = "sciml-dchag-model-2"
 
 
 def _objection(path: Path) -> str | None:
@@ -92,9 +93,14 @@ def from_pretrained(path: str | os.PathLike[str]) -> tuple[ChannelTransformer, C
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error}): export it again.") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no model of this package ({FORMAT} is needed).")
-    saved = Checkpoint(**json.loads(metadata["checkpoint"]))
-    model = build_model(from_mapping(ModelConfig, saved.model_config)).eval()
-    model.load_state_dict(tensors)
+    require_version(Path(path), metadata.get("format"), FORMAT, "model")
+    try:
+        saved = Checkpoint(**json.loads(metadata["checkpoint"]))
+        model = build_model(from_mapping(ModelConfig, saved.model_config)).eval()
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} does not hold the model that it describes ({type(error).__name__}): export it "
+            f"again."
+        ) from error
     return model, saved

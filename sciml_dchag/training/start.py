@@ -1,4 +1,4 @@
-"""What a training run begins with: its subject, the checkpoint it goes on from, a rank's samples.
+"""What a training run begins with: its store, the checkpoint to resume from, a rank's samples.
 
 Every rank opens the first two by itself; `fingerprint_of` says what they must see alike.
 """
@@ -11,37 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from sciml_dchag.config import Recipe, TrainingConfig, to_mapping
-from sciml_dchag.plants.masked.config import MaskedRecipe
-from sciml_dchag.plants.masked.training import MaskedTrainingStore
 from sciml_dchag.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint
-from sciml_dchag.training.task import Fingerprint, TrainingStore, short_hash
-from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.forecast.training import ForecastTrainingStore
+from sciml_dchag.training.task import Fingerprint, Task, TrainingStore, short_hash
 
 
 @dataclass(frozen=True)
 class Start:
     """What a run begins with."""
 
-    subject: TrainingStore
+    store: TrainingStore
     """The recipe's store, opened."""
     checkpoint: Path | None
     """The checkpoint to go on from; None begins anew."""
 
 
-def open_subject(recipe: Recipe) -> TrainingStore:
-    """Open what a recipe trains on.
-
-    Raises:
-        ValueError, FileNotFoundError: as its kind of subject does.
-    """
-    if isinstance(recipe, MaskedRecipe):
-        return MaskedTrainingStore(recipe)
-    assert isinstance(recipe, ForecastRecipe)
-    return ForecastTrainingStore(recipe)
-
-
-def find_start(recipe: Recipe, run: Path, *, resume: bool) -> Start:
+def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
     """Open a recipe's store and find the checkpoint to go on from.
 
     Raises:
@@ -50,7 +34,7 @@ def find_start(recipe: Recipe, run: Path, *, resume: bool) -> Start:
         FileNotFoundError: there is no store, or it has no statistics.
         FileExistsError: the folder holds a run and `resume` is False.
     """
-    subject = open_subject(recipe)
+    store = task.open()
     last = last_checkpoint(run / "checkpoints")
     if last is not None:
         if not resume:
@@ -59,24 +43,24 @@ def find_start(recipe: Recipe, run: Path, *, resume: bool) -> Start:
                 f"name, or remove the folder."
             )
         checkpoint = read_checkpoint(last)
-        _require_same_recipe(run, checkpoint, recipe)
-        if difference := subject.difference(checkpoint):
+        _require_same_recipe(run, checkpoint, task.recipe)
+        if difference := store.difference(checkpoint):
             raise ValueError(
                 f"{run} holds a run {difference}: set data.store to the store that it began with, "
                 f"choose another name with --set name=NAME, or remove the folder."
             )
-    return Start(subject, last)
+    return Start(store, last)
 
 
-def fingerprint_of(beginning: Start, recipe: Recipe) -> Fingerprint:
+def fingerprint_of(start: Start, recipe: Recipe) -> Fingerprint:
     """Say what this rank sees of what all ranks must see alike, and the cure of a difference."""
     one_recipe = "give all ranks the same recipe file and the same --set"
     one_folder = "let all ranks see the same run folder, on a file system that they share"
-    last = beginning.checkpoint
+    last = start.checkpoint
     settings = json.dumps(to_mapping(recipe), sort_keys=True).encode()
     return {
         "recipes": (f"recipe {short_hash(settings)}", one_recipe),
-        **beginning.subject.fingerprint(),
+        **start.store.fingerprint(),
         "checkpoints to go on from": (last.name if last else "none", one_folder),
     }
 

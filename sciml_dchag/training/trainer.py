@@ -1,6 +1,6 @@
 """The training loop, on one process or as one of many.
 
-What is learnt, and from which samples, is the `subject`'s; who else is there is
+What is learnt, and from which samples, is the `task`'s; who else is there is
 `parallel.runtime`'s. Every rank goes through the same calls in the same order.
 """
 
@@ -46,7 +46,7 @@ from sciml_dchag.training.optim import (
     scale_and_clip_gradient,
 )
 from sciml_dchag.training.start import Start, find_start, fingerprint_of, own_samples
-from sciml_dchag.training.task import TrainingStore
+from sciml_dchag.training.task import Task, TrainingStore
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
@@ -70,17 +70,17 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe,
+    task: Task[Any],
     run: Path,
     *,
     resume: bool = True,
     progress: Progress | None = None,
     console: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train a recipe's model into a run folder; under torchrun, as one of its processes.
+    """Train a task's model into a run folder; under torchrun, as one of its processes.
 
     Args:
-        recipe: the recipe; its store must exist.
+        task: the recipe's task; its store must exist.
         run: the run folder, `runs/NAME`, which all processes see.
         resume: go on from the last checkpoint of the folder, if there is one.
         progress: told of every optimizer step, on the first rank.
@@ -95,19 +95,20 @@ def train(
             from before.
     """
     started = time.monotonic()
+    recipe = task.recipe
 
     def look() -> tuple[Start, dict[str, tuple[str, str]]]:
-        found = find_start(recipe, run, resume=resume)
+        found = find_start(task, run, resume=resume)
         return found, fingerprint_of(found, recipe)
 
     with joined(recipe.parallel) as ranks, contextlib.ExitStack() as stack:
         # Before anything is looked at, which another process may be writing.
         ranks.from_first(lambda: stack.enter_context(locked(run / ".lock", run)))
-        beginning = ranks.agree(look)
-        trainer = _Trainer(recipe, beginning.subject, ranks)
+        start = ranks.agree(look)
+        trainer = _Trainer(recipe, start.store, ranks)
         log = None
-        if beginning.checkpoint is not None:
-            trainer.restore(beginning.checkpoint)
+        if start.checkpoint is not None:
+            trainer.restore(start.checkpoint)
         if ranks.first:
             run.mkdir(parents=True, exist_ok=True)
             save_recipe(recipe, run / "recipe.yaml")
@@ -138,13 +139,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 class _Trainer:
     """The state of a training run; everything that a checkpoint keeps is an attribute here."""
 
-    def __init__(self, recipe: Recipe, subject: TrainingStore, ranks: Ranks) -> None:
+    def __init__(self, recipe: Recipe, store: TrainingStore, ranks: Ranks) -> None:
         self.recipe, self.ranks = recipe, ranks
         self.own_samples = own_samples(recipe.training, *ranks.data)
-        self.config = subject.model_config()
+        self.config = store.model_config()
         dtype = compute_dtype(recipe.training.precision, ranks.device)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
-        self.training_data = subject.training_data(self.model, ranks)
+        self.data = store.training_data(self.model, ranks)
         self.optimizer = build_optimizer(self.model, recipe.training)
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
@@ -171,7 +172,7 @@ class _Trainer:
         """Train to the last step, or until validation has not improved for long enough."""
         config = self.recipe.training
         loader = load_batches(
-            self.training_data.samples,
+            self.data.samples,
             batch=config.batch,
             own=self.own_samples,
             first_step=self.step,
@@ -243,8 +244,8 @@ class _Trainer:
         """Move a micro-batch to the device; return its error and its weight."""
         batch = batch.to(self.ranks.device)
         with autocast(self.recipe.training.precision, self.ranks.device):
-            error = self.training_data.error(self.model, batch)
-        return error, self.training_data.weight(batch)
+            error = self.data.error(self.model, batch)
+        return error, self.data.weight(batch)
 
     def _update(self, weight: torch.Tensor, rate: float) -> torch.Tensor:
         """Take one optimizer step and return the norm of the gradient.
@@ -284,7 +285,7 @@ class _Trainer:
 
     def _validate(self, writer: CheckpointWriter, log: Logbook | None) -> None:
         """Score the validation period, once through, and keep the best weights."""
-        validation = self.training_data.validation
+        validation = self.data.validation
         if validation is None:
             return
         self.model.eval()
@@ -310,7 +311,7 @@ class _Trainer:
         end = len(validation)
         numbers = [start + number for number in self.own_samples]
         batch = stack([validation[min(number, end - 1)] for number in numbers])
-        return self.training_data.without(batch, [number >= end for number in numbers])
+        return self.data.without(batch, [number >= end for number in numbers])
 
     def checkpoint(self, *, complete: bool = False) -> Checkpoint:
         """Gather what the run consists of, beside the tensors."""
@@ -324,5 +325,5 @@ class _Trainer:
             best_validation=best if math.isfinite(best) else None,
             validations_since_best=self.validations_since_best,
             skipped_steps=self.skipped_steps,
-            **self.training_data.record(),
+            data=self.data.record(),
         )

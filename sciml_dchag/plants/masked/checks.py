@@ -1,8 +1,7 @@
-"""What of a masked autoencoder's recipe would fail; see `inspection`."""
+"""What of a masked autoencoder's recipe would fail; see `sciml_dchag.checking`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import in_words
 from sciml_dchag.plants.crops import require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.training import (
@@ -20,12 +20,20 @@ from sciml_dchag.plants.masked.training import (
 from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.summary import in_short
+from sciml_dchag.training.task import Attempt
 
-Attempt = Callable[[Callable[[], str]], bool]
-InWords = Callable[[ModelConfig], str]
+
+def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
+    """Attempt what preparing and training ask of a recipe."""
+    path = Path(recipe.data.store)
+    if not path.exists():
+        _check_before_store(recipe, attempt)
+    elif attempt(lambda: f"store {path}: {in_short(CubeStore.open(path))}"):
+        _check_with_store(recipe, attempt)
 
 
-def check_with_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
+def _check_with_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt what training asks of a store that is there."""
     store = CubeStore.open(recipe.data.store)
 
@@ -39,10 +47,10 @@ def check_with_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) 
         lambda: f"statistics of {len(MaskedTrainingStore(recipe).statistics.cubes)} training images"
     )
     attempt(crops)
-    _check_model(recipe, store.wavelength_nm, attempt, in_words)
+    _check_model(recipe, store.wavelength_nm, attempt)
 
 
-def check_before_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords) -> None:
+def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt to open what a store is to be prepared from."""
     bands: list[NDArray[np.float64]] = []
 
@@ -68,7 +76,7 @@ def check_before_store(recipe: MaskedRecipe, attempt: Attempt, in_words: InWords
     attempt(sources)
     attempt(references)
     if attempt(target) and bands:
-        _check_model(recipe, bands[0], attempt, in_words)
+        _check_model(recipe, bands[0], attempt)
 
 
 def expected_model(recipe: MaskedRecipe) -> ModelConfig:
@@ -88,7 +96,7 @@ def expected_model(recipe: MaskedRecipe) -> ModelConfig:
 
 
 def _check_model(
-    recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64], attempt: Attempt, in_words: InWords
+    recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64], attempt: Attempt
 ) -> None:
     def masks() -> str:
         task = masked_objective(recipe, masked_model_config(recipe, wavelength_nm))

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.config.common import Recipe, StoreConfig
+from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig
 from sciml_dchag.models.config import ModelConfig
 
 
@@ -72,7 +72,7 @@ class CubesConfig(StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedConfig:
+class MaskedConfig(TaskConfig):
     """What is learnt: what is hidden of an image from what is shown."""
 
     kind: Literal["masked"] = "masked"

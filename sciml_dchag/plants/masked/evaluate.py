@@ -6,7 +6,6 @@ The scores are computed in `reconstruction`, the pictures drawn in `reconstructi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,32 +14,32 @@ import numpy as np
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.parallel.runtime import started_ranks
 from sciml_dchag.plants.masked import plots as reconstruction_plots
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.plots import Example
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
-from sciml_dchag.plants.masked.scores import MODELS, ScoreRow, score_images, write_scores_csv
+from sciml_dchag.plants.masked.scores import (
+    KEYS,
+    ScoreRow,
+    score_images,
+    summary_of,
+    table_of,
+)
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.table import Table
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation has found."""
-
-    rows: list[ScoreRow]
-    """All scores."""
-    folder: Path
-    """Where they and the pictures lie."""
-    notes: list[str]
-    """What a reader must know of the scores."""
-
-
-def evaluate(run: Path, recipe: MaskedRecipe, *, progress: Progress | None = None) -> Evaluation:
+def evaluate(
+    run: Path,
+    recipe: MaskedRecipe,
+    *,
+    progress: Progress | None = None,
+) -> Evaluation:
     """Score a run on its store's test images.
 
     Args:
@@ -49,20 +48,47 @@ def evaluate(run: Path, recipe: MaskedRecipe, *, progress: Progress | None = Non
         progress: told of crops.
 
     Raises:
-        ValueError: no test image, or a store that does not fit the checkpoint.
+        ValueError: no test image, a store that does not fit the checkpoint, or several processes.
     """
+    if started_ranks() > 1:
+        raise ValueError(
+            "Masked autoencoders are evaluated on one process, and torchrun has started several: "
+            "start it without torchrun."
+        )
     store = CubeStore.open(recipe.data.store)
     reconstructor = Reconstructor(run, store, recipe.parallel.device)
     images, options = store.split("test"), recipe.evaluation
     scorer = score_images(
         reconstructor, images, components=options.components, batch=options.batch, progress=progress
     )
-    notes = _notes(reconstructor, images)
-    evaluation = Evaluation(scorer.rows(), run / "evaluation", notes)
-    evaluation.folder.mkdir(parents=True, exist_ok=True)
-    _draw(evaluation, reconstructor, images, options.spectra, run)
-    # Last, because `run` takes the table as the sign that the evaluation is complete.
-    write_scores_csv(evaluation.folder / "scores.csv", evaluation.rows)
+    rows, folder = scorer.rows(), run / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = _draw(rows, folder, reconstructor, images, options.spectra, run)
+    table, config = table_of(rows), reconstructor.config
+    evaluation = Evaluation(
+        folder=folder,
+        table=table,
+        keys=KEYS,
+        reference="mean_spectrum",
+        summary=summary_of(rows),
+        notes=tuple(_notes(reconstructor, images)),
+        figures=figures,
+        settings={
+            "Checkpoint": f"{reconstructor.path.name}, step {reconstructor.step}",
+            "Store": recipe.data.store,
+            "Training images": ", ".join(reconstructor.training_images),
+            "Test images": ", ".join(images),
+            "Model": f"{config.aggregation}, {config.partitions} partition(s), {config.depth} "
+            f"blocks of {config.embed_dim}, patch {config.patch}, {len(config.input_channels)} "
+            f"bands",
+            "Hidden": f"{recipe.task.mask_ratio:.0%} of locations, "
+            f"{recipe.task.channel_mask_ratio:.0%} of band groups",
+            "Seed": str(recipe.seed),
+        },
+        attribution=store.attribution,
+        shown=tuple(int(i) for i in np.flatnonzero(table["wavelength_nm"] == "all")),
+    )
+    evaluation.write()
     return evaluation
 
 
@@ -87,35 +113,42 @@ def _notes(reconstructor: Reconstructor, images: Sequence[str]) -> list[str]:
 
 
 def _draw(
-    evaluation: Evaluation,
+    rows: Sequence[ScoreRow],
+    folder: Path,
     reconstructor: Reconstructor,
     images: Sequence[str],
     spectra: int,
     run: Path,
-) -> None:
-    store, folder = reconstructor.store, evaluation.folder / "figures"
+) -> tuple[tuple[str, str], ...]:
+    """Draw all pictures; return caption and file of each."""
+    store, figures = reconstructor.store, []
     examples = _examples(reconstructor, images)
     subtitle = "synthetic images" if store.simulated else ""
 
-    def keep(figure: Figure, name: str) -> None:
-        save_figure(figure, folder / f"{name}.png", store.attribution)
+    def keep(figure: Figure, name: str, caption: str) -> None:
+        save_figure(figure, folder / "figures" / f"{name}.png", store.attribution)
+        figures.append((caption, f"figures/{name}.png"))
 
     keep(
         reconstruction_plots.plot_side_by_side(examples, store.wavelength_nm, subtitle),
         "reconstructions",
+        "Test images as true colours: what is there, what was shown, what the model makes of it.",
     )
     keep(
         reconstruction_plots.plot_reconstructed_spectra(
             examples, store.wavelength_nm, reconstructor.mean, spectra, subtitle
         ),
         "spectra",
+        "Spectra of hidden pixels, evenly spread over brightness.",
     )
     keep(
-        reconstruction_plots.plot_error_by_wavelength(evaluation.rows, subtitle),
+        reconstruction_plots.plot_error_by_wavelength(rows, subtitle),
         "error_by_wavelength",
+        "Error of hidden pixels by wavelength.",
     )
     if records := read_log(run / "log.jsonl"):
-        keep(plot_training(records), "training")
+        keep(plot_training(records), "training", "Training loss.")
+    return tuple(figures)
 
 
 def _examples(reconstructor: Reconstructor, images: Sequence[str], most: int = 3) -> list[Example]:
@@ -130,42 +163,3 @@ def _examples(reconstructor: Reconstructor, images: Sequence[str], most: int = 3
         hidden = np.asarray(one.hidden.any(0))
         examples.append(Example(image, truth, one.predicted, hidden, plants[best]))
     return examples
-
-
-def scores_table(rows: Sequence[ScoreRow]) -> Table:
-    """The scores over all wavelengths as a rich table."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("Metric")
-    for heading in ("Model", "Mean spectrum", "PCA", "Mean spectrum / model"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        if row.wavelength_nm is None:
-            values = [row.values[model] for model in MODELS]
-            smaller_is_better = not row.metric.startswith("r2")
-            ratio = f"{values[1] / values[0]:.2f}" if smaller_is_better and values[0] else ""
-            table.add_row(row.metric, *(f"{value:.4g}" for value in values), ratio)
-    return table
-
-
-def comparison_table(
-    rows: Sequence[ScoreRow], others: Sequence[ScoreRow], name: str, other_name: str
-) -> Table:
-    """The scores of two runs over all wavelengths, and by how much the first one's differ."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("Metric")
-    for heading in (escape(name), escape(other_name), "Difference"):
-        table.add_column(heading, justify="right")
-    of_other = {row.metric: row.values["model"] for row in others if row.wavelength_nm is None}
-    for row in rows:
-        if row.wavelength_nm is None and row.metric in of_other:
-            one, other = row.values["model"], of_other[row.metric]
-            percent = f"{100 * (one / other - 1):+.3g} %" if other else ""
-            table.add_row(row.metric, f"{one:.4g}", f"{other:.4g}", percent)
-    return table

@@ -26,7 +26,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.crops import require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
-from sciml_dchag.plants.masked.training import masked_objective
+from sciml_dchag.plants.masked.training import MaskedRecord, masked_objective
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.checkpoint import (
     find_checkpoint,
@@ -91,7 +91,8 @@ class Reconstructor:
         self.recipe = from_mapping(MaskedRecipe, saved.recipe)
         self.ranks = Ranks(device=choose_device(device or self.recipe.parallel.device))
         config = from_mapping(ModelConfig, saved.model_config)
-        mean, std = np.asarray(saved.mean), np.asarray(saved.std)
+        data = saved.read_data(MaskedRecord, self.path)
+        mean, std = np.asarray(data.mean), np.asarray(data.std)
         if config.channel_embedding == "wavelength":
             config, mean, std = _for_bands(config, mean, std, store, self.path)
         self._places = _places(list(config.input_channels), store, self.path)
@@ -100,7 +101,7 @@ class Reconstructor:
         self.config = config
         self.task = masked_objective(self.recipe, config)
         self.mean, self.std = mean[self._places], std[self._places]
-        self.training_images = tuple(saved.training_images)
+        self.training_images = data.training_images
 
     def tiles(self, cube: str) -> list[Tile]:
         """Cover an image with crops, rows from the top; the last ones overlap those before.

@@ -14,15 +14,13 @@ Shapes: C bands, H x W crop.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.store.cubes import CubeStore
@@ -30,6 +28,8 @@ from sciml_dchag.plants.traits.indices import compute_index, reached_indices
 
 Floats = NDArray[np.float64]
 
+KEYS = ("metric", "wavelength_nm")
+"""What a reconstruction's score is of."""
 MODELS = ("model", "mean_spectrum", "pca")
 """Columns of the scores."""
 SCORED_INDICES = ("NDVI", "PRI", "REP")
@@ -285,40 +285,27 @@ def score_images(
     return scorer
 
 
-def write_scores_csv(path: Path, rows: list[ScoreRow]) -> None:
-    """Write scores; the column `wavelength_nm` says `all` where all wavelengths count."""
-    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["metric", "wavelength_nm", *MODELS])
-        for row in rows:
-            nm = "all" if row.wavelength_nm is None else f"{row.wavelength_nm:g}"
-            writer.writerow([row.metric, nm, *(repr(row.values[model]) for model in MODELS)])
-
-
-def read_scores_csv(path: Path) -> list[ScoreRow]:
-    """Read what `write_scores_csv` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: other columns, or a line that cannot be read.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There are no scores at {path}: run `sciml-dchag evaluate` first.")
-    try:
-        return _read_scores(path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} holds no scores of reconstructions ({error}): evaluate the run again."
-        ) from error
-
-
-def _read_scores(path: Path) -> list[ScoreRow]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            ScoreRow(
-                line["metric"],
-                None if line["wavelength_nm"] == "all" else float(line["wavelength_nm"]),
-                {model: float(line[model]) for model in MODELS},
-            )
-            for line in csv.DictReader(file)
+def table_of(rows: Sequence[ScoreRow]) -> pd.DataFrame:
+    """The rows as an evaluation's table; `wavelength_nm` says `all` where all count."""
+    return pd.DataFrame(
+        [
+            {
+                "metric": row.metric,
+                "wavelength_nm": "all" if row.wavelength_nm is None else f"{row.wavelength_nm:g}",
+                "units": "degrees" if row.metric == "spectral_angle_degrees" else "1",
+                "perfect": 1.0 if row.metric.startswith("r2") else 0.0,
+                **row.values,
+            }
+            for row in rows
         ]
+    )
+
+
+def summary_of(rows: Sequence[ScoreRow]) -> str:
+    """Say in a sentence how the error of hidden pixels compares with the mean spectrum's."""
+    row = next(r for r in rows if r.metric == "mse_masked" and r.wavelength_nm is None)
+    ratio = row.values["mean_spectrum"] / row.values["model"]
+    return (
+        f"The squared error of hidden pixels is {row.values['model']:.3g}; that of the training "
+        f"images' mean spectrum is {row.values['mean_spectrum']:.3g}, {ratio:.3g} times as large."
+    )

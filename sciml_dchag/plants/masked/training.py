@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,20 @@ from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRecord:
+    """What a masked autoencoder's checkpoint keeps of its data."""
+
+    channels: tuple[str, ...]
+    """Bands of the training store, in order."""
+    mean: tuple[float, ...]
+    """Mean of the training images' plant pixels by band."""
+    std: tuple[float, ...]
+    """Standard deviation of the same."""
+    training_images: tuple[str, ...]
+    """Images that mean and std were computed over."""
 
 
 class MaskedTrainingStore:
@@ -77,14 +93,15 @@ class MaskedTrainingStore:
     def difference(self, checkpoint: Checkpoint) -> str | None:
         """Find other bands or other training images."""
         store = self.store
-        if checkpoint.channels != store.channels.names:
+        saved = checkpoint.read_data(MaskedRecord, Path("the run's checkpoint"))
+        if list(saved.channels) != store.channels.names:
             return (
-                f"whose store had {len(checkpoint.channels)} bands where {store.path} has "
+                f"whose store had {len(saved.channels)} bands where {store.path} has "
                 f"{len(store.channels)}, or others"
             )
         if not (
-            np.allclose(checkpoint.mean, self.statistics.mean, rtol=1e-5)
-            and np.allclose(checkpoint.std, self.statistics.std, rtol=1e-5)
+            np.allclose(saved.mean, self.statistics.mean, rtol=1e-5)
+            and np.allclose(saved.std, self.statistics.std, rtol=1e-5)
         ):
             return f"whose store had other training images than {store.path} has"
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sciml_dchag.plants.store.cubes import SPLITS, CubeStore
+from sciml_dchag.files.zarr_groups import read_attrs
+from sciml_dchag.plants.store.cubes import FORMAT, SPLITS, CubeStore
 
 COUNTED = {
     "saturated": "saturated",
@@ -91,3 +93,11 @@ def facts(store: CubeStore) -> dict[str, Any]:
         "values set aside": {key: int(table[key].sum()) for key in COUNTED},
         "attribution": store.attribution,
     }
+
+
+def describe(path: str) -> dict[str, Any] | None:
+    """What `inspect` shows of a plant store; None where `path` is none."""
+    place = Path(path)
+    if not (place / "zarr.json").is_file() or read_attrs(place).get("format") != FORMAT:
+        return None
+    return facts(CubeStore.open(place))

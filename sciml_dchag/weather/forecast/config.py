@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.config.common import Recipe, StoreConfig, require_at_least
+from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
 
 Period = tuple[str | None, str | None]
 
@@ -72,7 +72,7 @@ class DataConfig(StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastConfig:
+class ForecastConfig(TaskConfig):
     """What is learnt: the state at t + lead from the state at t."""
 
     kind: Literal["forecast"] = "forecast"

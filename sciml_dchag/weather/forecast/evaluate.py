@@ -9,7 +9,8 @@ Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,44 +24,22 @@ from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
+from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
-from sciml_dchag.weather.forecast.report import write_report, write_scores_csv, write_scores_netcdf
+from sciml_dchag.weather.forecast.report import write_report, write_scores_netcdf
 from sciml_dchag.weather.forecast.training import check_periods
 from sciml_dchag.weather.scores import plots
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.spectra import why_no_spectrum
-from sciml_dchag.weather.scores.table import ScoreRow
+from sciml_dchag.weather.scores.table import KEYS, ScoreRow, shown_rows, summary_of, table_of
 from sciml_dchag.weather.store.climatology import Climatology
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 
 FORECASTS = ("model", "persistence", "climatology")
 MOST_DRAWN = 32  # initial times that spectra are averaged over
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a run and where they were written."""
-
-    rows: list[ScoreRow]
-    """A row a channel, lead time and metric."""
-    units: dict[str, str]
-    """Units by scored channel."""
-    folder: Path
-    """`runs/NAME/evaluation`, with `scores.csv`, `scores.nc`, `figures/` and `report.html`."""
-
-    @property
-    def shown(self) -> list[ScoreRow]:
-        """The rows to show first."""
-        return shown_rows(self.rows)
-
-
-def shown_rows(rows: Sequence[ScoreRow], channels: int = 5) -> list[ScoreRow]:
-    """Choose RMSE and ACC of the first channels: what fits a screen."""
-    first = list(dict.fromkeys(row.channel for row in rows))[:channels]
-    return [row for row in rows if row.channel in first and row.metric in ("rmse", "acc_wb2")]
 
 
 def evaluate(
@@ -96,11 +75,9 @@ def evaluate(
         scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
         scorer = _Scorer(recipe, store, forecaster, scored)
         scorer.run(progress)
-        evaluation = Evaluation(
-            scorer.rows(), {name: store.channels[name].units for name in scored}, run / "evaluation"
-        )
+        evaluation = _evaluation(scorer, run)
         if ranks.first:
-            _write(evaluation, scorer, run, recipe, forecaster)
+            evaluation = _write(evaluation, scorer, run)
     return evaluation
 
 
@@ -260,21 +237,11 @@ class _Scorer:
         ]
 
 
-def _write(
-    evaluation: Evaluation,
-    scorer: _Scorer,
-    run: Path,
-    recipe: ForecastRecipe,
-    forecaster: Forecaster,
-) -> None:
-    """Write tables, pictures and the page into the run's evaluation folder."""
-    store, folder = scorer.store, evaluation.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    attributes = {"attribution": store.attribution, "run": recipe.name}
-    write_scores_netcdf(folder / "scores.nc", evaluation.rows, evaluation.units, attributes)
-    figures = _draw(evaluation, scorer, run)
+def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
+    """Gather what was found, but for the pictures."""
+    store, recipe, forecaster = scorer.store, scorer.recipe, scorer.forecaster
+    rows, model = scorer.rows(), forecaster.model.config
     first, last = iso(store.times[scorer.initial[0]]), iso(store.times[scorer.initial[-1]])
-    model = forecaster.model.config
     notes = [
         f"{len(scorer.initial)} initial times, {first} to {last} UTC; none of the test period was "
         f"used in training, statistics, climatology or the choice of a model.",
@@ -284,11 +251,14 @@ def _write(
         notes.append(f"No zonal spectra are drawn: {why_not}.")
     if store.simulated:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
-    write_report(
-        folder / "report.html",
-        title=f"Forecast scores: {recipe.name}",
-        rows=evaluation.rows,
-        figures=figures,
+    table = table_of(rows, {name: store.channels[name].units for name in scorer.scored})
+    return Evaluation(
+        folder=run / "evaluation",
+        table=table,
+        keys=KEYS,
+        reference="persistence",
+        summary=summary_of(rows),
+        notes=tuple(notes),
         settings={
             "Checkpoint": f"{forecaster.path.name}, step {forecaster.step}",
             "Store": recipe.data.store,
@@ -297,20 +267,44 @@ def _write(
             "Model": f"{model.aggregation}, {model.partitions} partition(s), {model.depth} blocks "
             f"of {model.embed_dim}, patch {model.patch}, {len(model.input_channels)} channels in",
             "Lead time in training": " to ".join(f"{h} h" for h in recipe.task.lead_hours),
-            "Seed": recipe.seed,
+            "Seed": str(recipe.seed),
         },
         attribution=store.attribution,
-        units=evaluation.units,
-        notes=notes,
+        shown=shown_rows(table),
     )
-    # Last, because `run` takes the table as the sign that the evaluation is complete.
-    write_scores_csv(folder / "scores.csv", evaluation.rows)
 
 
-def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> list[tuple[str, Path]]:
+def _write(evaluation: Evaluation, scorer: _Scorer, run: Path) -> Evaluation:
+    """Write tables, pictures and the page into the run's evaluation folder."""
+    store, folder, recipe = scorer.store, evaluation.folder, scorer.recipe
+    folder.mkdir(parents=True, exist_ok=True)
+    units = {name: store.channels[name].units for name in scorer.scored}
+    rows = scorer.rows()
+    attributes = {"attribution": store.attribution, "run": recipe.name}
+    write_scores_netcdf(folder / "scores.nc", rows, units, attributes)
+    figures = _draw(rows, units, scorer, run)
+    evaluation = dataclasses.replace(
+        evaluation, figures=tuple((text, str(path.relative_to(folder))) for text, path in figures)
+    )
+    write_report(
+        folder / "report.html",
+        title=f"Forecast scores: {recipe.name}",
+        rows=rows,
+        figures=figures,
+        settings=evaluation.settings,
+        attribution=store.attribution,
+        units=units,
+        notes=[evaluation.summary, *evaluation.notes],
+    )
+    evaluation.write()
+    return evaluation
+
+
+def _draw(
+    rows: Sequence[ScoreRow], units: Mapping[str, str], scorer: _Scorer, run: Path
+) -> list[tuple[str, Path]]:
     """Draw all pictures; return caption and file of each."""
-    store, units, rows = scorer.store, evaluation.units, evaluation.rows
-    folder = evaluation.folder / "figures"
+    store, folder = scorer.store, run / "evaluation" / "figures"
     figures: list[tuple[str, Path]] = []
 
     def keep(figure: Figure, name: str, caption: str) -> None:

@@ -27,14 +27,15 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.checkpoint import (
-    Checkpoint,
     find_checkpoint,
     load_tensors,
     read_checkpoint,
     tensors_of,
 )
 from sciml_dchag.training.trainer import autocast
+from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.training import ForecastRecord
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.windows import ForecastWindows
 
@@ -65,15 +66,16 @@ class Forecaster:
     ) -> None:
         self.path = find_checkpoint(Path(checkpoint))
         saved = read_checkpoint(self.path)
-        _require_same_data(saved, store, self.path)
+        data = saved.read_data(ForecastRecord, self.path)
+        _require_same_data(data, store, self.path)
         self.step = saved.step
         self.recipe = from_mapping(ForecastRecipe, saved.recipe)
         self.store = store
         parallel = parallel or self.recipe.parallel.elsewhere()
         self.ranks = ranks or Ranks(device=choose_device(parallel.device))
         self.device = self.ranks.device
-        self._mean = np.asarray(saved.mean)
-        self._std = np.asarray(saved.std)
+        self._mean = np.asarray(data.mean)
+        self._std = np.asarray(data.std)
         config = from_mapping(ModelConfig, saved.model_config)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
@@ -86,8 +88,8 @@ class Forecaster:
         self._own_now = [self.target_indices[output] * times for output in outputs]
         self._join = self.ranks.channel_joiner(len(outputs))
         self.task = ForecastObjective(
-            change_std=None if saved.change_std is None else np.asarray(saved.change_std)[outputs],
-            latitude=store.latitude,
+            change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
+            area_weights=latitude_weights(store.latitude),
             target_indices=self.target_indices,
             state_channels=len(store.channels),
         ).to(self.device)
@@ -190,8 +192,8 @@ class Forecaster:
         return (forecast.cpu().double().numpy() * std + mean).astype(np.float32)
 
 
-def _require_same_data(saved: Checkpoint, store: Store, path: Path) -> None:
-    if saved.channels != store.channels.names:
+def _require_same_data(saved: ForecastRecord, store: Store, path: Path) -> None:
+    if list(saved.channels) != store.channels.names:
         missing = [name for name in saved.channels if name not in store.channels.names]
         extra = [name for name in store.channels.names if name not in saved.channels]
         what = (

@@ -1,16 +1,14 @@
-"""Scores as a table on the screen, CSV, NetCDF and one page that opens without a network.
+"""Scores as NetCDF and as one page that opens without a network.
 
 The scores are computed in `metrics`, the pictures drawn in `plots`.
 """
 
 import base64
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -25,103 +23,7 @@ from sciml_dchag.weather.scores.table import (
     metric_units,
 )
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = [
-    "ScoreRow",
-    "read_scores_csv",
-    "scores_table",
-    "write_report",
-    "write_scores_csv",
-    "write_scores_netcdf",
-]
-
-CSV_COLUMNS = ("channel", "lead_hours", "metric", "model", "persistence", "climatology")
 FORECASTS = ("model", "persistence", "climatology")
-
-
-def scores_table(
-    rows: Sequence[ScoreRow], units: Mapping[str, str] | None = None, title: str | None = None
-) -> "Table":
-    """The rows as a rich table, in their order, with the skill against persistence in percent."""
-    from rich import box
-    from rich.markup import escape as plain
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
-    for heading in ("Channel", "Lead", "Metric"):
-        table.add_column(heading)
-    for heading in ("Model", "Persistence", "Climatology"):
-        table.add_column(heading, justify="right")
-    table.add_column("Units")
-    table.add_column("Against persistence", justify="right")
-    for row in rows:
-        skill = row.skill()
-        style = "green" if skill > 0 else "red" if skill < 0 else "dim"
-        table.add_row(
-            plain(row.channel),
-            readable_lead(row.lead_hours),
-            row.metric,
-            f"[bold]{readable_number(row.model)}[/bold]",
-            readable_number(row.persistence),
-            readable_number(row.climatology),
-            metric_units(row.metric, (units or {}).get(row.channel, "")),
-            f"[{style}]{readable_percent(skill)}[/{style}]",
-        )
-    return table
-
-
-def write_scores_csv(path: str | Path, rows: Sequence[ScoreRow]) -> Path:
-    """Write the columns channel, lead_hours, metric, model, persistence, climatology.
-
-    Numbers keep every digit; an undefined score is `nan`. The file appears whole or not at all.
-    """
-    path = Path(path)
-    with written_beside(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for row in rows:
-            scores = (repr(float(getattr(row, name))) for name in FORECASTS)
-            writer.writerow([row.channel, row.lead_hours, row.metric, *scores])
-    return path
-
-
-def read_scores_csv(path: str | Path) -> list[ScoreRow]:
-    """Read what `write_scores_csv` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: other columns, or a line that cannot be read (which one).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no scores at {path}: run the evaluation first.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
-            raise ValueError(
-                f"{path} has the columns {', '.join(reader.fieldnames or ())}, but "
-                f"{', '.join(CSV_COLUMNS)} are needed."
-            )
-        rows = []
-        for line in reader:
-            try:
-                rows.append(
-                    ScoreRow(
-                        channel=line["channel"],
-                        lead_hours=int(line["lead_hours"]),
-                        metric=line["metric"],
-                        model=float(line["model"]),
-                        persistence=float(line["persistence"]),
-                        climatology=float(line["climatology"]),
-                    )
-                )
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{path}, line {reader.line_num}, cannot be read: {error}."
-                ) from error
-    return rows
 
 
 def write_scores_netcdf(

@@ -6,7 +6,9 @@ import dataclasses
 import itertools
 import json
 import math
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,26 @@ from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows, input_channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRecord:
+    """What a forecaster's checkpoint keeps of its data."""
+
+    channels: tuple[str, ...]
+    """Channels of the training store, in order."""
+    mean: tuple[float, ...]
+    """Training mean by channel of the store, in its units."""
+    std: tuple[float, ...]
+    """Training standard deviation by channel of the store."""
+    change_std: tuple[float, ...] | None
+    """Unit of a residual forecast by target channel; None for any other output."""
+    grid_sha256: str
+    """Grid of the store."""
+    statistics_period: tuple[str, str]
+    """First and last time that mean and std were computed over."""
+    step_hours: int
+    """Time step of the store."""
 
 
 class ForecastTrainingStore:
@@ -81,21 +103,22 @@ class ForecastTrainingStore:
     def difference(self, checkpoint: Checkpoint) -> str | None:
         """Find what was prepared differently, or is another store's."""
         store, statistics = self.store, self.statistics
-        was, now = checkpoint.channels, store.channels.names
+        saved = checkpoint.read_data(ForecastRecord, Path("the run's checkpoint"))
+        was, now = list(saved.channels), store.channels.names
         if was != now:
             changed = [f"lacks {name}" for name in was if name not in now]
             changed += [f"adds {name}" for name in now if name not in was]
             difference = f"whose store had {len(was)} channels where {store.path} has {len(now)}"
             difference += f" and {(changed or ['has them in another order'])[0]}"
-        elif checkpoint.grid_sha256 != store.grid_sha256:
+        elif saved.grid_sha256 != store.grid_sha256:
             difference = f"on another grid than that of {store.path}"
-        elif store.step_hours not in (None, checkpoint.step_hours):  # uneven is refused elsewhere
+        elif store.step_hours not in (None, saved.step_hours):  # uneven is refused elsewhere
             difference = (
-                f"in steps of {checkpoint.step_hours} h where {store.path} has {store.step_hours} h"
+                f"in steps of {saved.step_hours} h where {store.path} has {store.step_hours} h"
             )
         elif not (
-            np.allclose(checkpoint.mean, statistics.mean, rtol=1e-5)
-            and np.allclose(checkpoint.std, statistics.std, rtol=1e-5)
+            np.allclose(saved.mean, statistics.mean, rtol=1e-5)
+            and np.allclose(saved.std, statistics.std, rtol=1e-5)
         ):
             difference = f"whose store had other statistics than {store.path} has"
         else:
@@ -127,7 +150,7 @@ class ForecastTrainingData:
             self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples)))
         self.task = ForecastObjective(
             change_std=None if self.change_std is None else self.change_std[outputs],
-            latitude=store.latitude,
+            area_weights=latitude_weights(store.latitude),
             target_indices=store.channels.indices(model.config.output_channels),
             state_channels=len(store.channels),
         ).to(ranks.device)

@@ -5,7 +5,11 @@ No formula of a score is here (`metrics`), and nothing that draws (`plots`, `rep
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 
 from sciml_dchag.channels import canonical_units
 from sciml_dchag.weather.scores.metrics import PERFECT
@@ -38,6 +42,8 @@ METRIC_DEFINITIONS = {
     "acc_climax": "Anomaly correlation coefficient, ClimaX's convention: one correlation over all "
     "initial times and cells together, after taking one common mean off the departures.",
 }
+KEYS = ("channel", "lead_hours", "metric")
+"""What a forecast's score is of."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -85,3 +91,45 @@ def metric_units(metric: str, units: str) -> str:
     if metric != "mse" or not text:
         return text
     return f"({text})²" if not text.isalpha() else f"{text}²"
+
+
+def table_of(rows: Sequence[ScoreRow], units: Mapping[str, str]) -> pd.DataFrame:
+    """The rows as an evaluation's table.
+
+    Args:
+        rows: the scores.
+        units: units by channel.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "channel": row.channel,
+                "lead_hours": row.lead_hours,
+                "metric": row.metric,
+                "units": metric_units(row.metric, units.get(row.channel, "")),
+                "perfect": math.nan if row.metric == "bias" else PERFECT[row.metric],
+                "model": row.model,
+                "persistence": row.persistence,
+                "climatology": row.climatology,
+            }
+            for row in rows
+        ]
+    )
+
+
+def shown_rows(table: pd.DataFrame, channels: int = 5) -> tuple[int, ...]:
+    """Choose RMSE and ACC of the first channels: what fits a screen."""
+    first = list(dict.fromkeys(table["channel"]))[:channels]
+    shown = table["channel"].isin(first) & table["metric"].isin(["rmse", "acc_wb2"])
+    return tuple(int(position) for position in np.flatnonzero(shown))
+
+
+def summary_of(rows: Sequence[ScoreRow]) -> str:
+    """Say in a sentence at how many channels and lead times the model beats both baselines."""
+    metric = "rmse" if any(row.metric == "rmse" for row in rows) else rows[0].metric
+    chosen = [row for row in rows if row.metric == metric]
+    better = [r for r in chosen if min(r.skill("persistence"), r.skill("climatology")) > 0]
+    return (
+        f"By {METRIC_LABELS[metric]} the model is better than both persistence and climatology in "
+        f"{len(better)} of {len(chosen)} pairs of channel and lead time."
+    )

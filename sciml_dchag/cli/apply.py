@@ -1,0 +1,164 @@
+"""`predict` and `reconstruct`: a trained model applied to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sciml_dchag.cli.console import Command, ProgressBar, require_one_process, say
+from sciml_dchag.cli.options import device_option, overwrite_option
+
+if TYPE_CHECKING:
+    from sciml_dchag.training.checkpoint import Checkpoint
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+input_argument = click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+output_argument = click.argument("output", type=click.Path(path_type=Path))
+
+
+@click.command(cls=Command)
+@model_argument
+@input_argument
+@output_argument
+@click.option("--start", default=None, help="First initial time; the first of INPUT by default.")
+@click.option("--end", default=None, help="Last initial time, included.")
+@click.option(
+    "--every-hours",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Hours between initial times; every time of INPUT by default.",
+)
+@click.option(
+    "--lead-hours",
+    default=None,
+    metavar="HOURS",
+    help="Lead times, such as 24,72,240; the recipe's by default.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Initial times that are forecast at once.",
+)
+@click.option(
+    "--tp",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share out the model's channels, heads and features.",
+)
+@click.option(
+    "--fsdp",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share out the storage of parameters.",
+)
+@device_option
+@overwrite_option
+def predict(
+    model: Path, source: Path, output: Path, start: str | None, end: str | None,
+    every_hours: int | None, lead_hours: str | None, batch: int, tp: int, fsdp: int,
+    device: str | None, overwrite: bool,
+) -> None:  # fmt: skip
+    """Forecast with MODEL (a run or a checkpoint) from the states in the store INPUT into OUTPUT.
+
+    OUTPUT is .zarr, in WeatherBench 2's layout, or .nc. An interrupted call resumes where it
+    stopped when it is repeated.
+
+    Processes that torchrun starts share out the initial times, whatever the mesh of the training;
+    --tp and --fsdp share out a model that is too large for one.
+
+    \b
+    Example:
+      sciml-dchag predict runs/A stores/A.zarr forecasts.zarr --lead-hours 6,24
+      torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A stores/A.zarr forecasts.zarr --tp 2
+    """
+    from sciml_dchag.config import from_mapping
+    from sciml_dchag.parallel.config import ParallelConfig
+    from sciml_dchag.weather.forecast.predict import predict_period
+
+    saved = _require_kind(model, "forecast", "predict", "reconstruct")
+    degrees = {"tp": tp, "fsdp": fsdp, "device": device or saved.device}
+    with ProgressBar() as progress:
+        path = predict_period(
+            model, output, store=source, period=(start, end), every_hours=every_hours,
+            lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite,
+            parallel=from_mapping(ParallelConfig, degrees), progress=progress,
+        )  # fmt: skip
+    say(f"Forecasts: {path}")
+
+
+@click.command(cls=Command)
+@model_argument
+@input_argument
+@output_argument
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Passes over a crop that are computed at once.",
+)
+@device_option
+@overwrite_option
+def reconstruct(
+    model: Path, source: Path, output: Path, batch: int, device: str | None, overwrite: bool
+) -> None:
+    """Reconstruct the images in INPUT with MODEL (a run or a checkpoint) into the folder OUTPUT.
+
+    INPUT is a plant store, or a folder of some. Each pixel is what the model makes of it from
+    others, written as a store and as ENVI files. An interrupted call resumes with the images that
+    are not finished when it is repeated.
+
+    \b
+    Example:
+      sciml-dchag reconstruct runs/demo-plants stores/demo_plants.zarr reconstructions
+    """
+    from sciml_dchag.plants.masked.reconstruct import find_stores, reconstruct_store
+
+    require_one_process("reconstruct")
+    _require_kind(model, "masked", "reconstruct", "predict")
+    of_folder = not source.name.endswith(".zarr")
+    for store in find_stores(source):
+        if of_folder and (output / store.name).exists() and not overwrite:
+            say(f"{output / store.name} is there")
+            continue
+        with ProgressBar() as progress:
+            path = reconstruct_store(
+                model,
+                store,
+                output,
+                batch=batch,
+                overwrite=overwrite,
+                device=device,
+                progress=progress,
+            )
+        say(f"Reconstructions: {path}")
+    say(f"ENVI: {output / 'envi'}")
+
+
+def _require_kind(model: Path, kind: str, command: str, other: str) -> Checkpoint:
+    from sciml_dchag.training.checkpoint import read_checkpoint
+
+    saved = read_checkpoint(model)
+    if saved.kind != kind:
+        raise ValueError(
+            f"{model} is a run of task {saved.kind!r}, and `{command}` is for {kind!r}: use "
+            f"`sciml-dchag {other}`."
+        )
+    return saved
+
+
+def _hours(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a list of hours: write, say, 24,72.", param_hint="--lead-hours"
+        ) from None

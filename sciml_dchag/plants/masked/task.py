@@ -1,0 +1,93 @@
+"""The task of masked autoencoding: each step of `training.task.Task`, done by its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.masked import planned_loss
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.plants.masked.checks import check, expected_model
+from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.evaluate import evaluate
+from sciml_dchag.plants.masked.training import MaskedRecord, MaskedTrainingStore
+from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+
+
+class MaskedTask(Task[MaskedRecipe]):
+    """Learn to reconstruct hidden parts of hyperspectral images."""
+
+    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
+        """Calibrate raw images into the store, with plant masks and splits."""
+        store, prepare = Path(self.recipe.data.store), self.recipe.prepare
+        if store.exists():
+            console(f"prepare: {store} is there")
+            CubeStore.open(store)
+            return
+        console(f"prepare: bands {prepare.bands} into {store}")
+        prepare_plants(
+            prepare.sources,
+            store,
+            white=prepare.white or None,
+            dark=prepare.dark or None,
+            white_reflectance=prepare.white_reflectance,
+            bands=prepare.bands,
+            merge_bands=prepare.merge_bands,
+            smooth=(prepare.smooth[0], prepare.smooth[1]) if prepare.smooth else None,
+            snv=prepare.snv,
+            mask=prepare.mask or None,
+            plants=prepare.plants or None,
+            table=prepare.table or None,
+            split=prepare.split,
+            group_by=prepare.group_by or None,
+            seed=self.recipe.seed,
+            progress=progress,
+        )
+
+    def open(self) -> MaskedTrainingStore:
+        """Open the plant store."""
+        return MaskedTrainingStore(self.recipe)
+
+    def expected_model(self) -> ModelConfig:
+        """Take bands from the store, or from `prepare`."""
+        return expected_model(self.recipe)
+
+    def planned_loss(self) -> PlannedLoss:
+        """The error of what is hidden."""
+        task = self.recipe.task
+        return partial(
+            planned_loss, mask_ratio=task.mask_ratio, channel_mask_ratio=task.channel_mask_ratio
+        )
+
+    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        """Check images or store, model and masks."""
+        check(self.recipe, attempt)
+
+    def evaluate(
+        self,
+        run: Path,
+        *,
+        parallel: ParallelConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Score the test images beside a mean spectrum and a PCA."""
+        return evaluate(run, self.recipe, progress=progress)
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+        """Bands, what is hidden, and the training images."""
+        data, task = checkpoint.read_data(MaskedRecord, path), checkpoint.recipe["task"]
+        bands = data.channels
+        return {
+            "bands": f"{len(bands)}, {bands[0]} to {bands[-1]}",
+            "hidden": {"locations": task["mask_ratio"], "band groups": task["channel_mask_ratio"]},
+            "training images": list(data.training_images),
+        }

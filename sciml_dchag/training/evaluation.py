@@ -1,0 +1,168 @@
+"""The result of an evaluation, of whatever task: a table of scores, notes and pictures.
+
+FOLDER/scores.csv        one row per score: what it is of, its units, the model's and baselines'
+FOLDER/evaluation.json   notes, captions and what else belongs to the table
+FOLDER/figures/          pictures
+FOLDER/report.html       one page made from all of it (`figures.report`)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sciml_dchag.files.atomic import written_beside
+
+SCORES, RECORD = "scores.csv", "evaluation.json"
+ABOUT = ("units", "perfect")
+"""Columns of the table between the keys and the scores."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """Scores of a run beside those of its baselines."""
+
+    folder: Path
+    """`runs/NAME/evaluation`."""
+    table: pd.DataFrame
+    """One row per score: `keys`, `units`, `perfect` (NaN where better and worse have no meaning),
+    `model` and one column per baseline; NaN where undefined."""
+    keys: tuple[str, ...]
+    """Columns that say what a row is the score of, such as channel, lead_hours, metric."""
+    reference: str
+    """The baseline that the model is compared with first."""
+    summary: str
+    """What was found, in a sentence."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the scores."""
+    figures: tuple[tuple[str, str], ...] = ()
+    """(Caption, file within `folder`) of each picture."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """What the run was made with, and where its data come from."""
+    attribution: str = ""
+    """Whose the data are."""
+    shown: tuple[int, ...] = ()
+    """Positions of the rows to show first; empty for all."""
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines, in the order of the table."""
+        columns = list(self.table.columns)
+        return [str(name) for name in columns[columns.index("model") + 1 :]]
+
+    @property
+    def first_rows(self) -> pd.DataFrame:
+        """The rows to show first."""
+        return self.table.iloc[list(self.shown)] if self.shown else self.table
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """What to look at, by name."""
+        return {
+            "Scores": self.folder / SCORES,
+            "Pictures": self.folder / "figures",
+            "Report": self.folder / "report.html",
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The scores as a table of their own, one row per score."""
+        return self.table.copy()
+
+    def write(self) -> None:
+        """Write the table and what belongs to it; pictures and the page are there already.
+
+        The table comes last: its being there says that the evaluation is complete.
+        """
+        record = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "table")
+        }
+        with written_beside(self.folder / RECORD) as partial:
+            partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        with written_beside(self.folder / SCORES) as partial:
+            # Every digit, and `nan` where a score is undefined.
+            self.table.to_csv(partial, index=False, na_rep="nan", lineterminator="\n")
+
+    @classmethod
+    def read(cls, run: Path) -> Evaluation:
+        """Read what `write` wrote into a run's evaluation folder.
+
+        Raises:
+            FileNotFoundError: the run was not evaluated.
+            ValueError: files that cannot be read; which.
+        """
+        folder = run / "evaluation"
+        for name in (SCORES, RECORD):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"There are no scores in {folder} ({name} is missing): write them with "
+                    f"`sciml-dchag evaluate {run}`."
+                )
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            keys = dict.fromkeys(record["keys"], str)
+            text = {name: str for name in (*keys, "units")}
+            table = pd.read_csv(folder / SCORES, dtype=text, keep_default_na=False, na_values="nan")
+            for name in ("lead_hours",):
+                if name in table:
+                    table[name] = table[name].astype(int)
+            numbers = [name for name in table.columns if name not in text]
+            table[numbers] = table[numbers].astype(np.float64)
+            found = cls(folder=folder, table=table, **_tuples(record))
+            assert "model" in table.columns
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder} holds no evaluation that can be read ({error}): evaluate the run again."
+            ) from error
+        return found
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    """Turn JSON's lists back into tuples."""
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+    return {**plain, "figures": tuple((caption, file) for caption, file in record["figures"])}
+
+
+def skill(
+    model: pd.Series[float], reference: pd.Series[float], perfect: pd.Series[float]
+) -> pd.Series[float]:
+    """Fraction of the reference's distance from a perfect score that the model removes.
+
+    (reference - model) / (reference - perfect): for an error 1 - model / reference. Negative where
+    the model is worse; NaN where `perfect` is, or where the reference is perfect already.
+    """
+    room = reference - perfect
+    return (reference - model) / room.where(room != 0)
+
+
+def compare(one: Evaluation, other: Evaluation) -> pd.DataFrame:
+    """Pair the scores of two evaluations, and say by how many percent the first one's differ.
+
+    Returns:
+        The keys and `units`, `run`, `against`, and `percent` = 100 (run - against) / |against|,
+        NaN where the latter is zero.
+
+    Raises:
+        ValueError: evaluations of different tasks, or without a score in common.
+    """
+    if one.keys != other.keys:
+        raise ValueError(
+            f"{one.folder.parent} and {other.folder.parent} are runs of different tasks, with "
+            f"scores by {', '.join(one.keys)} and by {', '.join(other.keys)}: compare runs of "
+            f"one task."
+        )
+    keys = list(one.keys)
+    found = one.table[[*keys, "units", "model"]].merge(other.table[[*keys, "model"]], on=keys)
+    if found.empty:
+        raise ValueError(
+            f"{one.folder.parent} and {other.folder.parent} have no {', '.join(keys)} in common: "
+            f"evaluate both with the same settings in evaluation."
+        )
+    found = found.rename(columns={"model_x": "run", "model_y": "against"})
+    size = found["against"].abs()
+    found["percent"] = 100 * (found["run"] - found["against"]) / size.where(size > 0)
+    return found

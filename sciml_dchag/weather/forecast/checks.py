@@ -1,0 +1,167 @@
+"""What of a forecaster's recipe would fail, from metadata alone; see `sciml_dchag.checking`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import fsspec
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import in_words
+from sciml_dchag.objectives.forecast import can_roll_out
+from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.describing import in_short
+from sciml_dchag.weather.forecast.training import (
+    check_periods,
+    check_rotation,
+    complete_model_config,
+    training_statistics,
+)
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.sources import list_contents
+from sciml_dchag.weather.scores.metrics import check_metrics
+from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.windows import require_even_steps
+
+
+def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None]) -> None:
+    """Attempt what preparing, training and evaluating ask of a recipe."""
+    path = Path(recipe.data.store)
+    if path.exists():
+        if attempt(lambda: f"store {path}: {in_short(Store.open(path))}"):
+            _check_with_store(recipe, Store.open(path), attempt)
+    else:
+        if missing := _missing_filesystem(recipe.prepare.sources):
+            note(missing)
+        _check_before_store(recipe, attempt)
+    attempt(lambda: _metrics(recipe))
+
+
+def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) -> None:
+    def statistics() -> str:
+        check_periods(store, recipe)
+        check_rotation(store, recipe)
+        training_statistics(store, recipe)
+        return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
+
+    def model() -> str:
+        store.channels.indices(recipe.task.targets)
+        store.static(recipe.data.static)
+        return in_words(complete_model_config(recipe, store))
+
+    attempt(lambda: f"time step {require_even_steps(store)} h")
+    attempt(statistics)
+    attempt(model)
+    attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
+
+
+def _check_before_store(recipe: ForecastRecipe, attempt: Attempt) -> None:
+    prepare = recipe.prepare
+    channels: list[ChannelSet] = []
+
+    def sources() -> str:
+        if not prepare.sources:
+            raise ValueError("prepare.sources is empty: name the raw files.")
+        if any("://" in source for source in prepare.sources):
+            return f"sources {', '.join(prepare.sources)} (remote: not opened)"
+        contents = list_contents(resolve_samples(prepare.sources))
+        return "sources: {files} file(s), {times} times, {period}".format(**contents)
+
+    def engine() -> str:
+        if prepare.engine == "xesmf" and importlib.util.find_spec("esmpy") is None:
+            raise ImportError(
+                "prepare.engine is xesmf, which needs ESMF: create the environment of "
+                "environment.yml, or set prepare.engine=native."
+            )
+        return f"regridding to {prepare.grid}, {prepare.method}, engine {prepare.engine}"
+
+    def chosen() -> str:
+        channels.append(ChannelSet.of(prepare.channels))
+        return f"{len(channels[0])} channels: {channels[0]!r}"
+
+    def model() -> str:
+        if prepare.grid == "native":
+            return "model: its size is known once the store is there"
+        return in_words(expected_model(recipe))
+
+    attempt(sources)
+    attempt(engine)
+    if attempt(chosen):
+        attempt(model)
+        step = prepare.step_hours
+        attempt(lambda: _leads(recipe, channels[0], step or 1))
+
+
+def expected_model(recipe: ForecastRecipe) -> ModelConfig:
+    """Return the architecture that a recipe will train, from its store or from what will be in it.
+
+    Raises:
+        ValueError: there is no store yet and the recipe does not say its grid.
+    """
+    if Path(recipe.data.store).exists():
+        return complete_model_config(recipe, Store.open(recipe.data.store))
+    if recipe.prepare.grid == "native":
+        raise ValueError(
+            f"There is no store {recipe.data.store}, and prepare.grid native does not say its "
+            f"size: prepare it first, or set prepare.grid."
+        )
+    names = ChannelSet.of(recipe.prepare.channels).names
+    # Static fields, forcings and history count as inputs; which names they have is no matter.
+    data = recipe.data
+    extra = len(names) * len(data.history_hours) + len(data.static) + len(data.forcings)
+    return dataclasses.replace(
+        recipe.model,
+        input_channels=(*names, *(f"input {i}" for i in range(extra))),
+        output_channels=recipe.task.targets or tuple(names),
+        image_size=Grid.named(recipe.prepare.grid).shape,
+    )
+
+
+def _missing_filesystem(sources: Sequence[str]) -> str | None:
+    """Say which remote source no installed package can open, asking no network."""
+    for source in sources:
+        scheme, separator, _ = source.partition("://")
+        if not separator:
+            continue
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except (ImportError, ValueError):
+            return (
+                f"{scheme}:// needs a package that is not installed here: before preparing, "
+                f"pip install 'sciml-dchag[cloud]'"
+            )
+    return None
+
+
+def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:
+    channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
+    task = recipe.task
+    for key, hours in (
+        ("task.lead_hours", task.lead_hours),
+        ("data.history_hours", recipe.data.history_hours),
+        ("evaluation.lead_hours", recipe.evaluation.lead_hours),
+    ):
+        if odd := [h for h in hours if h % step_hours]:
+            raise ValueError(
+                f"{key} has {odd[0]} h, no multiple of the time step of {step_hours} h: change "
+                f"it, or prepare a store of a finer step."
+            )
+    longest = max(recipe.evaluation.lead_hours)
+    if task.fixed_step and longest > task.lead_hours[0]:
+        targets = task.targets or channels.names
+        if why := can_roll_out(
+            targets, channels.names, task.lead_hours[0], recipe.data.history_hours
+        ):
+            raise ValueError(f"evaluation.lead_hours goes to {longest} h, but {why}.")
+    how = "rolled out" if task.fixed_step else "asked directly"
+    return f"lead times {list(recipe.evaluation.lead_hours)} h, {how}"
+
+
+def _metrics(recipe: ForecastRecipe) -> str:
+    return f"metrics {', '.join(check_metrics(recipe.evaluation.metrics, with_climatology=True))}"

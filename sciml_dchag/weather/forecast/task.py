@@ -1,0 +1,103 @@
+"""The task of forecasting: each step of `training.task.Task`, done by the module of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import planned_loss
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.weather.forecast.checks import check, expected_model
+from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.evaluate import evaluate
+from sciml_dchag.weather.forecast.predict import predict_period
+from sciml_dchag.weather.forecast.training import (
+    ForecastRecord,
+    ForecastTrainingStore,
+    training_statistics,
+)
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store.store import Store
+
+
+class ForecastTask(Task[ForecastRecipe]):
+    """Learn the state at t + lead from the state at t."""
+
+    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
+        """Regrid raw files into the store, with statistics and climatology."""
+        store, prepare = Path(self.recipe.data.store), self.recipe.prepare
+        if store.exists():
+            console(f"prepare: {store} is there")
+            training_statistics(Store.open(store), self.recipe)  # of this period, or an error
+            return
+        console(f"prepare: {prepare.grid} degrees, {prepare.method}, into {store}")
+        prepare_era5(
+            resolve_samples(prepare.sources),
+            store,
+            channels=prepare.channels,
+            grid=prepare.grid,
+            method=prepare.method,
+            engine=prepare.engine,
+            static_sources=prepare.static_sources,
+            static=prepare.static,
+            period=prepare.period,
+            step_hours=prepare.step_hours,
+            statistics_period=self.recipe.data.train,
+            climatology=prepare.climatology,
+            climatology_window_days=prepare.climatology_window_days,
+            allow_missing=prepare.allow_missing,
+            progress=progress,
+        )
+
+    def open(self) -> ForecastTrainingStore:
+        """Open the weather store."""
+        return ForecastTrainingStore(self.recipe)
+
+    def expected_model(self) -> ModelConfig:
+        """Take channels and grid from the store, or from `prepare`."""
+        return expected_model(self.recipe)
+
+    def planned_loss(self) -> PlannedLoss:
+        """The forecast error."""
+        return planned_loss
+
+    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        """Check sources or store, statistics, model, lead times and metrics."""
+        check(self.recipe, attempt, note)
+
+    def predictions(self, run: Path) -> Path:
+        """A forecast store."""
+        return run / "forecasts" / "test.zarr"
+
+    def predict(self, run: Path, progress: Progress | None) -> None:
+        """Forecast from every initial time of the test period."""
+        predict_period(
+            run, self.predictions(run), recipe=self.recipe, overwrite=True, progress=progress
+        )
+
+    def evaluate(
+        self,
+        run: Path,
+        *,
+        parallel: ParallelConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Score the test period beside persistence and climatology."""
+        return evaluate(run, self.recipe, parallel=parallel, progress=progress)
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+        """Lead times, channels, and the period of the statistics."""
+        data = checkpoint.read_data(ForecastRecord, path)
+        return {
+            "lead hours": checkpoint.recipe["task"]["lead_hours"],
+            "channels": list(data.channels),
+            "statistics": " to ".join(data.statistics_period),
+        }

@@ -24,13 +24,13 @@ from record import provenance, write_json
 from rich.console import Console
 
 from sciml_dchag.files.samples import recipe_path
+from sciml_dchag.pipeline import train
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.masked.scores import score_images
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.tasks import load_recipe
-from sciml_dchag.training.trainer import train
 
 ALL_NM = np.linspace(400, 900, 500)
 BANDS = {

@@ -32,6 +32,7 @@ from sciml_dchag.models.transformer import build_model
 from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.training.batches import load_batches
 from sciml_dchag.training.optim import build_optimizer
+from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
@@ -96,7 +97,7 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
     optimizer = build_optimizer(model, TrainingConfig())
     task = ForecastObjective(
         change_std=np.ones(len(names)),
-        latitude=store.latitude,
+        area_weights=latitude_weights(store.latitude),
         target_indices=range(len(names)),
         state_channels=len(names),
     )

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import StepCost, simulate_step
 
@@ -122,6 +123,7 @@ def simulated(
     return simulate_step(
         config_of(kind, channels, tp, size, implementation),
         ParallelConfig(tp=tp, fsdp=fsdp, activation_checkpointing="blocks", channel_stage=stage),
+        loss=planned_loss,
         samples=SAMPLES,
         precision=torch.bfloat16,
         autocast=autocast,

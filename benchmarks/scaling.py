@@ -51,6 +51,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
 from sciml_dchag.training.optim import build_optimizer, clip_gradient
+from sciml_dchag.weather.area import latitude_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ class Step:
         height = case.image_size[0]
         self.task = ForecastObjective(
             change_std=np.ones(len(outputs)),
-            latitude=(np.arange(height) + 0.5) * 180 / height - 90,
+            area_weights=latitude_weights((np.arange(height) + 0.5) * 180 / height - 90),
             target_indices=range(case.channels),
             state_channels=case.channels,
         )

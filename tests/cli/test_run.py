@@ -14,8 +14,8 @@ import xarray as xr
 from click.testing import Result
 
 from sciml_dchag.tasks import load_recipe
+from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.weather.forecast.predict import predict_period
-from sciml_dchag.weather.forecast.report import read_scores_csv
 from sciml_dchag.weather.scores.metrics import score
 from sciml_dchag.weather.store.store import Store
 
@@ -71,7 +71,7 @@ def test_forecasts_have_weatherbenchs_layout(work: Path) -> None:
 def test_scores_are_those_of_the_forecasts_written(work: Path) -> None:
     """The table against `score` on the forecast store: two ways to the same numbers."""
     run = work / "runs" / "small"
-    rows = {(r.lead_hours, r.metric): r for r in read_scores_csv(run / "evaluation/scores.csv")}
+    rows = Evaluation.read(run).table.set_index(["lead_hours", "metric"])["model"]
     with xr.open_zarr(run / "forecasts" / "test.zarr") as written:
         names = {"time": "init_time", "prediction_timedelta": "lead_time"}
         forecast = written.rename(names).isel(init_time=slice(0, 26)).load()
@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_forecasts_written(work: Path) -> None:
     scores = score(forecast, truth.to_dataset(name="mean_sea_level_pressure"), metrics=("rmse",))
     for i, lead in enumerate((6, 12)):
         value = float(scores["mean_sea_level_pressure"].sel(metric="rmse")[i])
-        assert rows[lead, "rmse"].model == pytest.approx(value, rel=1e-6)
+        assert rows[lead, "rmse"] == pytest.approx(value, rel=1e-6)
 
 
 def test_finished_steps_are_skipped_and_changed_ones_redone(
@@ -95,7 +95,10 @@ def test_finished_steps_are_skipped_and_changed_ones_redone(
     assert changes() <= {"runs/small/recipe.yaml"}
     other = call("run", "small.yaml", overrides=("evaluation.lead_hours=[6,24]",))
     assert re.search("train: .* is there", other.stdout)
-    assert "evaluate: scores beside" in other.stdout and "predict: forecasts" in other.stdout
+    assert (
+        "evaluate: scores beside" in other.stdout
+        and "predict: runs/small/forecasts/test.zarr\n" in other.stdout
+    )
     assert ",24," in (own_work / "runs/small/evaluation/scores.csv").read_text()
 
 
@@ -159,7 +162,9 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
 ) -> None:
     options = ["--lead-hours", "6,12", "--batch", "8"]
     run, whole_file, parts_store = "runs/small", tmp_path / "whole.nc", tmp_path / "parts.zarr"
-    assert call("predict", run, whole_file, *options).exit_code == 0
+    store = "stores/demo_weather.zarr"
+    options = [*options, "--start", "2025-12-25", "--end", "2025-12-31"]
+    assert call("predict", run, store, whole_file, *options).exit_code == 0
 
     def stop(done: int, total: int, what: str) -> None:
         if done >= 16:
@@ -168,13 +173,13 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
     with pytest.raises(KeyboardInterrupt):
         predict_period(Path(run), parts_store, lead_hours=[6, 12], batch=8, progress=stop)
     assert not parts_store.exists()
-    other = call("predict", run, parts_store, "--lead-hours", "6")
+    other = call("predict", run, store, parts_store, "--lead-hours", "6", *options[2:])
     assert "begun with other settings" in refused(other)
-    assert call("predict", run, parts_store, *options).exit_code == 0
+    assert call("predict", run, store, parts_store, *options).exit_code == 0
     with xr.open_dataset(whole_file) as whole, xr.open_zarr(parts_store) as parts:
         for name in whole.data_vars:
             np.testing.assert_array_equal(whole[name].values, parts[name].values)
-    assert "exists" in refused(call("predict", run, parts_store, *options))
+    assert "exists" in refused(call("predict", run, store, parts_store, *options))
 
 
 @pytest.mark.parametrize(
@@ -188,8 +193,8 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
         (("evaluate", "runs/small", "--set", "evaluation.lead_hours=[9]"), "do not reach"),
         (("evaluate", "runs/small", "--set", "evaluation.metrics=[rms]"), "unknown metric 'rms'"),
         (("evaluate", "runs/small", "--set", "data.test=[2025-12-20,2025-12-31]"), "share 2025-12-20"),
-        (("predict", "runs/small", "forecast.grib"), "must end in .zarr or .nc"),
-        (("predict", "runs/absent", "f.zarr"), "There is no checkpoint"),
+        (("predict", "runs/small", "stores/demo_weather.zarr", "forecast.grib"), "must end in .zarr or .nc"),
+        (("predict", "runs/absent", "stores/demo_weather.zarr", "f.zarr"), "There is no checkpoint"),
         (("inspect", "absent.nc"), "There is no file"),
     ],
 )  # fmt: skip
@@ -216,7 +221,7 @@ def test_a_store_of_other_channels_is_refused(
     state = series(times=124, channels=channels, rows=32, start="2025-12-01")
     store = write(state, tmp_path / "other.zarr")
     for words in (
-        ("predict", "runs/small", tmp_path / "forecasts.zarr", "--store", store),
+        ("predict", "runs/small", store, tmp_path / "forecasts.zarr"),
         ("evaluate", "runs/small", "--set", f"data.store={store}"),
     ):
         message = refused(call(*words))

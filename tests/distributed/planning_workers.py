@@ -36,7 +36,7 @@ def measured_peak(
     inputs, outputs = own_channels(model, mesh)
     size = config.image_size
     task = ForecastObjective(
-        change_std=None, latitude=np.linspace(-80, 80, size[0]),
+        change_std=None, area_weights=np.ones(size[0]),
         target_indices=range(len(outputs)), state_channels=len(outputs),
     )  # fmt: skip
     optimizer = build_optimizer(model, TrainingConfig())

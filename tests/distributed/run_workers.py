@@ -32,9 +32,9 @@ EVERYTHING = ("1900", "2100")
 
 def train_run(mapping: dict[str, Any], run: str) -> int:
     """Train a recipe as one of the ranks; return the bytes of values that this rank read."""
+    from sciml_dchag.pipeline import train
     from sciml_dchag.plants.store.cubes import CubeStore
     from sciml_dchag.tasks import recipe_from_mapping
-    from sciml_dchag.training.trainer import train
     from sciml_dchag.weather.store.store import Store
 
     read: list[int] = []

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from rank_launcher import on_ranks
 
 from sciml_dchag.cli import main
-from sciml_dchag.weather.forecast.report import read_scores_csv
+from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.weather.store.climatology import compute_climatology
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
@@ -173,7 +173,7 @@ def test_torchrun_scores_and_forecasts_and_speaks_once(
     shutil.copytree(runs / "rolled", run)
     for words in (
         ["evaluate", "rolled", "--set", "parallel.tp=2", "--set", "evaluation.map_channels=[t500]"],
-        ["predict", "rolled", "forecasts.nc", "--lead-hours", "6,12", "--batch", "2"],
+        ["predict", "rolled", str(store), "forecasts.nc", "--lead-hours", "6,12", "--batch", "2"],
     ):
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
         done = subprocess.run(
@@ -182,9 +182,9 @@ def test_torchrun_scores_and_forecasts_and_speaks_once(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("Report:") + done.stdout.count("Forecasts:") == 1, done.stdout
-    rows = read_scores_csv(run / "evaluation" / "scores.csv")
     scores = {
-        (r.channel, r.lead_hours, r.metric): (r.model, r.persistence, r.climatology) for r in rows
+        (r.channel, r.lead_hours, r.metric): (r.model, r.persistence, r.climatology)
+        for r in Evaluation.read(run).table.itertuples()
     }
     assert_same_scores(scores, alone[1][0][0])
     for name in ("report.html", "scores.nc", "figures/map_t500_12h.png", "figures/training.png"):
@@ -194,13 +194,15 @@ def test_torchrun_scores_and_forecasts_and_speaks_once(
         assert_same_forecasts(ours, xr.open_zarr(alone[0] / "rolled" / "forecasts.zarr"), store)
 
 
-def test_degrees_must_fit_the_processes_that_are_there(runs: Path, tmp_path: Path) -> None:
+def test_degrees_must_fit_the_processes_that_are_there(
+    runs: Path, store: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "rolled"
     shutil.copytree(runs / "rolled", run)
     assert "tp: 2" in (run / "recipe.yaml").read_text()  # of the training; one process is here
     for words in (
         ["evaluate", str(run), "--set", "parallel.tp=2"],
-        ["predict", str(run), str(tmp_path / "f.zarr"), "--tp", "2"],
+        ["predict", str(run), str(store), str(tmp_path / "f.zarr"), "--tp", "2"],
     ):
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 2 and "does not make 1 rank" in result.output, result.output

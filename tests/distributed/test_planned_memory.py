@@ -8,6 +8,7 @@ import torch
 from rank_launcher import on_ranks
 
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import simulate_step
 
@@ -42,7 +43,12 @@ def test_the_plan_is_what_two_real_ranks_allocate() -> None:
     for number, (config, parallel, samples, precision) in enumerate(CASES):
         degrees = ParallelConfig(**parallel)
         cost = simulate_step(
-            config, degrees, samples=samples, precision=getattr(torch, precision), device="cpu"
+            config,
+            degrees,
+            loss=planned_loss,
+            samples=samples,
+            precision=getattr(torch, precision),
+            device="cpu",
         )
         outputs, inputs = (len(c) // degrees.tp for c in (config.output_channels,
                                                            config.input_channels))  # fmt: skip

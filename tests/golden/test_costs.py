@@ -7,6 +7,7 @@ from costs import sent
 from paper import STEADY_BYTES, activations
 
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning.step import StepCost, simulate_step
 
@@ -33,7 +34,9 @@ def both(
         activation_checkpointing="blocks",
         channel_stage="tp-only" if kind == "tp-only" else "dchag",
     )
-    cost = simulate_step(config, parallel, samples=2, precision=torch.bfloat16, autocast=False)
+    cost = simulate_step(
+        config, parallel, loss=planned_loss, samples=2, precision=torch.bfloat16, autocast=False
+    )
     return cost, shape_of(kind, config, tp, 2)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import plant_stores
 
 from sciml_dchag.config import from_mapping
+from sciml_dchag.pipeline import train
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.training.checkpoint import read_checkpoint
 from sciml_dchag.training.logbook import read_log
-from sciml_dchag.training.trainer import train
 
 
 def test_a_plant_within_one_location_is_learnt_where_it_is_hidden(tmp_path: Path) -> None:

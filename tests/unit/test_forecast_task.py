@@ -26,7 +26,10 @@ def task(
 ) -> ForecastObjective:
     std = None if change_std is None else np.array(change_std)
     return ForecastObjective(
-        target_indices=targets, change_std=std, latitude=LATITUDE, state_channels=2
+        target_indices=targets,
+        change_std=std,
+        area_weights=latitude_weights(LATITUDE),
+        state_channels=2,
     )
 
 

@@ -17,9 +17,9 @@ from test_training import recipe
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place, held
 from sciml_dchag.files.zarr_groups import PROGRESS_FILE, partial_path
+from sciml_dchag.pipeline import train
 from sciml_dchag.training.checkpoint import find_checkpoint, load_tensors, read_checkpoint
 from sciml_dchag.training.export import export
-from sciml_dchag.training.trainer import train
 from sciml_dchag.weather.forecast.predict import predict_period
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.store.writing import WEATHER_STORE

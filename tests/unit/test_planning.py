@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from sciml_dchag.cli import main
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.planning import step as planned_step
 from sciml_dchag.planning.layouts import GIB, MACHINES, Demand, chosen_machine, make_plan
@@ -30,7 +31,9 @@ def model(depth: int = 4, channels: int = 16, **changes: object) -> ModelConfig:
 
 def simulate(config: ModelConfig, samples: int = 2, **parallel: object) -> StepCost:
     degrees = ParallelConfig(**{"fsdp": 1, **parallel})  # type: ignore[arg-type]
-    return simulate_step(config, degrees, samples=samples, precision=torch.float32)
+    return simulate_step(
+        config, degrees, loss=planned_loss, samples=samples, precision=torch.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,9 @@ def test_a_step_gathers_one_token_a_partition_in_its_precision() -> None:
 
 def test_fsdp_gathers_in_the_precision_that_is_computed_in() -> None:
     def gathered(precision: torch.dtype) -> tuple[int, int]:
-        cost = simulate_step(model(), ParallelConfig(fsdp=2), samples=1, precision=precision)
+        cost = simulate_step(
+            model(), ParallelConfig(fsdp=2), loss=planned_loss, samples=1, precision=precision
+        )
         sent = sum((phase.sent for phase in cost.phases), Counter())
         kinds = ("all-gather over fsdp", "reduce-scatter over fsdp")
         one, other = (sum(n * k for (name, n), k in sent.items() if name == kind) for kind in kinds)
@@ -134,7 +139,9 @@ def test_fsdp_gathers_in_the_precision_that_is_computed_in() -> None:
     assert exact[0] == 2 * halved[0] and exact[1] == halved[1]  # gradients keep float32
 
 
-DEMAND = Demand(model=model(depth=6, channels=64), parallel=ParallelConfig(), batch=32)
+DEMAND = Demand(
+    model=model(depth=6, channels=64), loss=planned_loss, parallel=ParallelConfig(), batch=32
+)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from sciml_dchag.config import from_mapping
 from sciml_dchag.objectives.masked import MaskedObjective
+from sciml_dchag.pipeline import train
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.embed import embed
 from sciml_dchag.plants.masked.reconstruct import reconstruct_store
@@ -24,7 +25,6 @@ from sciml_dchag.plants.masked.scores import (
 )
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import read_embeddings
-from sciml_dchag.training.trainer import train
 
 NM = np.arange(450.0, 901.0, 30.0)
 

@@ -18,6 +18,7 @@ from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import TrainingConfig, from_mapping
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import build_model
+from sciml_dchag.pipeline import train
 from sciml_dchag.training.checkpoint import (
     RECORD,
     find_checkpoint,
@@ -29,7 +30,6 @@ from sciml_dchag.training.checkpoint import (
 from sciml_dchag.training.export import export, from_pretrained
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.optim import build_optimizer, decays, learning_rate
-from sciml_dchag.training.trainer import train
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.training import ForecastTrainingData
@@ -154,8 +154,7 @@ def test_the_change_of_a_channel_is_its_unit(msl_store: Path, tmp_path: Path) ->
     saved = read_checkpoint(tmp_path / "run")
     statistics = Store.open(msl_store).statistics()
     expected = statistics.step_difference_std[0] / statistics.std[0]
-    assert saved.change_std is not None
-    assert saved.change_std[0] == pytest.approx(expected, rel=0.02)  # all 95 of 95 changes
+    assert saved.data["change_std"][0] == pytest.approx(expected, rel=0.02)  # all 95 of 95 changes
 
 
 @pytest.mark.parametrize(
@@ -468,7 +467,7 @@ def test_an_exported_model_is_the_one_that_forecasts(msl_store: Path, tmp_path: 
     file = export(tmp_path / "run", tmp_path / "model.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "run"]
     model, saved = from_pretrained(file)
-    assert saved == read_checkpoint(tmp_path / "run") and saved.channels == ["msl"]
+    assert saved == read_checkpoint(tmp_path / "run") and saved.data["channels"] == ["msl"]
     forecaster = Forecaster(tmp_path / "run", Store.open(msl_store))
     for name, parameter in forecaster.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], parameter.cpu(), rtol=0, atol=0)

@@ -149,6 +149,8 @@ def _serve(rank: int, world: int, store: str, calls: Connection) -> None:
             _fresh_state(folder, environment | of_rank)
             # Plain pickle: torch would share the memory of a process that ends.
             answer = pickle.dumps(function(*arguments))
+            dist.barrier()
+            _forget_meshes()
         except BaseException:
             calls.send_bytes(pickle.dumps(RankError(f"rank {rank}:\n{traceback.format_exc()}")))
             return  # its connections close, so that the others do not wait for it
@@ -174,15 +176,13 @@ def _fresh_state(folder: str, environment: dict[str, str]) -> None:
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
     torch.compiler.reset()
-    _forget_meshes()
-    gc.collect()
 
 
 def _forget_meshes() -> None:
-    """Close the groups of earlier meshes, each of which holds threads and sockets.
+    """Close the groups of a call's meshes, each of which holds sockets and threads that wake up.
 
     DTensor's cache goes with them: meshes of one shape are equal there, so that it would hand out
-    groups that are closed. All ranks have answered before any gets here.
+    groups that are closed.
     """
     import torch.distributed as dist
     from torch.distributed.tensor import DTensor, debug
@@ -194,3 +194,4 @@ def _forget_meshes() -> None:
         clear()
     else:  # torch before it had a second cache
         DTensor._op_dispatcher.sharding_propagator.propagate_op_sharding.cache.cache_clear()
+    gc.collect()  # what held them

@@ -6,6 +6,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -72,6 +73,11 @@ def run(
     return model(x, available_BCHW=available, visible_BV=visible)
 
 
+def mesh_of(degrees: ParallelConfig) -> DeviceMesh:
+    """The mesh of all ranks: once for all cases of a call, as each holds threads that wake up."""
+    return build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+
+
 def whole(parameter: Tensor) -> Tensor:
     parameter = parameter.detach()
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -79,16 +85,15 @@ def whole(parameter: Tensor) -> Tensor:
 
 def three_steps(
     kind: str, channels: int, tree: int, implementation: str, dtype: torch.dtype,
-    parallel: dict[str, Any] | None, head: str = "forecast",
+    parallel: dict[str, Any] | None, head: str = "forecast", mesh: DeviceMesh | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Train three steps on one process (parallel None) or as a rank; return all that was found."""
     model_config = config(kind, channels, tree, implementation, head)
     model, x, target, hours = model_and_data(model_config, dtype)
     samples, inputs, outputs, data_ranks = slice(None), slice(None), slice(None), 1
-    mesh = None
     if parallel is not None:
         degrees = ParallelConfig(**parallel)
-        mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+        mesh = mesh or mesh_of(degrees)
         parallelize(model, mesh, degrees)
         of_inputs, of_outputs = own_channels(model, mesh)
         inputs = slice(of_inputs.start, of_inputs.stop)
@@ -164,7 +169,8 @@ def groups(model: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
 def all_cases(
     cases: list[tuple[Any, ...]], parallel: dict[str, Any], head: str
 ) -> list[dict[str, Tensor]]:
-    return [three_steps(*case, parallel, head) for case in cases]
+    mesh = mesh_of(ParallelConfig(**parallel))
+    return [three_steps(*case, parallel, head, mesh) for case in cases]
 
 
 def without_enter(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
@@ -175,11 +181,15 @@ def without_enter(case: tuple[Any, ...], head: str) -> dict[str, Tensor]:
         return three_steps(*case, {"tp": 2}, head)
 
 
-def on_tp(model_config: ModelConfig, dtype: torch.dtype) -> tuple[ChannelTransformer, slice]:
+def tp_of_all() -> ParallelConfig:
+    return ParallelConfig(tp=torch.distributed.get_world_size())
+
+
+def on_tp(
+    model_config: ModelConfig, dtype: torch.dtype, mesh: DeviceMesh
+) -> tuple[ChannelTransformer, slice]:
     """A model spread over all ranks of the test, and the input channels of this one."""
-    world = torch.distributed.get_world_size()
-    degrees = ParallelConfig(tp=world)
-    mesh = build_mesh(degrees, world, "cpu")
+    degrees = tp_of_all()
     model = model_and_data(model_config, dtype)[0]
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
@@ -193,7 +203,7 @@ def uneven_locations() -> str:
     """What is said of 3 of 8 locations that two ranks are to share out."""
     degrees = ParallelConfig(tp=2, sequence_parallel=True)
     model = build_model(config(*MASKED), seed=3)
-    mesh = build_mesh(degrees, 2, "cpu")
+    mesh = mesh_of(degrees)
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
     try:
@@ -206,7 +216,7 @@ def uneven_locations() -> str:
 def start_values(parallel: dict[str, Any]) -> dict[str, Tensor]:
     """The start of a model that is built on its ranks."""
     degrees = ParallelConfig(**parallel)
-    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    mesh = mesh_of(degrees)
     ranks = Ranks(device=torch.device("cpu"), mesh=mesh)
     model = build_on_ranks(config(*MASKED), 3, ranks, degrees)
     return {name: whole(parameter) for name, parameter in model.named_parameters()}
@@ -217,7 +227,7 @@ def with_dropout(parallel: dict[str, Any]) -> dict[str, Tensor]:
     model_config = dataclasses.replace(config(*MASKED), dropout=0.3)
     model, x, _, hours = model_and_data(model_config, torch.float64)
     degrees = ParallelConfig(**parallel)
-    mesh = build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    mesh = mesh_of(degrees)
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
     seen: list[Tensor] = []
@@ -231,13 +241,13 @@ def with_dropout(parallel: dict[str, Any]) -> dict[str, Tensor]:
 
 def channels_without_effect(cases: list[tuple[str, int, int]], head: str) -> list[list[int]]:
     """Change one input channel a sample; return the channels that leave this rank's output alone."""
-    found = []
+    found, mesh = [], mesh_of(tp_of_all())
     image_size = (2, 4) if head == "masked" else (2, 2)  # one location that is seen
     for kind, channels, tree in cases:
         small = dataclasses.replace(
             config(kind, channels, tree, "absorbed", head), image_size=image_size, depth=1
         )
-        model, own = on_tp(small, torch.float64)
+        model, own = on_tp(small, torch.float64, mesh)
         generator = torch.Generator().manual_seed(1)
         base = torch.randn(1, channels, *image_size, generator=generator, dtype=torch.float64)
         x = base.repeat(channels + 1, 1, 1, 1)
@@ -251,10 +261,10 @@ def channels_without_effect(cases: list[tuple[str, int, int]], head: str) -> lis
 
 def alone_and_in_company(kinds: list[str], head: str) -> list[float]:
     """Greatest difference between a sample's output in a batch and by itself."""
-    found = []
+    found, mesh = [], mesh_of(tp_of_all())
     for kind in kinds:
         model_config = config(kind, 9, 0, "absorbed", head)
-        model, own = on_tp(model_config, torch.float64)
+        model, own = on_tp(model_config, torch.float64, mesh)
         _, x, _, hours = model_and_data(model_config, torch.float64)
         with torch.no_grad():
             together = run(model, x[:, own], hours)
@@ -265,7 +275,7 @@ def alone_and_in_company(kinds: list[str], head: str) -> list[float]:
 
 def with_missing(kinds: list[str], over_ranks: bool, head: str) -> list[tuple[Tensor, Tensor]]:
     """Output and the gradient of a query, where whole partitions and single values are missing."""
-    found = []
+    found, mesh = [], mesh_of(tp_of_all()) if over_ranks else None
     for kind in kinds:
         model_config = config(kind, 9, 0, "absorbed", head)
         model, x, _, hours = model_and_data(model_config, torch.float64)
@@ -273,8 +283,8 @@ def with_missing(kinds: list[str], over_ranks: bool, head: str) -> list[tuple[Te
         available[0] = False  # nothing at all
         available[1, :5] = False  # the first rank's channels
         own = slice(None)
-        if over_ranks:
-            model, own = on_tp(model_config, torch.float64)
+        if mesh is not None:
+            model, own = on_tp(model_config, torch.float64, mesh)
         out = run(model, x[:, own], hours, available[:, own])
         out.square().sum().backward()
         query = model.aggregation.final or model.aggregation.partial
@@ -303,7 +313,7 @@ def collectives_of_a_step(
 ) -> dict[str, list[tuple[str, int]]]:
     """What one rank hands to collectives: by the channel stage alone, and by the whole model."""
     model_config = config(kind, 9, 0, implementation, head)
-    model, own = on_tp(model_config, torch.float32)
+    model, own = on_tp(model_config, torch.float32, mesh_of(tp_of_all()))
     _, x, _, hours = model_and_data(model_config, torch.float32)
     found = {}
     pixels = patchify(x[:, own], model_config.patch)
@@ -326,7 +336,7 @@ def what_dropout_leaves(rate: float, parallel: dict[str, Any], seed: int = 5) ->
     """
     model_config = dataclasses.replace(config("dchag-c", 8, 0, "absorbed"), dropout=rate)
     degrees = ParallelConfig(tp=2, **parallel)
-    mesh = build_mesh(degrees, 2, "cpu")
+    mesh = mesh_of(degrees)
     model = model_and_data(model_config, torch.float32)[0]
     block = model.backbone.blocks[0]
     half = model_config.embed_dim // 2

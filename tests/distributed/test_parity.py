@@ -18,10 +18,10 @@ SINGLE_PRECISION = [(*case[:4], torch.float32) for case in SOME]
 
 MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2}, SOME + MATERIALISED + EVEN + SINGLE_PRECISION),
-    ({"fsdp": 2}, SOME + SINGLE_PRECISION),
+    ({"fsdp": 2}, [*SOME, SINGLE_PRECISION[0], SINGLE_PRECISION[3]]),
     ({"dp": 2}, SOME),
-    ({"tp": 4}, SOME + SINGLE_PRECISION),
-    ({"tp": 2, "fsdp": 2}, SOME + SINGLE_PRECISION),
+    ({"tp": 4}, [*SOME, SINGLE_PRECISION[1], SINGLE_PRECISION[2]]),
+    ({"tp": 2, "fsdp": 2}, [*SOME, SINGLE_PRECISION[2], SINGLE_PRECISION[4]]),
     ({"tp": 2, "dp": 2}, SOME),
     ({"dp": 2, "fsdp": 2}, SOME[:1]),
     ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME),
@@ -46,8 +46,11 @@ def outputs(parts: list[dict[str, Tensor]], parallel: dict[str, Any]) -> Tensor:
     )
 
 
-# Every mesh, every kind and tree, both implementations, both precisions and an even division, with
-# tp, fsdp and dp each beside every kind at least once. All by all is the full test's.
+IN_SINGLE_PRECISION: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
+    (parallel, SINGLE_PRECISION) for parallel in ({"fsdp": 2}, {"tp": 4}, {"tp": 2, "fsdp": 2})
+]
+# Every mesh but the compiled one, every kind and tree, both implementations, both precisions and an
+# even division, with tp, fsdp and dp each beside every kind. All by all is the full test's.
 MASKED: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2}, [*SOME, MATERIALISED[0], MATERIALISED[3], EVEN[0], EVEN[2], SINGLE_PRECISION[2]]),
     ({"fsdp": 2}, [SOME[0], SOME[3], SOME[4]]),
@@ -57,6 +60,7 @@ MASKED: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2, "dp": 2}, [SOME[0]]),
     ({"dp": 2, "fsdp": 2}, [SOME[1]]),
     ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, [SOME[0], SOME[3]]),
+    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "selective"}, [SOME[4]]),
     ({"tp": 2, "sequence_parallel": True}, [SOME[1], SOME[4]]),
     ({"tp": 2, "fsdp": 2, "sequence_parallel": True}, [SOME[0]]),
     ({"tp": 2, "sequence_parallel": True, "activation_checkpointing": "selective"}, [SOME[2]]),
@@ -99,6 +103,17 @@ def test_every_masked_autoencoder_on_every_mesh(
     parallel: dict[str, Any], cases: list[tuple[Any, ...]]
 ) -> None:
     compare(parallel, cases, "masked")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("head", ["forecast", "masked"])
+@pytest.mark.parametrize(
+    ("parallel", "cases"), IN_SINGLE_PRECISION, ids=ids(IN_SINGLE_PRECISION)
+)  # fmt: skip
+def test_every_kind_in_single_precision(
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]], head: str
+) -> None:
+    compare(parallel, cases, head)
 
 
 @pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 4}, {"tp": 2, "fsdp": 2}], ids=str)

@@ -63,7 +63,7 @@ def locked(file: Path, what: Path, keep: Callable[[], bool] = lambda: False) -> 
         finally:
             _held[key] -= 1
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in file.absolute().parents if not folder.exists()]
     descriptor = _take(file, what)
     _held[key] = 1
     try:
@@ -76,6 +76,8 @@ def locked(file: Path, what: Path, keep: Callable[[], bool] = lambda: False) -> 
         with contextlib.suppress(OSError):  # the folder may be gone, or be read-only by now
             if not keep():
                 file.unlink()
+                for folder in made:  # a refused command leaves no empty folder
+                    folder.rmdir()
         os.close(descriptor)
 
 
@@ -93,7 +95,11 @@ def refuse_locked(file: Path, what: Path) -> None:
 
 def _take(file: Path, what: Path) -> int:
     while True:
-        descriptor = _flock(file, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, what)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = _flock(file, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, what)
+        except FileNotFoundError:  # whoever held it before has removed the empty folder
+            continue
         # Whoever held it before may have removed the file that was just locked.
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(descriptor).st_ino == file.stat().st_ino:

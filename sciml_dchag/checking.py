@@ -14,6 +14,7 @@ from sciml_dchag.config import Recipe
 from sciml_dchag.parallel.runtime import choose_device
 from sciml_dchag.tasks import DESCRIBERS, named, task_class, task_of
 from sciml_dchag.training.checkpoint import RECORD, last_checkpoint, read_checkpoint
+from sciml_dchag.training.start_from import preview_start
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
         return findings
     if not Path(recipe.data.store).exists():
         note(f"store {recipe.data.store} is not there yet: `run` prepares it")
-    task_of(recipe).check(attempt, note)
+    task = task_of(recipe)
+    task.check(attempt, note)
+    if other := recipe.training.start_from:
+        attempt(lambda: f"start from {other}: {preview_start(task.expected_model(), other)}")
     try:
         choose_device(recipe.parallel.device)
     except ValueError as error:  # a login node may lack what the job will have

@@ -37,6 +37,10 @@ TASKS = {
         recipe="sciml_dchag.plants.masked.config:MaskedRecipe",
         task="sciml_dchag.plants.masked.task:MaskedTask",
     ),
+    "masked-weather": Entry(
+        recipe="sciml_dchag.weather.masked.config:MaskedWeatherRecipe",
+        task="sciml_dchag.weather.masked.task:MaskedWeatherTask",
+    ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
 
@@ -90,7 +94,7 @@ def _entry(mapping: Mapping[str, Any]) -> Entry:
     default = next(iter(TASKS))
     kind = section.get("kind", default) if isinstance(section, Mapping) else default
     if not isinstance(kind, str) or kind not in TASKS:
-        raise ValueError(f"The recipe's task.kind is {kind!r}: it must be {' or '.join(TASKS)}.")
+        raise ValueError(f"The recipe's task.kind is {kind!r}: it must be {', '.join(TASKS)}.")
     return TASKS[kind]
 
 

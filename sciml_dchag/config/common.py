@@ -27,6 +27,9 @@ def require_at_least(least: int, key: str, value: float) -> None:
 class TrainingConfig:
     """How it is learnt."""
 
+    start_from: str = ""
+    """A run, a checkpoint or an exported model, of whatever task, whose weights training starts
+    from: those of channels by name, others where their shape is the same. Empty for random ones."""
     steps: int = 1000
     """Optimizer steps."""
     batch: int = 8

@@ -1,7 +1,7 @@
 """Samples of a masked autoencoder: crops of hyperspectral images and what is hidden of them.
 
 A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
-number of ranks, repeats and skips nothing. What is done with a sample is `tasks.masked`'s.
+number of ranks, repeats and skips nothing. What is done with a sample is `objectives.masked`'s.
 
 Shapes: B batch, C bands, H x W crop, V locations that are seen.
 """
@@ -9,32 +9,16 @@ Shapes: B batch, C bands, H x W crop, V locations that are seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.training.batches import Batch
+from sciml_dchag.training.batches import MaskedBatch
 
 DrawMask = Callable[[int, int], tuple[NDArray[np.int64], NDArray[np.bool_]]]
 """From (epoch, index) to the locations that are seen, (V,), and which bands are hidden, (C,)."""
-
-
-@dataclass(frozen=True)
-class CubeBatch(Batch):
-    """Samples ready for the task; reflectance is normalised, NaN where it is not known."""
-
-    images: Tensor
-    """(B, C, H, W): the bands that this rank reads."""
-    visible: Tensor
-    """(B, V): locations that are seen, ascending."""
-    hidden_channels: Tensor
-    """(B, C): bands that are hidden, of all ranks."""
-    weights: Tensor
-    """(B, H, W): what an error at each pixel counts; 0 for background."""
 
 
 class CubePatches:
@@ -103,7 +87,7 @@ class CubePatches:
         """Return the number of crops in an epoch."""
         return len(self.order)
 
-    def __getitem__(self, number: int) -> CubeBatch:
+    def __getitem__(self, number: int) -> MaskedBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
         epoch, index = divmod(number, len(self))
         shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self))
@@ -117,7 +101,7 @@ class CubePatches:
         image, weight = self._turn(image, weight, draws)
         visible, hidden = self.draw_mask(epoch, index)
         fields = (image, visible, hidden, weight.astype(np.float32))
-        return CubeBatch(*(torch.from_numpy(np.ascontiguousarray(f))[None] for f in fields))
+        return MaskedBatch(*(torch.from_numpy(np.ascontiguousarray(f))[None] for f in fields))
 
     def _place(self, plants: NDArray[np.int32], draws: np.random.Generator) -> tuple[slice, slice]:
         """Draw a place that holds some plant: a plant's pixel, then where it lies in the crop."""

@@ -1,6 +1,6 @@
 """Batches of samples, and the loader that deals them to ranks.
 
-What a sample holds is `forecast_windows`' and `cube_patches`'.
+What a sample holds is `weather.windows`' and `plants.crops`'.
 """
 
 from __future__ import annotations
@@ -44,6 +44,25 @@ class Batch:
         """Join samples to a batch."""
         parts = zip(*(sample.tensors for sample in samples), strict=True)
         return cls(*(torch.cat(part) for part in parts))
+
+
+@dataclass(frozen=True)
+class MaskedBatch(Batch):
+    """Samples of a masked autoencoder; values are normalised, NaN where they are not known."""
+
+    images: Tensor
+    """(B, C, H, W): the channels that this rank reads."""
+    visible: Tensor
+    """(B, V): locations that are seen, ascending."""
+    hidden_channels: Tensor
+    """(B, C): channels that are hidden, of all ranks."""
+    weights: Tensor
+    """(B, H, W): what an error at each pixel counts; 0 for nothing."""
+
+    def without(self, absent: list[bool]) -> MaskedBatch:
+        """Return the batch with the pixels of some samples weighted by nothing."""
+        weights = self.weights * ~torch.tensor(absent)[:, None, None]
+        return MaskedBatch(self.images, self.visible, self.hidden_channels, weights)
 
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)

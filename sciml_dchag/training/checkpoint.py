@@ -262,14 +262,19 @@ def require_version(path: Path, found: object, needed: str, what: str) -> None:
     )
 
 
-def load_tensors(path: Path, tensors: dict[str, Any]) -> None:
+def load_tensors(path: Path, tensors: dict[str, Any], *, alone: bool = False) -> None:
     """Fill tensors, or this rank's shards of them, from a checkpoint folder.
+
+    Args:
+        path: the folder.
+        tensors: by name; filled in place.
+        alone: whether this rank reads by itself; else all ranks call together.
 
     Raises:
         ValueError: a damaged checkpoint, or one that lacks a tensor.
     """
     try:
-        load(tensors, storage_reader=SafeReader(path), no_dist=not dist.is_initialized())
+        load(tensors, storage_reader=SafeReader(path), no_dist=alone or not dist.is_initialized())
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise _unreadable(path, error) from error
 

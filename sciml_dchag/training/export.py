@@ -85,22 +85,40 @@ def from_pretrained(path: str | os.PathLike[str]) -> tuple[ChannelTransformer, C
         FileNotFoundError: there is no such file.
         ValueError: a damaged file, or one of another kind.
     """
+    saved = read_exported(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model = build_model(from_mapping(ModelConfig, saved.model_config)).eval()
+        model.load_state_dict(tensors)
+    except (safetensors.SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise _not_what_it_says(path, error) from error
+    return model, saved
+
+
+def read_exported(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read what an exported model was trained on, and no tensor.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a damaged file, or one of another kind.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}: make one with `export`.")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error}): export it again.") from error
     require_version(Path(path), metadata.get("format"), FORMAT, "model")
     try:
-        saved = Checkpoint(**json.loads(metadata["checkpoint"]))
-        model = build_model(from_mapping(ModelConfig, saved.model_config)).eval()
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} does not hold the model that it describes ({type(error).__name__}): export it "
-            f"again."
-        ) from error
-    return model, saved
+        return Checkpoint(**json.loads(metadata["checkpoint"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_what_it_says(path, error) from error
+
+
+def _not_what_it_says(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} does not hold the model that it describes ({type(error).__name__}): export it "
+        f"again."
+    )

@@ -25,6 +25,7 @@ from torch.distributed.fsdp import FSDPModule
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.files.locks import locked
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.training.batches import Batch, Samples, load_batches, stack
@@ -46,6 +47,7 @@ from sciml_dchag.training.optim import (
     scale_and_clip_gradient,
 )
 from sciml_dchag.training.start import Start, find_start, fingerprint_of, own_samples
+from sciml_dchag.training.start_from import StartReport, start_from
 from sciml_dchag.training.task import Task, TrainingStore
 
 SEED_STRIDE = 1_000_003
@@ -107,11 +109,17 @@ def train(
         start = ranks.agree(look)
         trainer = _Trainer(recipe, start.store, ranks)
         log = None
+        report = None
         if start.checkpoint is not None:
             trainer.restore(start.checkpoint)
+        elif other := recipe.training.start_from:
+            report = ranks.agree(lambda: _start_from(trainer.model, other))
+            trainer.restart_average()
         if ranks.first:
             run.mkdir(parents=True, exist_ok=True)
             save_recipe(recipe, run / "recipe.yaml")
+            if report is not None and console is not None:
+                console(f"Start from {recipe.training.start_from}: {report}")
             log = stack.enter_context(Logbook(run, first_step=trainer.step, console=console))
         writer = stack.enter_context(CheckpointWriter(run / "checkpoints", ranks))
         stopped_early = trainer.run(writer, log, progress if ranks.first else None)
@@ -119,6 +127,15 @@ def train(
     return TrainingResult(
         find_checkpoint(run), trainer.step, seconds, stopped_early, trainer.skipped_steps
     )
+
+
+def _start_from(
+    model: ChannelTransformer, path: str
+) -> tuple[StartReport, dict[str, tuple[str, str]]]:
+    """Start from another model's weights; say what this rank took, which all must take alike."""
+    report = start_from(model, path)
+    cure = f"let all ranks see the same {path}, on a file system that they share"
+    return report, {"weights to start from": (str(report), cure)}
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -151,6 +168,11 @@ class _Trainer:
         self.average = AveragedWeights(self.model, decay) if decay else None
         self.step, self.skipped_steps = 0, 0
         self.best_validation, self.validations_since_best = math.inf, 0
+
+    def restart_average(self) -> None:
+        """Average from the present weights on."""
+        if self.average is not None:
+            self.average = AveragedWeights(self.model, self.recipe.training.ema_decay)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint, whatever the mesh that wrote it."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,9 +19,10 @@ from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.plants.crops import CubeBatch, CubePatches
+from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.batches import MaskedBatch
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
 
@@ -136,18 +136,17 @@ class MaskedTrainingData:
         if recipe.training.validate_every:
             self.validation = crops(store.split("validation"))
 
-    def error(self, model: ChannelTransformer, batch: CubeBatch) -> Tensor:
+    def error(self, model: ChannelTransformer, batch: MaskedBatch) -> Tensor:
         """Sum the squared errors over what is hidden."""
         return self.task.squared_errors(model, *batch.tensors)[0]
 
-    def weight(self, batch: CubeBatch) -> Tensor:
+    def weight(self, batch: MaskedBatch) -> Tensor:
         """Count what is hidden and known."""
         return self.task.weights(*batch.tensors)[0]
 
-    def without(self, batch: CubeBatch, absent: list[bool]) -> CubeBatch:
+    def without(self, batch: MaskedBatch, absent: list[bool]) -> MaskedBatch:
         """Weight the pixels of some samples by nothing."""
-        weights = batch.weights * ~torch.tensor(absent)[:, None, None]
-        return CubeBatch(batch.images, batch.visible, batch.hidden_channels, weights)
+        return batch.without(absent)
 
     def record(self) -> dict[str, Any]:
         """Bands, their statistics, and the images that these are from."""

@@ -18,15 +18,14 @@ from sciml_dchag.training.task import Attempt
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
 from sciml_dchag.weather.forecast.training import (
-    check_periods,
     check_rotation,
     complete_model_config,
-    training_statistics,
 )
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.sources import list_contents
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.training_store import check_periods, training_statistics
 from sciml_dchag.weather.windows import require_even_steps
 
 
@@ -45,9 +44,9 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
 
 def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) -> None:
     def statistics() -> str:
-        check_periods(store, recipe)
+        check_periods(store, recipe.data)
         check_rotation(store, recipe)
-        training_statistics(store, recipe)
+        training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
     def model() -> str:

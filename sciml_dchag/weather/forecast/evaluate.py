@@ -29,7 +29,6 @@ from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.report import write_report, write_scores_netcdf
-from sciml_dchag.weather.forecast.training import check_periods
 from sciml_dchag.weather.scores import plots
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.spectra import why_no_spectrum
@@ -37,6 +36,7 @@ from sciml_dchag.weather.scores.table import KEYS, ScoreRow, shown_rows, summary
 from sciml_dchag.weather.store.climatology import Climatology
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.training_store import check_periods
 
 FORECASTS = ("model", "persistence", "climatology")
 MOST_DRAWN = 32  # initial times that spectra are averaged over
@@ -68,7 +68,7 @@ def evaluate(
     store = Store.open(recipe.data.store)
     if recipe.data.test is None:
         raise ValueError("The recipe has no data.test: name the first and last time to score.")
-    check_periods(store, recipe)
+    check_periods(store, recipe.data)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
         forecaster = Forecaster(run, store, ranks, degrees)

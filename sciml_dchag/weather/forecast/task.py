@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
@@ -21,10 +20,8 @@ from sciml_dchag.weather.forecast.predict import predict_period
 from sciml_dchag.weather.forecast.training import (
     ForecastRecord,
     ForecastTrainingStore,
-    training_statistics,
 )
-from sciml_dchag.weather.prepare.era5 import prepare_era5
-from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 
 
 class ForecastTask(Task[ForecastRecipe]):
@@ -32,29 +29,8 @@ class ForecastTask(Task[ForecastRecipe]):
 
     def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
         """Regrid raw files into the store, with statistics and climatology."""
-        store, prepare = Path(self.recipe.data.store), self.recipe.prepare
-        if store.exists():
-            console(f"prepare: {store} is there")
-            training_statistics(Store.open(store), self.recipe)  # of this period, or an error
-            return
-        console(f"prepare: {prepare.grid} degrees, {prepare.method}, into {store}")
-        prepare_era5(
-            resolve_samples(prepare.sources),
-            store,
-            channels=prepare.channels,
-            grid=prepare.grid,
-            method=prepare.method,
-            engine=prepare.engine,
-            static_sources=prepare.static_sources,
-            static=prepare.static,
-            period=prepare.period,
-            step_hours=prepare.step_hours,
-            statistics_period=self.recipe.data.train,
-            climatology=prepare.climatology,
-            climatology_window_days=prepare.climatology_window_days,
-            allow_missing=prepare.allow_missing,
-            progress=progress,
-        )
+        data = self.recipe.data
+        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
     def open(self) -> ForecastTrainingStore:
         """Open the weather store."""

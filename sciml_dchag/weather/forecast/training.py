@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -22,36 +20,25 @@ from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
-from sciml_dchag.training.task import Fingerprint, short_hash
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
 from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows, input_channels
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastRecord:
+class ForecastRecord(WeatherRecord):
     """What a forecaster's checkpoint keeps of its data."""
 
-    channels: tuple[str, ...]
-    """Channels of the training store, in order."""
-    mean: tuple[float, ...]
-    """Training mean by channel of the store, in its units."""
-    std: tuple[float, ...]
-    """Training standard deviation by channel of the store."""
     change_std: tuple[float, ...] | None
     """Unit of a residual forecast by target channel; None for any other output."""
-    grid_sha256: str
-    """Grid of the store."""
-    statistics_period: tuple[str, str]
-    """First and last time that mean and std were computed over."""
     step_hours: int
     """Time step of the store."""
 
 
-class ForecastTrainingStore:
+class ForecastTrainingStore(WeatherTrainingStore):
     """A weather store that a recipe's forecaster is trained on.
 
     Raises:
@@ -59,12 +46,12 @@ class ForecastTrainingStore:
         FileNotFoundError: there is no store, or it has no statistics.
     """
 
+    record_type = ForecastRecord
+
     def __init__(self, recipe: ForecastRecipe) -> None:
+        super().__init__(recipe.data.store, recipe.data)
         self.recipe = recipe
-        self.store = Store.open(recipe.data.store)
-        check_periods(self.store, recipe)
         check_rotation(self.store, recipe)
-        self.statistics = training_statistics(self.store, recipe)
 
     def model_config(self) -> ModelConfig:
         """Fill in channels and grid."""
@@ -74,56 +61,17 @@ class ForecastTrainingStore:
         """Read the training period's statistics of change and build the task."""
         return ForecastTrainingData(self, model, ranks)
 
-    def fingerprint(self) -> Fingerprint:
-        """Name channels, times, grid, and statistics to the last bit.
-
-        The last follow from the states of the training period; no states are read, so that a
-        difference in those of another period is not seen.
-        """
-        store, statistics = self.store, self.statistics
-        arrays = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
-        names = store.channels.names
-        times = f"{len(store.times)} from {iso(store.times[0])} to {iso(store.times[-1])}"
-        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
-        return {
-            "channels in the store": (
-                f"{len(names)} ({names[0]} to {names[-1]}, "
-                f"{short_hash(json.dumps(names).encode())})",
-                cure,
-            ),
-            "times in the store": (f"{times} ({short_hash(store.times.tobytes())})", cure),
-            "grids in the store": (f"grid {store.grid_sha256[:8]}", cure),
-            "statistics in the store": (
-                f"statistics {short_hash(*(array.tobytes() for array in arrays))} of "
-                f"{' to '.join(statistics.period)}",
-                cure,
-            ),
-        }
-
     def difference(self, checkpoint: Checkpoint) -> str | None:
         """Find what was prepared differently, or is another store's."""
-        store, statistics = self.store, self.statistics
+        if (found := super().difference(checkpoint)) is not None:
+            return found
         saved = checkpoint.read_data(ForecastRecord, Path("the run's checkpoint"))
-        was, now = list(saved.channels), store.channels.names
-        if was != now:
-            changed = [f"lacks {name}" for name in was if name not in now]
-            changed += [f"adds {name}" for name in now if name not in was]
-            difference = f"whose store had {len(was)} channels where {store.path} has {len(now)}"
-            difference += f" and {(changed or ['has them in another order'])[0]}"
-        elif saved.grid_sha256 != store.grid_sha256:
-            difference = f"on another grid than that of {store.path}"
-        elif store.step_hours not in (None, saved.step_hours):  # uneven is refused elsewhere
-            difference = (
-                f"in steps of {saved.step_hours} h where {store.path} has {store.step_hours} h"
-            )
-        elif not (
-            np.allclose(saved.mean, statistics.mean, rtol=1e-5)
-            and np.allclose(saved.std, statistics.std, rtol=1e-5)
-        ):
-            difference = f"whose store had other statistics than {store.path} has"
-        else:
+        if self.store.step_hours in (None, saved.step_hours):  # uneven is refused elsewhere
             return None
-        return difference
+        return (
+            f"in steps of {saved.step_hours} h where {self.store.path} has "
+            f"{self.store.step_hours} h"
+        )
 
 
 class ForecastTrainingData:
@@ -178,32 +126,12 @@ class ForecastTrainingData:
         )
 
     def record(self) -> dict[str, Any]:
-        """Channels, statistics, grid and time step."""
-        store, statistics = self.subject.store, self.subject.statistics
+        """Channels, statistics, grid, unit of change and time step."""
         return {
-            "channels": store.channels.names,
-            "mean": statistics.mean.tolist(),
-            "std": statistics.std.tolist(),
+            **self.subject.record(),
             "change_std": None if self.change_std is None else self.change_std.tolist(),
-            "grid_sha256": store.grid_sha256,
-            "statistics_period": list(statistics.period),
             "step_hours": self.samples.step_hours,
         }
-
-
-def training_statistics(store: Store, recipe: ForecastRecipe) -> Statistics:
-    """Read the store's statistics, refusing those of another period, grid or channel set.
-
-    Raises:
-        ValueError: they do not belong to the recipe's training period.
-    """
-    statistics = store.statistics()
-    statistics.require(
-        period=store.period(recipe.data.train),
-        grid_sha256=store.grid_sha256,
-        channels=store.channels,
-    )
-    return statistics
 
 
 def check_rotation(store: Store, recipe: ForecastRecipe) -> None:
@@ -220,24 +148,6 @@ def check_rotation(store: Store, recipe: ForecastRecipe) -> None:
             f"columns from {store.longitude[0]:g} to {store.longitude[-1]:g} degrees, which do not "
             f"go once around: set data.rotate to false, or prepare a global grid."
         )
-
-
-def check_periods(store: Store, recipe: ForecastRecipe) -> None:
-    """Refuse a test or validation period that shares a time with another one.
-
-    Raises:
-        ValueError: the first shared time and the two periods.
-    """
-    data = recipe.data
-    periods = {"train": data.train, "validation": data.validation, "test": data.test}
-    indices = {name: store.time_indices(p) for name, p in periods.items() if p is not None}
-    for one, other in itertools.combinations(indices, 2):
-        shared = np.intersect1d(indices[one], indices[other])
-        if len(shared):
-            raise ValueError(
-                f"data.{one} and data.{other} share {iso(store.times[shared[0]])}: a period must "
-                f"not touch another, so change one of them."
-            )
 
 
 def training_windows(

@@ -1,0 +1,1 @@
+"""The task of masked autoencoding of weather: an encoder learnt without lead times."""

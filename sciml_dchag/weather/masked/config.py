@@ -1,0 +1,72 @@
+"""The recipe of a masked autoencoder of weather: from raw files to reconstruction scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.weather.forecast.config import Period, PrepareConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatesConfig(StoreConfig):
+    """From the store to batches, and which times are for what."""
+
+    train: Period = (None, None)
+    """Training period, both ends included; statistics and climatology come from it alone."""
+    validation: Period | None = None
+    """Validation period; null for none."""
+    test: Period | None = None
+    """Test period: touched by `evaluate` and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedWeatherConfig(TaskConfig):
+    """What is learnt: what is hidden of a state from what is shown."""
+
+    kind: Literal["masked-weather"] = "masked-weather"
+    """Which task this is."""
+    mask_ratio: float = 0.75
+    """The fraction of locations that is hidden, all channels of them."""
+    channel_mask_ratio: float = 0.0
+    """The fraction of channel groups that is hidden, at all locations."""
+    channel_groups: int = 0
+    """Runs of neighbouring channels that are hidden together; 0 for every channel by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedWeatherEvaluation:
+    """What is scored of the test period."""
+
+    batch: int = 8
+    """Passes over a state that are computed at once."""
+    every_hours: int = 0
+    """Hours between scored times; 0 takes every time of the test period."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "evaluation.batch", self.batch)
+        require_at_least(0, "evaluation.every_hours", self.every_hours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedWeatherRecipe(Recipe):
+    """Weather: learn to reconstruct hidden parts of the states of a store."""
+
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    data: StatesConfig = field(default_factory=StatesConfig)
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
+    task: MaskedWeatherConfig = field(default_factory=MaskedWeatherConfig)
+    evaluation: MaskedWeatherEvaluation = field(default_factory=MaskedWeatherEvaluation)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The task says it all; a recipe need not say it twice.
+        object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
+        if self.model.channel_embedding == "wavelength":
+            raise ValueError(
+                "model.channel_embedding is wavelength, but channels of weather have none: set it "
+                "to index."
+            )

@@ -1,0 +1,99 @@
+"""The task of masked autoencoding of weather; see `training.task.Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import in_words
+from sciml_dchag.objectives.masked import planned_loss
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
+from sciml_dchag.weather.masked.evaluate import evaluate
+from sciml_dchag.weather.masked.training import (
+    MaskedWeatherStore,
+    complete_model_config,
+    masked_objective,
+)
+from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.training_store import WeatherRecord
+
+
+class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
+    """Learn to reconstruct hidden parts of the states of a weather store."""
+
+    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
+        """Regrid raw files into the store, with statistics and climatology."""
+        data = self.recipe.data
+        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
+
+    def open(self) -> MaskedWeatherStore:
+        """Open the weather store."""
+        return MaskedWeatherStore(self.recipe)
+
+    def expected_model(self) -> ModelConfig:
+        """Take channels and grid from the store, or from `prepare`."""
+        if Path(self.recipe.data.store).exists():
+            return self.open().model_config()
+        prepare = self.recipe.prepare
+        if prepare.grid == "native":
+            raise ValueError(
+                f"There is no store {self.recipe.data.store}, and prepare.grid native does not say "
+                f"its size: prepare it first, or set prepare.grid."
+            )
+        names = tuple(ChannelSet.of(prepare.channels).names)
+        return complete_model_config(self.recipe, names, Grid.named(prepare.grid).shape)
+
+    def planned_loss(self) -> PlannedLoss:
+        """The error of what is hidden."""
+        task = self.recipe.task
+        return partial(
+            planned_loss, mask_ratio=task.mask_ratio, channel_mask_ratio=task.channel_mask_ratio
+        )
+
+    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        """Check store, model and masks."""
+
+        def store() -> str:
+            opened = self.open()
+            return f"statistics of the training period {' to '.join(opened.statistics.period)}"
+
+        def masks() -> str:
+            objective = masked_objective(self.recipe, self.expected_model())
+            return f"{objective.visible} of {objective.locations} locations are seen"
+
+        fits = not Path(self.recipe.data.store).exists() or attempt(store)
+        if fits and attempt(lambda: in_words(self.expected_model())):
+            attempt(masks)
+
+    def evaluate(
+        self,
+        run: Path,
+        *,
+        parallel: ParallelConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Score the test period beside climatology and interpolation."""
+        return evaluate(run, self.recipe, progress=progress)
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+        """Channels, what is hidden, and the period of the statistics."""
+        data, task = checkpoint.read_data(WeatherRecord, path), checkpoint.recipe["task"]
+        return {
+            "channels": list(data.channels),
+            "hidden": {
+                "locations": task["mask_ratio"],
+                "channel groups": task["channel_mask_ratio"],
+            },
+            "statistics": " to ".join(data.statistics_period),
+        }

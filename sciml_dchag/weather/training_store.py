@@ -1,0 +1,156 @@
+"""A weather store that a task trains on: its statistics, what identifies it, and its periods."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.statistics import Statistics
+from sciml_dchag.weather.store.store import Period, Store
+
+
+class Periods(Protocol):
+    """Which times of a store are for what; a recipe's section `data`."""
+
+    @property
+    def train(self) -> Period:
+        """Training period."""
+
+    @property
+    def validation(self) -> Period | None:
+        """Validation period."""
+
+    @property
+    def test(self) -> Period | None:
+        """Test period."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeatherRecord:
+    """What a checkpoint keeps of a weather store."""
+
+    channels: tuple[str, ...]
+    """Channels of the training store, in order."""
+    mean: tuple[float, ...]
+    """Training mean by channel of the store, in its units."""
+    std: tuple[float, ...]
+    """Training standard deviation by channel of the store."""
+    grid_sha256: str
+    """Grid of the store."""
+    statistics_period: tuple[str, str]
+    """First and last time that mean and std were computed over."""
+
+
+class WeatherTrainingStore:
+    """A weather store with statistics of the training period.
+
+    Args:
+        path: the store.
+        periods: which times are for what.
+
+    Raises:
+        ValueError: periods that share a time, or statistics of another period.
+        FileNotFoundError: there is no store, or it has no statistics.
+    """
+
+    record_type: ClassVar[type[WeatherRecord]] = WeatherRecord
+    """What the task's checkpoints keep of the store."""
+
+    def __init__(self, path: str | Path, periods: Periods) -> None:
+        self.store = Store.open(path)
+        check_periods(self.store, periods)
+        self.statistics = training_statistics(self.store, periods.train)
+
+    def fingerprint(self) -> Fingerprint:
+        """Name channels, times, grid, and statistics to the last bit.
+
+        The last follow from the states of the training period; no states are read, so that a
+        difference in those of another period is not seen.
+        """
+        store, statistics = self.store, self.statistics
+        arrays = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
+        names = store.channels.names
+        times = f"{len(store.times)} from {iso(store.times[0])} to {iso(store.times[-1])}"
+        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
+        return {
+            "channels in the store": (
+                f"{len(names)} ({names[0]} to {names[-1]}, "
+                f"{short_hash(json.dumps(names).encode())})",
+                cure,
+            ),
+            "times in the store": (f"{times} ({short_hash(store.times.tobytes())})", cure),
+            "grids in the store": (f"grid {store.grid_sha256[:8]}", cure),
+            "statistics in the store": (
+                f"statistics {short_hash(*(array.tobytes() for array in arrays))} of "
+                f"{' to '.join(statistics.period)}",
+                cure,
+            ),
+        }
+
+    def difference(self, checkpoint: Checkpoint) -> str | None:
+        """Find what was prepared differently, or is another store's."""
+        store, statistics = self.store, self.statistics
+        saved = checkpoint.read_data(self.record_type, Path("the run's checkpoint"))
+        was, now = list(saved.channels), store.channels.names
+        if was != now:
+            changed = [f"lacks {name}" for name in was if name not in now]
+            changed += [f"adds {name}" for name in now if name not in was]
+            found = f"whose store had {len(was)} channels where {store.path} has {len(now)}"
+            return f"{found} and {(changed or ['has them in another order'])[0]}"
+        if saved.grid_sha256 != store.grid_sha256:
+            return f"on another grid than that of {store.path}"
+        if not (
+            np.allclose(saved.mean, statistics.mean, rtol=1e-5)
+            and np.allclose(saved.std, statistics.std, rtol=1e-5)
+        ):
+            return f"whose store had other statistics than {store.path} has"
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """The values of a `WeatherRecord`."""
+        store, statistics = self.store, self.statistics
+        return {
+            "channels": store.channels.names,
+            "mean": statistics.mean.tolist(),
+            "std": statistics.std.tolist(),
+            "grid_sha256": store.grid_sha256,
+            "statistics_period": list(statistics.period),
+        }
+
+
+def training_statistics(store: Store, train: Period) -> Statistics:
+    """Read the store's statistics, refusing those of another period, grid or channel set.
+
+    Raises:
+        ValueError: they do not belong to the training period.
+    """
+    statistics = store.statistics()
+    statistics.require(
+        period=store.period(train), grid_sha256=store.grid_sha256, channels=store.channels
+    )
+    return statistics
+
+
+def check_periods(store: Store, data: Periods) -> None:
+    """Refuse a test or validation period that shares a time with another one.
+
+    Raises:
+        ValueError: the first shared time and the two periods.
+    """
+    periods = {"train": data.train, "validation": data.validation, "test": data.test}
+    indices = {name: store.time_indices(p) for name, p in periods.items() if p is not None}
+    for one, other in itertools.combinations(indices, 2):
+        shared = np.intersect1d(indices[one], indices[other])
+        if len(shared):
+            raise ValueError(
+                f"data.{one} and data.{other} share {iso(store.times[shared[0]])}: a period must "
+                f"not touch another, so change one of them."
+            )

@@ -72,6 +72,8 @@ def set_steps(notebook: nbformat.NotebookNode, steps: int) -> None:
     assert changed, "no training steps were found in the notebook"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_weather_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rmse = answer(*WEATHER, tmp_path, monkeypatch, FEW_STEPS)
     assert 0 < rmse["model"] < 10 * rmse["persistence"]
@@ -101,6 +103,7 @@ def require_what_needs_no_training(found: dict[str, Any], folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_plant_notebook_runs_and_reads_traits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,8 +70,8 @@ def compare(folder: Path, steps: int, console: Console) -> list[dict[str, Any]]:
         for name, store in stores.items():
             if kind == "index" and len(store.channels) == 180:
                 continue  # bands that it has no parameters for are refused
-            rows = score_images(Reconstructor(folder / kind, store), store.split("test")).rows()
-            values = next(row.values for row in rows if row.metric == "loss_masked")
+            scorer = score_images(Reconstructor(folder / kind, store), store.split("test"))
+            values = scorer.table().set_index("metric").loc["loss_masked"]
             found.append(
                 {"channel_embedding": kind, "bands": name, "loss": values["model"],
                  "mean_spectrum": values["mean_spectrum"], "training_seconds": result.seconds}

@@ -92,10 +92,9 @@ def evaluate(run: Path, against: Path | None, overrides: tuple[str, ...]) -> Non
 def show_evaluation(evaluation: Evaluation) -> None:
     """Print the first scores, what to know of them, and where all of it lies."""
     from sciml_dchag.figures.tables import scores_table
-    from sciml_dchag.training.evaluation import skill
 
     first = evaluation.first_rows
-    gain = skill(first["model"], first[evaluation.reference], first["perfect"])
+    gain = evaluation.skill(evaluation.reference).loc[first.index]
     show(scores_table(first, evaluation.keys, gain.rename(evaluation.reference)))
     for sentence in (evaluation.summary, *evaluation.notes):
         out.print(sentence, style="dim", highlight=False)

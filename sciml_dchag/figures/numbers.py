@@ -25,3 +25,8 @@ def readable_percent(fraction: float) -> str:
 def readable_lead(hours: int) -> str:
     """Hours up to three days, whole days beyond."""
     return f"{hours} h" if hours <= 72 or hours % 24 else f"{hours // 24} d"
+
+
+def readable_key(name: str, value: object) -> str:
+    """A value of a column that says what a score is of."""
+    return readable_lead(int(str(value))) if name == "lead_hours" else str(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sciml_dchag.figures.numbers import readable_lead, readable_number, readable_percent
+from sciml_dchag.figures.numbers import readable_key, readable_number, readable_percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,4 +83,4 @@ def _table(keys: list[str], numbers: list[str], *last: str) -> Table:
 def _key(name: str, value: Any) -> str:
     from rich.markup import escape
 
-    return readable_lead(int(value)) if name == "lead_hours" else escape(str(value))
+    return escape(readable_key(name, value))

@@ -1,12 +1,14 @@
-"""Where data came from: name, size and hash of each source, for the attributes of a store."""
+"""Where data came from: name, size and hash of each source, for a store and for a report."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sciml_dchag._version import __version__
 from sciml_dchag.files.remote import filesystem_of, is_remote
 from sciml_dchag.files.resumable import Progress
 
@@ -59,3 +61,47 @@ def _remote(url: str) -> dict[str, Any]:
     else:
         described["note"] = "a remote directory: neither size nor hash is known"
     return described
+
+
+MOST_SOURCES = 8
+"""Sources that a report names; the store's attributes have all."""
+
+
+def provenance_in_words(
+    store: str | Path, attrs: Mapping[str, Any], record: Path, step: int
+) -> dict[str, str]:
+    """What a report says of where data and weights come from, by name.
+
+    Args:
+        store: where the data lie.
+        attrs: the store's attributes, as `prepare` wrote them.
+        record: the checkpoint's `checkpoint.json`.
+        step: the checkpoint's optimizer step.
+    """
+    made = attrs.get("provenance", {})
+    if isinstance(made, str):  # as Zarr's attributes of a weather store hold it
+        made = json.loads(made)
+    sources = [_in_words(source) for source in made.get("sources", ())]
+    words = {f"Source {number}": text for number, text in enumerate(sources[:MOST_SOURCES], 1)}
+    if (left := len(sources) - MOST_SOURCES) > 0:
+        words["Further sources"] = f"{left}, named in the store's attributes"
+    words["Store"] = str(store)
+    if package := made.get("package"):
+        words["Prepared with"] = str(package)
+    digest = hashlib.sha256(record.read_bytes()).hexdigest()
+    words["Checkpoint"] = f"{record.parent.name}, step {step}, sha256 of its {record.name} {digest}"
+    words["Evaluated with"] = f"sciml-dchag {__version__}"
+    return words
+
+
+def _in_words(source: Any) -> str:
+    """A source as `describe_sources` and its like describe it."""
+    if not isinstance(source, Mapping):
+        return str(source)
+    words = [str(source.get("path", source.get("name", "")))]
+    if "bytes" in source:
+        words.append(f"{source['bytes']} bytes")
+    for key in ("sha256", "sha256_of_listing", "etag"):
+        if key in source:
+            words.append(f"{key.replace('_', ' ')} {source[key]}")
+    return ", ".join(word for word in words if word)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.files.atomic import write_text, written_beside
 
 SCORES, RECORD = "scores.csv", "evaluation.json"
 ABOUT = ("units", "perfect")
@@ -29,6 +29,8 @@ class Evaluation:
 
     folder: Path
     """`runs/NAME/evaluation`."""
+    title: str = "Scores"
+    """The report's heading."""
     table: pd.DataFrame
     """One row per score: `keys`, `units`, `perfect` (NaN where better and worse have no meaning),
     `model` and one column per baseline; NaN where undefined."""
@@ -38,12 +40,24 @@ class Evaluation:
     """The baseline that the model is compared with first."""
     summary: str
     """What was found, in a sentence."""
+    headline: str = ""
+    """The metric that the report's first table is of."""
+    overview: str = ""
+    """The key by which that table has rows; empty for a first table of `first_rows`."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Names of metrics in headings."""
+    definitions: dict[str, str] = field(default_factory=dict)
+    """What each metric is, in words."""
     notes: tuple[str, ...] = ()
     """What a reader must know of the scores."""
     figures: tuple[tuple[str, str], ...] = ()
     """(Caption, file within `folder`) of each picture."""
+    terms: dict[str, str] = field(default_factory=dict)
+    """What words of the report mean, beside the metrics."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """Where data and weights come from: sources, store, checkpoint, version."""
     settings: dict[str, str] = field(default_factory=dict)
-    """What the run was made with, and where its data come from."""
+    """What the run was made with."""
     attribution: str = ""
     """Whose the data are."""
     shown: tuple[int, ...] = ()
@@ -69,6 +83,10 @@ class Evaluation:
             "Report": self.folder / "report.html",
         }
 
+    def skill(self, against: str) -> pd.Series[float]:
+        """Skill of each row against a baseline, see `skill`."""
+        return skill(self.table["model"], self.table[against], self.table["perfect"])
+
     def to_frame(self) -> pd.DataFrame:
         """The scores as a table of their own, one row per score."""
         return self.table.copy()
@@ -81,8 +99,7 @@ class Evaluation:
         record = {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("folder", "table")
         }
-        with written_beside(self.folder / RECORD) as partial:
-            partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        write_text(self.folder / RECORD, json.dumps(record, indent=1))
         with written_beside(self.folder / SCORES) as partial:
             # Every digit, and `nan` where a score is undefined.
             self.table.to_csv(partial, index=False, na_rep="nan", lineterminator="\n")

@@ -1,6 +1,5 @@
 """Pictures are drawn, files are whole, and the report is a page of its own."""
 
-import csv
 import io
 import math
 import subprocess
@@ -9,26 +8,26 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
-import xarray as xr
 from matplotlib.colors import to_hex
 from PIL import Image
 from rich.console import Console
 
+from sciml_dchag.figures.metric import readable_units
 from sciml_dchag.figures.numbers import readable_number
+from sciml_dchag.figures.report import write_evaluation, write_report
+from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.style import COLOURS, new_figure
+from sciml_dchag.figures.tables import scores_table
+from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
-from sciml_dchag.weather.forecast import report
+from sciml_dchag.plants.masked import metrics as plants
+from sciml_dchag.training.evaluation import Evaluation, skill
 from sciml_dchag.weather.scores import plots
-from sciml_dchag.weather.scores.metrics import METRICS
+from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
-from sciml_dchag.weather.scores.table import (
-    METRIC_DEFINITIONS,
-    METRIC_LABELS,
-    ScoreRow,
-    metric_units,
-    readable_units,
-)
+from sciml_dchag.weather.scores.table import KEYS, TERMS, headline_of, summary_of
 
 ATTRIBUTION = "Contains modified Copernicus Climate Change Service information 2025"
 LATITUDE = np.linspace(87.1875, -87.1875, 32)
@@ -48,14 +47,34 @@ def rows():
 
 
 def row(channel, lead_hours, metric, model, persistence, climatology):
-    return ScoreRow(
-        channel=channel,
-        lead_hours=lead_hours,
-        metric=metric,
-        model=model,
-        persistence=persistence,
-        climatology=climatology,
-    )
+    return {
+        "channel": channel,
+        "lead_hours": lead_hours,
+        "metric": metric,
+        "units": METRICS[metric].units(UNITS.get(channel, "1")),
+        "perfect": METRICS[metric].perfect_or_nan,
+        "model": model,
+        "persistence": persistence,
+        "climatology": climatology,
+    }
+
+
+def evaluation_of(folder, rows, **changes):
+    """What an evaluation of a forecast has."""
+    table = pd.DataFrame(rows)
+    metrics = [METRICS[name] for name in dict.fromkeys(table["metric"])]
+    settings = {
+        "title": "Forecast scores",
+        "summary": summary_of(table),
+        "headline": headline_of(list(table["metric"])),
+        "overview": "lead_hours",
+        "labels": {metric.name: metric.label for metric in metrics},
+        "definitions": {metric.name: metric.definition for metric in metrics},
+        "terms": TERMS,
+        "attribution": ATTRIBUTION,
+        **changes,
+    }
+    return Evaluation(folder=folder, table=table, keys=KEYS, reference="persistence", **settings)
 
 
 def field(*leading, seed=0):
@@ -71,36 +90,63 @@ def field(*leading, seed=0):
 
 
 class TestSkill:
+    @staticmethod
+    def of(metric, model, reference):
+        values = (pd.Series([x]) for x in (model, reference, METRICS[metric].perfect_or_nan))
+        return skill(*values)[0]
+
     def test_error(self):
-        assert row("a", 6, "rmse", 150.0, 200.0, 100.0).skill() == pytest.approx(0.25)
-        assert row("a", 6, "rmse", 150.0, 200.0, 100.0).skill("climatology") == pytest.approx(-0.5)
+        assert self.of("rmse", 150.0, 200.0) == pytest.approx(0.25)
+        assert self.of("rmse", 150.0, 100.0) == pytest.approx(-0.5)
 
     def test_correlation_is_measured_from_perfect(self):
-        assert row("a", 6, "acc_wb2", 0.9, 0.8, math.nan).skill() == pytest.approx(0.5)
-        assert math.isnan(row("a", 6, "acc_wb2", 0.9, 0.8, math.nan).skill("climatology"))
+        assert self.of("acc_wb2", 0.9, 0.8) == pytest.approx(0.5)
+        assert math.isnan(self.of("acc_wb2", 0.9, math.nan))
 
     def test_undefined(self):
-        assert math.isnan(row("a", 6, "bias", 0.1, 0.2, 0.3).skill())
-        assert math.isnan(row("a", 6, "rmse", 0.1, 0.0, 0.3).skill())
+        assert math.isnan(self.of("bias", 0.1, 0.2))
+        assert math.isnan(self.of("rmse", 0.1, 0.0))
+
+    def test_the_summary_counts_pairs_that_beat_both(self, rows):
+        assert "in 4 of 6 pairs" in summary_of(pd.DataFrame(rows))
 
 
-def test_every_metric_has_words():
-    assert set(METRIC_LABELS) == set(METRIC_DEFINITIONS) == set(METRICS)
+@pytest.mark.parametrize("metrics", [METRICS, plants.METRICS])
+def test_every_metric_says_what_it_is(metrics):
+    assert list(metrics) == [metric.name for metric in metrics.values()]
+    for metric in metrics.values():
+        assert metric.label and metric.formula.endswith(".") and metric.reference
+        assert metric.formula in metric.definition and metric.reference in metric.definition
+    assert len({metric.label for metric in metrics.values()}) == len(metrics)
+
+
+def test_perfect_values():
+    assert {name for name, m in METRICS.items() if m.perfect == 1.0} == {
+        "acc_wb2", "acc_centred", "acc_climax",
+    }  # fmt: skip
+    assert METRICS["bias"].perfect is None and math.isnan(METRICS["bias"].perfect_or_nan)
+    assert {name for name, m in METRICS.items() if m.needs_climatology} == {
+        "acc_wb2", "acc_centred", "acc_climax",
+    }  # fmt: skip
+    assert [m.name for m in plants.METRICS.values() if m.perfect == 1.0] == ["r2_masked"]
 
 
 def test_units_and_numbers_as_text():
     assert readable_units("m**2 s**-2") == "m² s⁻²"
     assert readable_units("1") == ""
-    assert metric_units("mse", "K") == "K²"
-    assert metric_units("mse", "m s-1") == "(m s⁻¹)²"
-    assert metric_units("acc_wb2", "K") == ""
+    assert METRICS["mse"].units("K") == "K²"
+    assert METRICS["mse"].units("m s-1") == "(m s⁻¹)²"
+    assert METRICS["rmse"].units("m s-1") == "m s⁻¹"
+    assert METRICS["acc_wb2"].units("K") == ""
+    assert plants.METRICS["rmse_REP"].units("1") == "nm"
+    assert plants.METRICS["spectral_angle_degrees"].units("1") == "degrees"
     shown = [readable_number(x) for x in (1234567.0, 244.44, 1.5, 0.0, math.nan, 1.2e-5)]
     assert shown == ["1\u202f234\u202f567", "244.4", "1.500", "0.000", "\u2013", "1.2e-05"]
 
 
 class TestPlots:
     def test_scores_by_lead(self, rows):
-        figure = plots.plot_scores_by_lead(rows, "rmse", units=UNITS)
+        figure = plots.plot_scores_by_lead(pd.DataFrame(rows), "rmse")
         msl, z500 = figure.axes
         assert msl.get_title(loc="left") == "msl"
         assert z500.get_title(loc="right") == "m² s⁻²"
@@ -111,21 +157,21 @@ class TestPlots:
         assert {text.get_text() for text in msl.texts} == {"model", "persistence", "climatology"}
 
     def test_undefined_baseline_is_not_drawn(self, rows):
-        axes = plots.plot_scores_by_lead(rows, "acc_wb2", ["msl"]).axes[0]
+        axes = plots.plot_scores_by_lead(pd.DataFrame(rows), "acc_wb2", ["msl"]).axes[0]
         assert {text.get_text() for text in axes.texts} == {"model", "persistence"}
 
     def test_labels_do_not_overlap(self):
         same = [row("msl", lead, "rmse", 10.0, 10.0, 10.0) for lead in (6, 12)]
-        figure = plots.plot_scores_by_lead(same)
+        figure = plots.plot_scores_by_lead(pd.DataFrame(same))
         figure.savefig(io.BytesIO())
         boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda b: b.y0)
         assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
 
     def test_unknown_channel(self, rows):
         with pytest.raises(ValueError, match="no rmse of channel 't2m': there is msl, z500"):
-            plots.plot_scores_by_lead(rows, "rmse", ["t2m"])
+            plots.plot_scores_by_lead(pd.DataFrame(rows), "rmse", ["t2m"])
         with pytest.raises(ValueError, match="no scores of mae"):
-            plots.plot_scores_by_lead(rows, "mae")
+            plots.plot_scores_by_lead(pd.DataFrame(rows), "mae")
 
     def test_maps(self):
         truth = field()
@@ -184,18 +230,18 @@ class TestPlots:
             {"step": s, "validation_loss": v} for s, v in ((50, 0.3), (75, 0.2), (100, 0.4))
         ]
         records += [{"event": "start"}, {"step": 100, "loss": None}]
-        axes = plots.plot_training(records).axes[0]
+        axes = plot_training(records).axes[0]
         assert {"training", "validation", "best 0.200"} <= {text.get_text() for text in axes.texts}
         np.testing.assert_allclose(axes.lines[0].get_ydata(), [1 / s for s in range(1, 101)])
         np.testing.assert_allclose(axes.lines[1].get_xdata()[0], 1.5)  # mean of two neighbours
         with pytest.raises(ValueError, match="no record has a step and a loss"):
-            plots.plot_training([{"event": "start"}])
+            plot_training([{"event": "start"}])
 
     def test_save(self, rows, tmp_path):
-        figure = plots.plot_scores_by_lead(rows)
+        figure = plots.plot_scores_by_lead(pd.DataFrame(rows))
         plain, noted = tmp_path / "plain.png", tmp_path / "new" / "noted.png"
         figure.savefig(plain, dpi=150)
-        assert plots.save_figure(figure, noted, ATTRIBUTION) == noted
+        assert save_figure(figure, noted, ATTRIBUTION) == noted
         with Image.open(plain) as before, Image.open(noted) as after:
             assert after.text["Copyright"] == ATTRIBUTION
             assert before.size == after.size
@@ -205,14 +251,15 @@ class TestPlots:
         assert below.min() > 0.9 * differs.shape[0]
         assert [p.name for p in noted.parent.iterdir()] == ["noted.png"]
         with pytest.raises(ValueError, match=r"\.png is needed"):
-            plots.save_figure(figure, tmp_path / "a.pdf", ATTRIBUTION)
+            save_figure(figure, tmp_path / "a.pdf", ATTRIBUTION)
 
     def test_pyplot_is_never_imported(self):
         code = (
             "import sys\n"
-            "from sciml_dchag.evaluation import plots, report\n"
+            "from sciml_dchag.figures import report, training\n"
+            "from sciml_dchag.weather.scores import plots\n"
             "assert 'matplotlib' not in sys.modules\n"
-            "plots.plot_training([{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 0.5}])\n"
+            "training.plot_training([{'step': 1, 'loss': 1.0}, {'step': 2, 'loss': 0.5}])\n"
             "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -250,46 +297,34 @@ class TestSpectrum:
 
 
 class TestTables:
-    def test_csv_goes_round(self, rows, tmp_path):
-        path = report.write_scores_csv(tmp_path / "scores.csv", rows)
-        with path.open(newline="") as file:
-            lines = list(csv.reader(file))
-        heads = ["channel", "lead_hours", "metric", "model", "persistence", "climatology"]
-        assert lines[0] == heads
-        assert lines[2] == ["msl", "6", "acc_wb2", "0.9", "0.8", "nan"]
-        back = report.read_scores_csv(path)
-        assert list(map(repr, back)) == list(map(repr, rows))  # repr, because nan is not nan
+    def test_scores_go_round(self, rows, tmp_path):
+        evaluation = evaluation_of(tmp_path / "evaluation", rows, shown=(1, 3))
+        evaluation.write()
+        lines = (tmp_path / "evaluation" / "scores.csv").read_text().splitlines()
+        assert lines[0] == ("channel,lead_hours,metric,units,perfect,model,persistence,climatology")
+        assert lines[2] == "msl,6,acc_wb2,,1.0,0.9,0.8,nan"
+        back = Evaluation.read(tmp_path)
+        pd.testing.assert_frame_equal(back.to_frame(), pd.DataFrame(rows), check_dtype=False)
+        assert (back.labels, back.terms, back.shown) == (evaluation.labels, TERMS, (1, 3))
+        cube = back.to_frame().set_index(list(KEYS)).to_xarray()  # what scores.nc would hold
+        picked = cube["model"].sel(metric="rmse", channel="z500")
+        np.testing.assert_array_equal(picked, [100, 400, 1200])
 
-    def test_csv_refuses(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="run the evaluation first"):
-            report.read_scores_csv(tmp_path / "none.csv")
-        path = tmp_path / "scores.csv"
-        path.write_text("channel,lead\n")
-        with pytest.raises(ValueError, match="has the columns channel, lead, but"):
-            report.read_scores_csv(path)
-        path.write_text(",".join(report.CSV_COLUMNS) + "\nmsl,6,rmse,1.0,2.0,x\n")
-        with pytest.raises(ValueError, match="line 2, cannot be read"):
-            report.read_scores_csv(path)
-        path.write_text(",".join(report.CSV_COLUMNS) + "\nmsl,6,rmse,1.0\n")
-        with pytest.raises(ValueError, match="line 2, cannot be read"):
-            report.read_scores_csv(path)
-
-    def test_netcdf(self, rows, tmp_path):
-        path = tmp_path / "scores.nc"
-        report.write_scores_netcdf(path, rows[:-1], UNITS, {"attribution": ATTRIBUTION})
-        with xr.open_dataset(path) as data:
-            picked = data["model"].sel(metric="rmse", channel="z500")
-            np.testing.assert_array_equal(picked.sel(lead_hours=[6, 24, 72]), [100, 400, 1200])
-            assert np.isnan(data["model"].sel(metric="acc_wb2", channel="z500", lead_hours=72))
-            assert data["channel_units"].sel(channel="msl").item() == "Pa"
-            assert data.attrs["attribution"] == ATTRIBUTION
-        with pytest.raises(ValueError, match="no scores to write"):
-            report.write_scores_netcdf(path, [])
+    def test_what_cannot_be_read_is_refused(self, rows, tmp_path):
+        with pytest.raises(FileNotFoundError, match="sciml-dchag evaluate"):
+            Evaluation.read(tmp_path)
+        evaluation_of(tmp_path / "evaluation", rows).write()
+        scores = tmp_path / "evaluation" / "scores.csv"
+        for damaged in ("channel,lead\n", scores.read_text().replace("0.9", "x")):
+            scores.write_text(damaged)
+            with pytest.raises(ValueError, match="evaluate the run again"):
+                Evaluation.read(tmp_path)
 
     def test_screen(self, rows):
-        rows = [*rows, row("[red]x", 6, "rmse", 2.0, 1.0, 1.0)]
+        table = pd.DataFrame([*rows, row("[red]x", 6, "rmse", 2.0, 1.0, 1.0)])
+        gain = skill(table["model"], table["persistence"], table["perfect"])
         console = Console(width=140, record=True, file=io.StringIO())
-        console.print(report.scores_table(rows, UNITS, title="Scores"))
+        console.print(scores_table(table, KEYS, gain.rename("persistence")))
         lines = [line.split(" ") for line in console.export_text().splitlines()]
         lines = [[word for word in line if word] for line in lines]
         scores = ["400.0", "800.0", "1\u202f200"]
@@ -326,18 +361,18 @@ class Page(HTMLParser):
 class TestReport:
     @pytest.fixture
     def path(self, rows, tmp_path):
-        figure = plots.plot_scores_by_lead(rows)
-        picture = plots.save_figure(figure, tmp_path / "rmse.png", ATTRIBUTION)
-        return report.write_report(
-            tmp_path / "report.html",
+        figure = plots.plot_scores_by_lead(pd.DataFrame(rows))
+        save_figure(figure, tmp_path / "figures" / "rmse.png", ATTRIBUTION)
+        evaluation = evaluation_of(
+            tmp_path,
+            [*rows, row("<b>x", 6, "rmse", 2.0, 1.0, 1.0)],
             title="Scores of <run> & co",
-            rows=[*rows, row("<b>x", 6, "rmse", 2.0, 1.0, 1.0)],
-            figures=[('RMSE "by" <lead>', picture)],
-            settings={"recipe": "a<b>.yaml", "seed": 7},
-            attribution=ATTRIBUTION,
-            units=UNITS,
-            notes=["Trained on 96 steps & no more."],
+            figures=(('RMSE "by" <lead>', "figures/rmse.png"),),
+            settings={"recipe": "a<b>.yaml", "seed": "7"},
+            provenance={"Source 1": "<era5>.nc, sha256 abc"},
+            notes=("Trained on 96 steps & no more.",),
         )
+        return write_report(evaluation)
 
     def test_one_file_that_fetches_nothing(self, path):
         text = path.read_text(encoding="utf-8")
@@ -350,30 +385,54 @@ class TestReport:
 
     def test_what_it_says(self, path):
         page = Page(path.read_text(encoding="utf-8"))
-        for words in ("Scores of <run> & co", "a<b>.yaml", "<b>x", "96 steps & no more", "m² s⁻²"):
+        for words in ("Scores of <run> & co", "a<b>.yaml", "<b>x", "96 steps & no more", "m² s⁻²",
+                      "<era5>.nc, sha256 abc", "in 4 of 7 pairs"):  # fmt: skip
             assert words in page.text
         assert page.text.count(ATTRIBUTION) == 2
-        assert METRIC_DEFINITIONS["rmse"] in page.text
-        assert METRIC_DEFINITIONS["acc_wb2"] in page.text
-        assert METRIC_DEFINITIONS["mae"] not in page.text
+        assert METRICS["rmse"].definition in page.text
+        assert METRICS["acc_wb2"].definition in page.text
+        assert METRICS["mae"].formula not in page.text
+        assert "2 of 3" in page.text  # channels that beat persistence 6 h ahead
         assert "+50 %" in page.text
         assert "-100 %" in page.text
         assert page.of("img")[0]["alt"] == 'RMSE "by" <lead>'
 
     def test_tables_are_accessible(self, path):
         page = Page(path.read_text(encoding="utf-8"))
-        assert len(page.of("table")) == len(page.of("caption")) == 4
+        assert len(page.of("table")) == len(page.of("caption")) == 5
         assert all("scope" in attrs for attrs in page.of("th"))
         assert page.of("html")[0]["lang"] == "en"
 
+    def test_a_task_without_lead_times(self, tmp_path):
+        values = {"model": 0.25, "mean_spectrum": 1.0, "pca": 0.5}
+        about = {"units": "", "perfect": 0.0, **values}
+        table = pd.DataFrame(
+            [
+                {"metric": "mse_masked", "wavelength_nm": where, **about}
+                for where in ("all", "450", "900")
+            ]
+        )
+        metric = plants.METRICS["mse_masked"]
+        evaluation = Evaluation(
+            folder=tmp_path, table=table, keys=("metric", "wavelength_nm"),
+            reference="mean_spectrum", summary="It is better.", shown=(0,),
+            labels={metric.name: metric.label}, definitions={metric.name: metric.definition},
+        )  # fmt: skip
+        write_evaluation(evaluation)
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert len(page.of("table")) == 2  # first scores, and those of the metric
+        for words in ("It is better.", metric.definition, "Mean spectrum", "PCA", "+75 %", "900"):
+            assert words in page.text
+        assert page.text.count("+75 %") == 1 + 3
+
     def test_refuses_before_writing(self, rows, tmp_path):
-        given = {"title": "t", "settings": {}, "attribution": ATTRIBUTION}
-        path = tmp_path / "report.html"
+        pictures = (("a", "none.png"),)
         with pytest.raises(FileNotFoundError, match=r"none\.png is missing"):
-            figures = [("a", tmp_path / "none.png")]
-            report.write_report(path, rows=rows, figures=figures, **given)
+            write_report(evaluation_of(tmp_path, rows, figures=pictures))
+        empty = evaluation_of(tmp_path, rows).table.iloc[:0]
         with pytest.raises(ValueError, match="no scores to report"):
-            report.write_report(path, rows=[], figures=[], **given)
+            write_report(Evaluation(folder=tmp_path, table=empty, keys=KEYS,
+                                    reference="persistence", summary=""))  # fmt: skip
         assert list(tmp_path.iterdir()) == []
 
 

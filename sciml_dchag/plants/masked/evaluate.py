@@ -1,6 +1,6 @@
 """Evaluating a run of a masked autoencoder: scores, pictures and tables into its folder.
 
-The scores are computed in `reconstruction`, the pictures drawn in `reconstruction_plots`.
+The scores are computed in `scores`, the pictures drawn in `plots`, the page in `figures.report`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
+from sciml_dchag.files.provenance import MOST_SOURCES, provenance_in_words
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.runtime import started_ranks
 from sciml_dchag.plants.masked import plots as reconstruction_plots
 from sciml_dchag.plants.masked.config import MaskedRecipe
+from sciml_dchag.plants.masked.metrics import METRICS
 from sciml_dchag.plants.masked.plots import Example
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.masked.scores import (
     KEYS,
-    ScoreRow,
+    TERMS,
     score_images,
     summary_of,
-    table_of,
 )
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
 
@@ -61,21 +65,30 @@ def evaluate(
     scorer = score_images(
         reconstructor, images, components=options.components, batch=options.batch, progress=progress
     )
-    rows, folder = scorer.rows(), run / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = _draw(rows, folder, reconstructor, images, options.spectra, run)
-    table, config = table_of(rows), reconstructor.config
+    table, folder = scorer.table(), run / "evaluation"
+    figures = _draw(table, folder, reconstructor, images, options.spectra, run)
+    config = reconstructor.config
+    metrics = [METRICS[name] for name in dict.fromkeys(table["metric"])]
     evaluation = Evaluation(
         folder=folder,
+        title=f"Reconstruction scores: {recipe.name}",
         table=table,
         keys=KEYS,
         reference="mean_spectrum",
-        summary=summary_of(rows),
+        summary=summary_of(table),
+        headline="mse_masked",
+        labels={metric.name: metric.label for metric in metrics},
+        definitions={metric.name: metric.definition for metric in metrics},
+        terms=TERMS,
         notes=tuple(_notes(reconstructor, images)),
         figures=figures,
+        provenance={
+            **provenance_in_words(
+                recipe.data.store, store.attrs, reconstructor.path / RECORD, reconstructor.step
+            ),
+            **_hashes(store, images),
+        },
         settings={
-            "Checkpoint": f"{reconstructor.path.name}, step {reconstructor.step}",
-            "Store": recipe.data.store,
             "Training images": ", ".join(reconstructor.training_images),
             "Test images": ", ".join(images),
             "Model": f"{config.aggregation}, {config.partitions} partition(s), {config.depth} "
@@ -88,8 +101,18 @@ def evaluate(
         attribution=store.attribution,
         shown=tuple(int(i) for i in np.flatnonzero(table["wavelength_nm"] == "all")),
     )
-    evaluation.write()
+    write_evaluation(evaluation)
     return evaluation
+
+
+def _hashes(store: CubeStore, images: Sequence[str], most: int = MOST_SOURCES) -> dict[str, str]:
+    """The raw file of each test image and the hash of what was read of it."""
+    hashes = {}
+    for image in images[:most]:
+        attrs = store.cube_attrs(image)
+        if "source_blake2b" in attrs:
+            hashes[f"Raw {image}"] = f"{attrs['source']}, blake2b {attrs['source_blake2b']}"
+    return hashes
 
 
 def _notes(reconstructor: Reconstructor, images: Sequence[str]) -> list[str]:
@@ -113,7 +136,7 @@ def _notes(reconstructor: Reconstructor, images: Sequence[str]) -> list[str]:
 
 
 def _draw(
-    rows: Sequence[ScoreRow],
+    table: pd.DataFrame,
     folder: Path,
     reconstructor: Reconstructor,
     images: Sequence[str],
@@ -142,7 +165,7 @@ def _draw(
         "Spectra of hidden pixels, evenly spread over brightness.",
     )
     keep(
-        reconstruction_plots.plot_error_by_wavelength(rows, subtitle),
+        reconstruction_plots.plot_error_by_wavelength(table, subtitle),
         "error_by_wavelength",
         "Error of hidden pixels by wavelength.",
     )

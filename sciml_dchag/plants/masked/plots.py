@@ -25,9 +25,8 @@ from sciml_dchag.figures.style import (
 from sciml_dchag.plants.colour import true_colour
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
-
-    from sciml_dchag.plants.masked.scores import ScoreRow
 
 BASELINE_COLOURS = {
     "model": COLOURS["model"],
@@ -116,17 +115,22 @@ def plot_reconstructed_spectra(
     return figure
 
 
-def plot_error_by_wavelength(rows: Sequence[ScoreRow], subtitle: str = "") -> Figure:
-    """Root mean square error of hidden pixels at each wavelength, model and baselines."""
-    chosen = [r for r in rows if r.metric == "mse_masked" and r.wavelength_nm is not None]
-    nm = np.array([row.wavelength_nm for row in chosen])
+def plot_error_by_wavelength(table: pd.DataFrame, subtitle: str = "") -> Figure:
+    """Root mean square error of hidden pixels at each wavelength, model and baselines.
+
+    Args:
+        table: scores as `ReconstructionScorer.table` gives them.
+        subtitle: beside the heading.
+    """
+    chosen = table[(table["metric"] == "mse_masked") & (table["wavelength_nm"] != "all")]
+    nm = chosen["wavelength_nm"].to_numpy(np.float64)
     figure = new_figure(8.4, 3.9, "Error by wavelength", subtitle)
     axes = figure.subplots()
     quiet_axes(axes)
     axes.set_yscale("log")
     ends = []
     for name, colour in BASELINE_COLOURS.items():
-        error = np.sqrt([row.values[name] for row in chosen])
+        error = np.sqrt(chosen[name].to_numpy(np.float64))
         axes.plot(nm, error, color=colour, lw=1.8 if name == "model" else 1.2)
         ends.append((float(error[-1]), NAMES[name], colour))
     plain_log_numbers(axes)

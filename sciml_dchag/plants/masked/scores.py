@@ -1,8 +1,8 @@
 """Scoring reconstructions of the test images beside a mean spectrum and a PCA.
 
 Statistic first, metric last, as everywhere here: sums over pixels are gathered by wavelength in
-float64 and divided at the end. Every location counts in each pass that hides it. Test images touch
-nothing but the score: mean spectrum and PCA are those of the training images.
+float64 and divided at the end, by `metrics`. Every location counts in each pass that hides it. Test
+images touch nothing but the score: mean spectrum and PCA are those of the training images.
 
 Both baselines are told more or less than the model. The mean spectrum knows nothing of the image.
 The PCA sees the very pixel that it reconstructs, in as many numbers as the model's embedding has:
@@ -14,7 +14,7 @@ Shapes: C bands, H x W crop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,30 +22,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.plants.masked.metrics import METRICS, SCORED_INDICES, Floats, Sums
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.indices import compute_index, reached_indices
-
-Floats = NDArray[np.float64]
 
 KEYS = ("metric", "wavelength_nm")
 """What a reconstruction's score is of."""
 MODELS = ("model", "mean_spectrum", "pca")
 """Columns of the scores."""
-SCORED_INDICES = ("NDVI", "PRI", "REP")
-"""Indices whose error is scored, where the bands reach."""
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One line of the scores."""
-
-    metric: str
-    """What is scored."""
-    wavelength_nm: float | None
-    """At which wavelength; None over all."""
-    values: dict[str, float]
-    """By `MODELS`."""
+TERMS = {
+    "Hidden and visible": "What the model did not see of a crop, and what it saw. Passes that "
+    "together hide every location are scored, each where it hides.",
+    "Mean spectrum": "The mean over the plant pixels of the training images; it knows nothing of "
+    "the image.",
+    "PCA": "Principal components of the training images' spectra. It sees the very pixel that it "
+    "reconstructs, in as many numbers as the model's embedding has.",
+}
+"""What words in the definitions of metrics mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,54 +174,37 @@ class ReconstructionScorer:
         for model, values in found.items():
             self.errors[model].index_squares[name] += float(((values - wanted)[known] ** 2).sum())
 
-    def rows(self) -> list[ScoreRow]:
-        """Turn the sums into scores; NaN where nothing was counted."""
+    def table(self) -> pd.DataFrame:
+        """Turn the sums into an evaluation's table, one row per metric and wavelength.
+
+        `wavelength_nm` is text: `all` over all bands.
+        """
+        sums = {model: self._sums(model) for model in MODELS}
         rows = []
-        weights = {**self.weights, "all": self.weights["masked"] + self.weights["visible"]}
-        squares = {
-            model: {**e.squares, "all": e.squares["masked"] + e.squares["visible"]}
-            for model, e in self.errors.items()
-        }
-        for part, weight in weights.items():
-            sums = {model: squares[model][part] for model in MODELS}
-            rows += self._by_wavelength(f"mse_{part}", sums, weight)
-        variance = self.reconstructor.std**2
-        normalised = {model: squares[model]["masked"] / variance for model in MODELS}
-        rows.append(_overall("loss_masked", normalised, self.weights["masked"]))
-        count = np.maximum(self.weights["masked"], 1)
-        spread = self.truth[1] - self.truth[0] ** 2 / count
-        of_spread = self._by_wavelength(
-            "r2_masked", {model: squares[model]["masked"] for model in MODELS}, spread
+        for metric in METRICS.values():
+            if metric.index and metric.index not in self.indices:
+                continue
+            about = {"units": metric.units("1"), "perfect": metric.perfect_or_nan}
+            values = {model: metric.overall(sums[model]) for model in MODELS}
+            rows.append({"metric": metric.name, "wavelength_nm": "all", **about, **values})
+            for band, nm in enumerate(self.wavelength_nm if metric.by_wavelength else ()):
+                values = {model: metric.of_band(sums[model], band) for model in MODELS}
+                rows.append({"metric": metric.name, "wavelength_nm": f"{nm:g}", **about, **values})
+        return pd.DataFrame(rows)
+
+    def _sums(self, model: str) -> Sums:
+        errors, weights = self.errors[model], self.weights
+        count = np.maximum(weights["masked"], 1)
+        return Sums(
+            squares={**errors.squares, "all": errors.squares["masked"] + errors.squares["visible"]},
+            weights={**weights, "all": weights["masked"] + weights["visible"]},
+            variance=self.reconstructor.std**2,
+            spread=self.truth[1] - self.truth[0] ** 2 / count,
+            angle=errors.angle,
+            pixels=self.pixels,
+            index_squares=errors.index_squares,
+            index_pixels=self.index_pixels,
         )
-        rows += [
-            ScoreRow(r.metric, r.wavelength_nm, {m: 1 - v for m, v in r.values.items()})
-            for r in of_spread
-        ]
-        angle = {model: np.array([e.angle]) for model, e in self.errors.items()}
-        rows.append(_overall("spectral_angle_degrees", angle, np.array([self.pixels])))
-        for name in self.indices:
-            error = {m: np.array([e.index_squares[name]]) for m, e in self.errors.items()}
-            row = _overall(f"rmse_{name}", error, np.array([self.index_pixels[name]]))
-            rows.append(ScoreRow(row.metric, None, {m: v**0.5 for m, v in row.values.items()}))
-        return rows
-
-    def _by_wavelength(
-        self, metric: str, sums: dict[str, Floats], weight: Floats
-    ) -> list[ScoreRow]:
-        rows = [_overall(metric, sums, weight)]
-        for place, nm in enumerate(self.wavelength_nm):
-            values = {m: _ratio(s[place], weight[place]) for m, s in sums.items()}
-            rows.append(ScoreRow(metric, float(nm), values))
-        return rows
-
-
-def _overall(metric: str, sums: dict[str, Floats], weight: NDArray[np.generic]) -> ScoreRow:
-    total = float(weight.sum())
-    return ScoreRow(metric, None, {m: _ratio(float(s.sum()), total) for m, s in sums.items()})
-
-
-def _ratio(total: float, weight: float) -> float:
-    return float(total / weight) if weight > 0 else float("nan")
 
 
 def spectral_angle(one: Floats, other: Floats) -> Floats:
@@ -285,27 +262,11 @@ def score_images(
     return scorer
 
 
-def table_of(rows: Sequence[ScoreRow]) -> pd.DataFrame:
-    """The rows as an evaluation's table; `wavelength_nm` says `all` where all count."""
-    return pd.DataFrame(
-        [
-            {
-                "metric": row.metric,
-                "wavelength_nm": "all" if row.wavelength_nm is None else f"{row.wavelength_nm:g}",
-                "units": "degrees" if row.metric == "spectral_angle_degrees" else "1",
-                "perfect": 1.0 if row.metric.startswith("r2") else 0.0,
-                **row.values,
-            }
-            for row in rows
-        ]
-    )
-
-
-def summary_of(rows: Sequence[ScoreRow]) -> str:
+def summary_of(table: pd.DataFrame) -> str:
     """Say in a sentence how the error of hidden pixels compares with the mean spectrum's."""
-    row = next(r for r in rows if r.metric == "mse_masked" and r.wavelength_nm is None)
-    ratio = row.values["mean_spectrum"] / row.values["model"]
+    overall = table[table["wavelength_nm"] == "all"].set_index("metric")
+    model, mean = overall.loc["mse_masked", ["model", "mean_spectrum"]].astype(float)
     return (
-        f"The squared error of hidden pixels is {row.values['model']:.3g}; that of the training "
-        f"images' mean spectrum is {row.values['mean_spectrum']:.3g}, {ratio:.3g} times as large."
+        f"The squared error of hidden pixels is {model:.3g}; that of the training images' mean "
+        f"spectrum is {mean:.3g}, {mean / model:.3g} times as large."
     )

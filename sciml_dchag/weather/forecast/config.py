@@ -115,7 +115,7 @@ class EvaluationConfig:
     channels: tuple[str, ...] = ()
     """Channels that are scored; empty for every predicted one."""
     metrics: tuple[str, ...] = ("rmse", "mse", "mae", "bias", "acc_wb2")
-    """Metrics by name, as in `sciml_dchag.weather.scores.metrics`."""
+    """Metrics by name, as in `sciml_dchag.weather.scores.formulas.METRICS`."""
     initial_every_hours: int = 0
     """Hours between initial times; 0 takes every time of the test period."""
     batch: int = 16

@@ -1,8 +1,8 @@
 """Score a trained run on its test period beside persistence and climatology, and report it.
 
-Formulas are in `metrics`, pictures in `plots`, the page in `report`. Ranks take initial times, a
-batch each, and ranks of tp the channels to score; their sums are added up, and the first rank draws
-and writes.
+Formulas are in `formulas`, pictures in `plots`, the page in `figures.report`. Ranks take initial
+times, a batch each, and ranks of tp the channels to score; their sums are added up, and the first
+rank draws and writes.
 
 Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 """
@@ -10,35 +10,46 @@ Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
+from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
+from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
-from sciml_dchag.weather.forecast.report import write_report, write_scores_netcdf
 from sciml_dchag.weather.scores import plots
+from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.spectra import why_no_spectrum
-from sciml_dchag.weather.scores.table import KEYS, ScoreRow, shown_rows, summary_of, table_of
+from sciml_dchag.weather.scores.table import (
+    FORECASTS,
+    KEYS,
+    TERMS,
+    headline_of,
+    shown_rows,
+    summary_of,
+    table_of,
+)
 from sciml_dchag.weather.store.climatology import Climatology
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods
 
-FORECASTS = ("model", "persistence", "climatology")
 MOST_DRAWN = 32  # initial times that spectra are averaged over
 
 
@@ -219,28 +230,17 @@ class _Scorer:
         """Forecasts (B, H, W) of the initial times in `drawn_initial`, on the first rank."""
         return np.stack([self.drawn[lead, name][int(i)] for i in self.drawn_initial])
 
-    def rows(self) -> list[ScoreRow]:
-        """A row a channel, lead time and metric."""
+    def table(self) -> pd.DataFrame:
+        """One row per channel, lead time and metric."""
         results = {key: sums.result(self.metrics) for key, sums in self.sums.items()}
-        return [
-            ScoreRow(
-                channel=channel,
-                lead_hours=lead,
-                metric=metric,
-                model=float(results["model", lead][metric][c]),
-                persistence=float(results["persistence", lead][metric][c]),
-                climatology=float(results["climatology", lead][metric][c]),
-            )
-            for c, channel in enumerate(self.scored)
-            for lead in self.leads
-            for metric in self.metrics
-        ]
+        units = {name: self.store.channels[name].units for name in self.scored}
+        return table_of(results, units, self.metrics)
 
 
 def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
     """Gather what was found, but for the pictures."""
     store, recipe, forecaster = scorer.store, scorer.recipe, scorer.forecaster
-    rows, model = scorer.rows(), forecaster.model.config
+    model = forecaster.model.config
     first, last = iso(store.times[scorer.initial[0]]), iso(store.times[scorer.initial[-1]])
     notes = [
         f"{len(scorer.initial)} initial times, {first} to {last} UTC; none of the test period was "
@@ -251,17 +251,24 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
         notes.append(f"No zonal spectra are drawn: {why_not}.")
     if store.simulated:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
-    table = table_of(rows, {name: store.channels[name].units for name in scorer.scored})
+    table, metrics = scorer.table(), [METRICS[name] for name in scorer.metrics]
     return Evaluation(
         folder=run / "evaluation",
+        title=f"Forecast scores: {recipe.name}",
         table=table,
         keys=KEYS,
         reference="persistence",
-        summary=summary_of(rows),
+        summary=summary_of(table),
+        headline=headline_of(scorer.metrics),
+        overview="lead_hours",
+        labels={metric.name: metric.label for metric in metrics},
+        definitions={metric.name: metric.definition for metric in metrics},
+        terms=TERMS,
         notes=tuple(notes),
+        provenance=provenance_in_words(
+            recipe.data.store, store.attrs, forecaster.path / RECORD, forecaster.step
+        ),
         settings={
-            "Checkpoint": f"{forecaster.path.name}, step {forecaster.step}",
-            "Store": recipe.data.store,
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test or (None, None))),
             "Model": f"{model.aggregation}, {model.partitions} partition(s), {model.depth} blocks "
@@ -275,49 +282,28 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
 
 
 def _write(evaluation: Evaluation, scorer: _Scorer, run: Path) -> Evaluation:
-    """Write tables, pictures and the page into the run's evaluation folder."""
-    store, folder, recipe = scorer.store, evaluation.folder, scorer.recipe
-    folder.mkdir(parents=True, exist_ok=True)
-    units = {name: store.channels[name].units for name in scorer.scored}
-    rows = scorer.rows()
-    attributes = {"attribution": store.attribution, "run": recipe.name}
-    write_scores_netcdf(folder / "scores.nc", rows, units, attributes)
-    figures = _draw(rows, units, scorer, run)
-    evaluation = dataclasses.replace(
-        evaluation, figures=tuple((text, str(path.relative_to(folder))) for text, path in figures)
-    )
-    write_report(
-        folder / "report.html",
-        title=f"Forecast scores: {recipe.name}",
-        rows=rows,
-        figures=figures,
-        settings=evaluation.settings,
-        attribution=store.attribution,
-        units=units,
-        notes=[evaluation.summary, *evaluation.notes],
-    )
-    evaluation.write()
+    """Write table, pictures and the page into the run's evaluation folder."""
+    evaluation = dataclasses.replace(evaluation, figures=_draw(evaluation, scorer, run))
+    write_evaluation(evaluation)
     return evaluation
 
 
-def _draw(
-    rows: Sequence[ScoreRow], units: Mapping[str, str], scorer: _Scorer, run: Path
-) -> list[tuple[str, Path]]:
+def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str, str], ...]:
     """Draw all pictures; return caption and file of each."""
-    store, folder = scorer.store, run / "evaluation" / "figures"
-    figures: list[tuple[str, Path]] = []
+    store, folder = scorer.store, evaluation.folder
+    figures: list[tuple[str, str]] = []
 
     def keep(figure: Figure, name: str, caption: str) -> None:
-        path = save_figure(figure, folder / f"{name}.png", store.attribution)
-        figures.append((caption, path))
+        save_figure(figure, folder / "figures" / f"{name}.png", store.attribution)
+        figures.append((caption, f"figures/{name}.png"))
 
     shown = scorer.scored if len(scorer.scored) <= 12 else list(scorer.map_channels)
     for metric in [m for m in ("rmse", "acc_wb2") if m in scorer.metrics]:
-        figure = plots.plot_scores_by_lead(rows, metric, shown, units)
-        keep(figure, f"{metric}_by_lead", f"{metric} by lead time.")
+        figure = plots.plot_scores_by_lead(evaluation.table, metric, shown)
+        keep(figure, f"{metric}_by_lead", f"{METRICS[metric].label} by lead time.")
     lead = scorer.leads[min(len(scorer.leads) - 1, len(scorer.leads) // 2)]
     for name in scorer.map_channels:
-        index = [store.channels.index(name)]
+        index, units = [store.channels.index(name)], store.channels[name].units
         valid = scorer.valid_indices(scorer.drawn_initial, lead)
         truth = store.read(valid, index)[:, 0]
         figure = plots.plot_maps(
@@ -326,7 +312,7 @@ def _draw(
             store.latitude,
             store.longitude,
             channel=name,
-            units=units[name],
+            units=units,
             init_time=store.times[scorer.drawn_initial[0]],
             lead_hours=lead,
         )
@@ -336,13 +322,11 @@ def _draw(
         if why_no_spectrum(store.latitude, store.longitude):
             continue
         forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
-        figure = plots.plot_spectra(
-            forecasts, truth, store.latitude, channel=name, units=units[name]
-        )
+        figure = plots.plot_spectra(forecasts, truth, store.latitude, channel=name, units=units)
         keep(figure, f"spectrum_{name}", f"{name}: variance by zonal wavenumber.")
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")
-    return figures
+    return tuple(figures)
 
 
 def _climatology_in_words(climatology: Climatology) -> str:

@@ -1,12 +1,11 @@
-"""Scores of a deterministic forecast: the formulas, a streaming accumulator, `score`.
+"""Scores of a deterministic forecast: a streaming accumulator, and `score`.
 
-Every metric is computed in three steps: statistics of one field, their sum over times (and over
-processes), a function of the sums. Splitting the times in any way gives the same score up to
-rounding. The checks that two data sets belong together are in `alignment`; the baselines that a
-score stands beside, running a model, and pictures are not here.
+Which metrics there are, and their formulas, is in `formulas`. The checks that two data sets belong
+together are in `alignment`; the baselines that a score stands beside, running a model, and pictures
+are not here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -15,161 +14,13 @@ from numpy.typing import NDArray
 
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.scores.alignment import Positions, align
-
-Floats = NDArray[np.float64]
-Totals = Mapping[str, Floats]
-
-# A variance this far below the mean square is rounding of a constant field, not a variance.
-NO_VARIANCE = 1e-24
-
-
-def error_statistics(forecast_CHW: Floats, truth_CHW: Floats, weights_H: Floats) -> Totals:
-    """Sums over the cells of one time, a channel each, by name: shape (channel,).
-
-    A cell that is NaN in either field is left out and its weight with it; infinity is kept, so
-    that a forecast that has blown up is not scored on what is left of it.
-    """
-    present = ~(np.isnan(forecast_CHW) | np.isnan(truth_CHW))
-    error = np.where(present, forecast_CHW - truth_CHW, 0.0)
-    weights = present * weights_H[:, None]
-    weight = _area_sum(weights)
-    squared_error = _area_sum(weights * error**2)
-    cells = _area_sum(present)
-    return {
-        "cells": cells,
-        "missing_cells": prod(present.shape[1:]) - cells,
-        "weight": weight,
-        "squared_error": squared_error,
-        "absolute_error": _area_sum(weights * np.abs(error)),
-        "error": _area_sum(weights * error),
-        "times": (weight > 0).astype(np.float64),
-        "root_mean_square": np.sqrt(_ratio(squared_error, weight, otherwise=0.0)),
-    }
-
-
-def anomaly_statistics(
-    forecast_CHW: Floats, truth_CHW: Floats, climatology_CHW: Floats, weights_H: Floats
-) -> Totals:
-    """Sums over the cells of one time, a channel each, by name: shape (channel,).
-
-    The correlation of a time at which forecast or truth has no anomaly at all is undefined; such
-    a time is not counted in `wb2_times` or `centred_times`.
-    """
-    present = ~(np.isnan(forecast_CHW) | np.isnan(truth_CHW) | np.isnan(climatology_CHW))
-    forecast = np.where(present, forecast_CHW - climatology_CHW, 0.0)
-    truth = np.where(present, truth_CHW - climatology_CHW, 0.0)
-    weights = present * weights_H[:, None]
-    weight = _area_sum(weights)
-    forecast_square = _area_sum(weights * forecast**2)
-    truth_square = _area_sum(weights * truth**2)
-    product = _area_sum(weights * forecast * truth)
-    forecast_sum = _area_sum(weights * forecast)
-    truth_sum = _area_sum(weights * truth)
-    wb2, wb2_defined = _correlation(product, forecast_square, truth_square, 0.0, 0.0)
-
-    forecast_mean = _ratio(forecast_sum, weight, otherwise=0.0)[:, None, None]
-    truth_mean = _ratio(truth_sum, weight, otherwise=0.0)[:, None, None]
-    centred, centred_defined = _correlation(
-        _area_sum(weights * (forecast - forecast_mean) * (truth - truth_mean)),
-        _area_sum(weights * (forecast - forecast_mean) ** 2),
-        _area_sum(weights * (truth - truth_mean) ** 2),
-        NO_VARIANCE * forecast_square,
-        NO_VARIANCE * truth_square,
-    )
-    return {
-        "anomaly_cells": _area_sum(present),
-        "anomaly_weight": weight,
-        "forecast_anomaly": _area_sum(forecast),
-        "truth_anomaly": _area_sum(truth),
-        "weighted_forecast_anomaly": forecast_sum,
-        "weighted_truth_anomaly": truth_sum,
-        "weighted_forecast_square": forecast_square,
-        "weighted_truth_square": truth_square,
-        "weighted_product": product,
-        "wb2_times": wb2_defined,
-        "wb2_correlation": wb2,
-        "centred_times": centred_defined,
-        "centred_correlation": centred,
-    }
-
-
-def mse(totals: Totals) -> Floats:
-    """Mean over times and area of the squared error."""
-    return _ratio(totals["squared_error"], totals["weight"])
-
-
-def rmse(totals: Totals) -> Floats:
-    """Root of `mse`: the root is taken after the mean over times and area."""
-    return np.sqrt(mse(totals))
-
-
-def rmse_sqrt_before_time_mean(totals: Totals) -> Floats:
-    """Mean over times of the root of each time's area mean (`RMSESqrtBeforeTimeAvg` of WB2)."""
-    return _ratio(totals["root_mean_square"], totals["times"])
-
-
-def mae(totals: Totals) -> Floats:
-    """Mean over times and area of the absolute error."""
-    return _ratio(totals["absolute_error"], totals["weight"])
-
-
-def bias(totals: Totals) -> Floats:
-    """Mean over times and area of forecast minus truth."""
-    return _ratio(totals["error"], totals["weight"])
-
-
-def acc_wb2(totals: Totals) -> Floats:
-    """Anomaly correlation of WeatherBench 2: uncentred, a time at a time, then the mean."""
-    return _ratio(totals["wb2_correlation"], totals["wb2_times"])
-
-
-def acc_centred(totals: Totals) -> Floats:
-    """As `acc_wb2`, with each time's area mean taken off both anomalies first."""
-    return _ratio(totals["centred_correlation"], totals["centred_times"])
-
-
-def acc_climax(totals: Totals) -> Floats:
-    """Anomaly correlation as ClimaX's `lat_weighted_acc` computes it.
-
-    One correlation over all times and cells together, which ClimaX calls the batch; the mean
-    taken off the anomalies is over the batch and not area-weighted, the products are. ClimaX
-    weights by the cosine of latitude, which on equally spaced rows that leave out the poles is
-    exactly the cell area used here.
-    """
-    forecast_mean = _ratio(totals["forecast_anomaly"], totals["anomaly_cells"])
-    truth_mean = _ratio(totals["truth_anomaly"], totals["anomaly_cells"])
-    weight = totals["anomaly_weight"]
-    forecast_sum = totals["weighted_forecast_anomaly"]
-    truth_sum = totals["weighted_truth_anomaly"]
-    forecast_square = totals["weighted_forecast_square"]
-    truth_square = totals["weighted_truth_square"]
-    covariance = totals["weighted_product"] - forecast_mean * truth_sum
-    covariance = covariance - truth_mean * (forecast_sum - forecast_mean * weight)
-    forecast_variance = forecast_square - forecast_mean * (
-        2 * forecast_sum - forecast_mean * weight
-    )
-    truth_variance = truth_square - truth_mean * (2 * truth_sum - truth_mean * weight)
-    # These are differences of sums, so a constant anomaly leaves rounding of the sums' size.
-    correlation, defined = _correlation(
-        covariance, forecast_variance, truth_variance, 1e-12 * forecast_square, 1e-12 * truth_square
-    )
-    return _ratio(correlation, defined)
-
-
-METRICS: dict[str, Callable[[Totals], Floats]] = {
-    "mse": mse,
-    "rmse": rmse,
-    "rmse_sqrt_before_time_mean": rmse_sqrt_before_time_mean,
-    "mae": mae,
-    "bias": bias,
-    "acc_wb2": acc_wb2,
-    "acc_centred": acc_centred,
-    "acc_climax": acc_climax,
-}
-PERFECT = {name: 1.0 if name.startswith("acc") else 0.0 for name in METRICS}
-"""The value of each metric for a forecast without error."""
-
-NEEDS_CLIMATOLOGY = frozenset({"acc_wb2", "acc_centred", "acc_climax"})
+from sciml_dchag.weather.scores.formulas import (
+    METRICS,
+    Floats,
+    Totals,
+    anomaly_statistics,
+    error_statistics,
+)
 
 
 class ScoreSums:
@@ -251,7 +102,7 @@ class ScoreSums:
         """
         names = check_metrics(metrics, with_climatology=self.with_climatology)
         with np.errstate(invalid="ignore"):
-            return {name: METRICS[name](self.totals) for name in names}
+            return {name: METRICS[name].value(self.totals) for name in names}
 
     def _add(self, statistics: Totals) -> None:
         for name, value in statistics.items():
@@ -265,13 +116,15 @@ def check_metrics(metrics: Sequence[str] | None, *, with_climatology: bool) -> t
         ValueError: an unknown metric, or one that needs a climatology where there is none.
     """
     if metrics is None:
-        return tuple(m for m in METRICS if with_climatology or m not in NEEDS_CLIMATOLOGY)
+        return tuple(
+            name for name, m in METRICS.items() if with_climatology or not m.needs_climatology
+        )
     if isinstance(metrics, str):
         metrics = (metrics,)
     for metric in metrics:
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}: the metrics are {', '.join(METRICS)}.")
-        if metric in NEEDS_CLIMATOLOGY and not with_climatology:
+        if METRICS[metric].needs_climatology and not with_climatology:
             raise ValueError(f"{metric} needs a climatology, and none was given: pass one.")
     return tuple(metrics)
 
@@ -305,9 +158,11 @@ def score(
     """
     names = check_metrics(metrics, with_climatology=climatology is not None)
     positions = align(forecast, truth, climatology)
-    use_climatology = climatology if NEEDS_CLIMATOLOGY.intersection(names) else None
+    needed = any(METRICS[name].needs_climatology for name in names)
     scored = {
-        str(name): _score_variable(str(name), forecast, truth, use_climatology, names, positions)
+        str(name): _score_variable(
+            str(name), forecast, truth, climatology if needed else None, names, positions
+        )
         for name in forecast.data_vars
     }
     result = xr.Dataset(scored, attrs={"init_times": forecast.sizes["init_time"]})
@@ -355,32 +210,3 @@ def _score_variable(
     coords = {dim: forecast[dim] for dim in further if dim in forecast.coords}
     attrs = {"missing_cells": missing}
     return xr.DataArray(values, coords, ("metric", "lead_time", *further), attrs=attrs)
-
-
-def _area_sum(field_CHW: NDArray[np.floating] | NDArray[np.bool_]) -> Floats:
-    total: Floats = field_CHW.sum(axis=(-2, -1), dtype=np.float64)
-    return total
-
-
-def _ratio(numerator: Floats, denominator: Floats, otherwise: float = np.nan) -> Floats:
-    """Numerator over denominator, or `otherwise` where the denominator is zero."""
-    out = np.full_like(numerator, otherwise)
-    return np.divide(numerator, denominator, out=out, where=denominator != 0)
-
-
-def _correlation(
-    covariance: Floats,
-    variance_a: Floats,
-    variance_b: Floats,
-    least_a: Floats | float,
-    least_b: Floats | float,
-) -> tuple[Floats, Floats]:
-    """Correlation (0 where undefined) and 1 or 0 for defined or not.
-
-    It is undefined where either variance is not above its `least`.
-    """
-    # Written so that NaN, which infinity brings, counts as defined and shows in the score.
-    defined = ~((variance_a <= least_a) | (variance_b <= least_b))
-    roots = np.sqrt(np.maximum(variance_a, 0.0)) * np.sqrt(np.maximum(variance_b, 0.0))
-    scale = np.where(defined, roots, 1.0)
-    return np.where(defined, covariance / scale, 0.0), defined.astype(np.float64)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sciml_dchag.figures.metric import readable_units, squared
 from sciml_dchag.figures.numbers import readable_lead, readable_number
 from sciml_dchag.figures.style import (
     COLOURS,
@@ -31,10 +32,12 @@ from sciml_dchag.figures.style import (
     wavenumber_ticks,
 )
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.spectra import zonal_power_spectrum
-from sciml_dchag.weather.scores.table import METRIC_LABELS, ScoreRow, metric_units, readable_units
+from sciml_dchag.weather.scores.table import FORECASTS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -43,24 +46,20 @@ DISPLAY_UNITS = {"Pa": ("hPa", 0.01)}
 
 
 def plot_scores_by_lead(
-    rows: Sequence[ScoreRow],
-    metric: str = "rmse",
-    channels: Sequence[str] | None = None,
-    units: Mapping[str, str] | None = None,
+    table: pd.DataFrame, metric: str = "rmse", channels: Sequence[str] | None = None
 ) -> Figure:
     """One metric against lead time, a panel a channel: model, persistence and climatology.
 
     Args:
-        rows: scores; those of other metrics and channels are left aside.
-        metric: a name from `metrics.METRICS`.
-        channels: which, in this order; None takes every channel in the order of the rows.
-        units: units by channel name.
+        table: scores as `table_of` gives them; other metrics and channels are left aside.
+        metric: a name from `METRICS`.
+        channels: which, in this order; None takes every channel in the order of the table.
 
     Raises:
         ValueError: no row of the metric, or of a channel asked for.
     """
-    chosen = [row for row in rows if row.metric == metric]
-    have = list(dict.fromkeys(row.channel for row in chosen))
+    chosen = table[table["metric"] == metric].sort_values("lead_hours", kind="stable")
+    have = list(dict.fromkeys(table.loc[chosen.index.sort_values(), "channel"]))
     channels = have if channels is None else channels
     for channel in channels:
         if channel not in have:
@@ -69,22 +68,21 @@ def plot_scores_by_lead(
         raise ValueError(f"no scores of {metric}, so there is nothing to plot.")
     columns = min(3, len(channels))
     lines = math.ceil(len(channels) / columns)
-    title = METRIC_LABELS[metric]
+    title = METRICS[metric].label
     figure = new_figure(1.2 + 3.6 * columns, 1.1 + 2.7 * lines, f"{title} by lead time")
     for place, channel in enumerate(channels):
         axes = figure.add_subplot(lines, columns, place + 1)
-        of_channel = sorted((r for r in chosen if r.channel == channel), key=lambda r: r.lead_hours)
-        _score_panel(axes, of_channel, metric, metric_units(metric, (units or {}).get(channel, "")))
+        _score_panel(axes, chosen[chosen["channel"] == channel], METRICS[metric].perfect)
     return figure
 
 
-def _score_panel(axes: Axes, rows: Sequence[ScoreRow], metric: str, units: str) -> None:
-    leads = np.array([row.lead_hours for row in rows], dtype=np.float64)
+def _score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
+    leads = rows["lead_hours"].to_numpy(np.float64)
     in_days = leads.max() > 72
     x = leads / 24 if in_days else leads
     ends: list[tuple[float, str, str]] = []
-    for name in ("climatology", "persistence", "model"):
-        y = np.array([getattr(row, name) for row in rows])
+    for name in reversed(FORECASTS):
+        y = rows[name].to_numpy(np.float64)
         if not np.isfinite(y).any():
             continue
         strong = name == "model"
@@ -100,16 +98,17 @@ def _score_panel(axes: Axes, rows: Sequence[ScoreRow], metric: str, units: str) 
         )
         ends.append((float(y[np.isfinite(y)][-1]), name, COLOURS[name]))
     quiet_axes(axes)
-    axes.set_title(f"{rows[0].channel}", loc="left", color=INK, fontsize=10.5, fontweight="bold")
+    channel, units = rows["channel"].iloc[0], rows["units"].iloc[0]
+    axes.set_title(channel, loc="left", color=INK, fontsize=10.5, fontweight="bold")
     axes.set_title(units, loc="right", color=SOFT_INK, fontsize=9)
     lead_ticks(axes, x)
     axes.set_xlabel("lead time (days)" if in_days else "lead time (hours)")
-    if metric.startswith("acc"):
-        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.0)
-    elif metric == "bias":
+    if perfect is None:
         axes.axhline(0.0, color=SOFT_INK, linewidth=0.8, zorder=1)
-    else:
+    elif perfect == 0.0:
         axes.set_ylim(0.0, None)
+    else:
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]), perfect)
     axes.set_xlim(0.0, float(x.max()))
     label_ends(axes, ends)
 
@@ -273,7 +272,7 @@ def plot_spectra(
     axes.set_xlim(1, wavenumber[-1])
     wavenumber_ticks(axes, int(wavenumber[-1]))
     axes.set_xlabel("zonal wavenumber")
-    axes.set_ylabel(f"power ({metric_units('mse', units) or '1'})")
+    axes.set_ylabel(f"power ({squared(units) or '1'})")
     label_ends(axes, ends)
     return figure
 

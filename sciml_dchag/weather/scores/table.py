@@ -1,118 +1,57 @@
-"""What the screen, the plots and the report share: score rows, units and numbers as text, files.
+"""The table of a forecast's scores: what its rows are of, which are shown first, its summary.
 
-No formula of a score is here (`metrics`), and nothing that draws (`plots`, `report`).
+No formula of a score is here (`formulas`), and nothing that draws (`plots`).
 """
 
-import math
-import re
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sciml_dchag.channels import canonical_units
-from sciml_dchag.weather.scores.metrics import PERFECT
+from sciml_dchag.training.evaluation import skill
+from sciml_dchag.weather.scores.formulas import METRICS, Floats
 
-METRIC_LABELS = {
-    "mse": "MSE",
-    "rmse": "RMSE",
-    "rmse_sqrt_before_time_mean": "RMSE, root before time mean",
-    "mae": "MAE",
-    "bias": "Bias",
-    "acc_wb2": "ACC",
-    "acc_centred": "ACC, centred in space",
-    "acc_climax": "ACC, centred over the batch",
-}
-METRIC_DEFINITIONS = {
-    "mse": "Mean squared error: the mean over initial times and area of the squared difference "
-    "between forecast and truth.",
-    "rmse": "Root mean squared error: the root is taken once, after the mean over initial times "
-    "and area.",
-    "rmse_sqrt_before_time_mean": "Root mean squared error as WeatherBench 2's first papers have "
-    "it: the root of each initial time's area mean, then the mean of the roots. It is never "
-    "larger than RMSE.",
-    "mae": "Mean absolute error over initial times and area.",
-    "bias": "Mean over initial times and area of forecast minus truth.",
-    "acc_wb2": "Anomaly correlation coefficient, WeatherBench 2's convention: for each initial "
-    "time the correlation over the area of the departures from climatology, without taking their "
-    "area mean off, then the mean over initial times. 1 is perfect.",
-    "acc_centred": "Anomaly correlation coefficient with each time's area mean taken off both "
-    "departures before they are correlated; then the mean over initial times.",
-    "acc_climax": "Anomaly correlation coefficient, ClimaX's convention: one correlation over all "
-    "initial times and cells together, after taking one common mean off the departures.",
-}
 KEYS = ("channel", "lead_hours", "metric")
 """What a forecast's score is of."""
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+FORECASTS = ("model", "persistence", "climatology")
+"""Columns of scores: the model, and two forecasts that need none."""
+TERMS = {
+    "Area mean": "Every cell counts by its area on the sphere; cells without a value are left out.",
+    "Persistence": "The state at the initial time, held.",
+    "Climatology": "A mean of the training period; it has no anomaly, so it has no anomaly "
+    "correlation.",
+}
+"""What words in the definitions of metrics mean."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreRow:
-    """A score of the model beside the two forecasts that need no model; NaN where undefined."""
-
-    channel: str
-    lead_hours: int
-    metric: str
-    model: float
-    persistence: float
-    climatology: float
-
-    def skill(self, against: str = "persistence") -> float:
-        """Part of the reference's distance from a perfect score that the model removes.
-
-        (reference - model) / (reference - perfect): for an error 1 - model / reference. Negative
-        where the model is worse than the reference; NaN for `bias`, of which a reference can
-        have none by accident, and for scores that are undefined.
-
-        Args:
-            against: `persistence` or `climatology`.
-        """
-        reference = {"persistence": self.persistence, "climatology": self.climatology}[against]
-        room = reference - PERFECT[self.metric]
-        if self.metric == "bias" or room == 0.0:
-            return math.nan
-        return (reference - self.model) / room
-
-
-def readable_units(units: str) -> str:
-    """`m2 s-2` and its like as `m² s⁻²`; the unit one as nothing."""
-    plain = canonical_units(units)
-    if plain in ("1", "-", "dimensionless", "~"):
-        return ""
-    return re.sub(r"(?<=[A-Za-z])-?\d+", lambda m: m[0].translate(SUPERSCRIPTS), plain)
-
-
-def metric_units(metric: str, units: str) -> str:
-    """Readable units of a metric of a channel whose units are given."""
-    if PERFECT[metric] == 1.0:
-        return ""
-    text = readable_units(units)
-    if metric != "mse" or not text:
-        return text
-    return f"({text})²" if not text.isalpha() else f"{text}²"
-
-
-def table_of(rows: Sequence[ScoreRow], units: Mapping[str, str]) -> pd.DataFrame:
-    """The rows as an evaluation's table.
+def table_of(
+    results: Mapping[tuple[str, int], Mapping[str, Floats]],
+    units: Mapping[str, str],
+    metrics: Sequence[str],
+) -> pd.DataFrame:
+    """Arrange scores as an evaluation's table, one row per channel, lead time and metric.
 
     Args:
-        rows: the scores.
-        units: units by channel.
+        results: by (one of `FORECASTS`, lead time in hours): by metric, (channel,).
+        units: units by channel, in the order of the scores.
+        metrics: names from `METRICS`.
     """
+    leads = list(dict.fromkeys(lead for _, lead in results))
     return pd.DataFrame(
         [
             {
-                "channel": row.channel,
-                "lead_hours": row.lead_hours,
-                "metric": row.metric,
-                "units": metric_units(row.metric, units.get(row.channel, "")),
-                "perfect": math.nan if row.metric == "bias" else PERFECT[row.metric],
-                "model": row.model,
-                "persistence": row.persistence,
-                "climatology": row.climatology,
+                "channel": channel,
+                "lead_hours": lead,
+                "metric": metric,
+                "units": METRICS[metric].units(units[channel]),
+                "perfect": METRICS[metric].perfect_or_nan,
+                **{name: float(results[name, lead][metric][c]) for name in FORECASTS},
             }
-            for row in rows
+            for c, channel in enumerate(units)
+            for lead in leads
+            for metric in metrics
         ]
     )
 
@@ -124,12 +63,20 @@ def shown_rows(table: pd.DataFrame, channels: int = 5) -> tuple[int, ...]:
     return tuple(int(position) for position in np.flatnonzero(shown))
 
 
-def summary_of(rows: Sequence[ScoreRow]) -> str:
+def headline_of(metrics: Sequence[str]) -> str:
+    """Choose the metric that a summary is of."""
+    return "rmse" if "rmse" in metrics else metrics[0]
+
+
+def summary_of(table: pd.DataFrame) -> str:
     """Say in a sentence at how many channels and lead times the model beats both baselines."""
-    metric = "rmse" if any(row.metric == "rmse" for row in rows) else rows[0].metric
-    chosen = [row for row in rows if row.metric == metric]
-    better = [r for r in chosen if min(r.skill("persistence"), r.skill("climatology")) > 0]
+    metric = headline_of(list(table["metric"]))
+    of_metric = table[table["metric"] == metric]
+    better = np.ones(len(of_metric), bool)
+    for baseline in FORECASTS[1:]:
+        gain = skill(of_metric["model"], of_metric[baseline], of_metric["perfect"])
+        better &= (gain > 0).to_numpy()
     return (
-        f"By {METRIC_LABELS[metric]} the model is better than both persistence and climatology in "
-        f"{len(better)} of {len(chosen)} pairs of channel and lead time."
+        f"By {METRICS[metric].label} the model is better than both persistence and climatology in "
+        f"{better.sum()} of {len(better)} pairs of channel and lead time."
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import Recipe
+from sciml_dchag.files.atomic import write_text
 from sciml_dchag.files.samples import job_template_path
 from sciml_dchag.parallel.config import require_divisible
 from sciml_dchag.tasks import task_of
@@ -151,7 +152,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
             "--dry-run to print the script and take it there."
         )
     path = run / "job.sh"
-    _write(path, script)
+    write_text(path, script)
     try:
         done = subprocess.run(
             [sbatch, str(path.absolute())], capture_output=True, text=True, timeout=SUBMIT_SECONDS
@@ -199,11 +200,3 @@ def _set_line(text: str, key: str, value: str, template: str) -> str:
             f"{value!r}: compare it with those in pipelines/slurm/."
         )
     return filled
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

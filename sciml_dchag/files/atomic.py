@@ -1,6 +1,6 @@
 """Writing a file whole or not at all."""
 
-import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     Folders on the way are made. What stood at `path` stays as it was if anything fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    # A name of its own: processes, threads and hosts of one file system may write one file at once.
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
     try:
         yield partial
         partial.replace(path)

@@ -15,6 +15,7 @@ import safetensors
 import safetensors.torch
 
 from sciml_dchag.config import from_mapping
+from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.places import Kind, check_place
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
@@ -65,16 +66,13 @@ def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
     tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
     load_tensors(path, {"average" if saved.averaged else "model": tensors})
     metadata = {"format": FORMAT, "checkpoint": json.dumps(dataclasses.asdict(saved))}
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.safetensors")
     try:
-        safetensors.torch.save_file(tensors, partial, metadata=metadata)
-        partial.replace(out)
+        with written_beside(out) as partial:
+            safetensors.torch.save_file(tensors, partial, metadata=metadata)
     except safetensors.SafetensorError as error:
         raise OSError(
             f"{out} cannot be written ({error}): make room, or choose another folder."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from sciml_dchag.files.atomic import write_text
+
 
 class Logbook:
     """Writes each record as one line of `log.jsonl` and to TensorBoard, and tells the console.
@@ -30,9 +32,8 @@ class Logbook:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         kept = [r for r in read_log(self.path) if r["step"] <= first_step] if first_step else []
-        partial = folder / f".{self.path.name}.partial"
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self.path)
+        # Whole or not at all: a kill in between would lose the log of all steps before.
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step or None)
         self._console = console

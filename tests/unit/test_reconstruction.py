@@ -1,5 +1,6 @@
 """Reconstructions: what the model may see, how it is scored, and what is written of it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,18 +14,19 @@ from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.pipeline import train
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.embed import embed
+from sciml_dchag.plants.masked.evaluate import evaluate
 from sciml_dchag.plants.masked.reconstruct import reconstruct_store
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.masked.scores import (
+    KEYS,
     MODELS,
     fit_components,
-    read_scores_csv,
     score_images,
     spectral_angle,
-    write_scores_csv,
 )
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import read_embeddings
+from sciml_dchag.training.evaluation import Evaluation
 
 NM = np.arange(450.0, 901.0, 30.0)
 
@@ -97,7 +99,7 @@ def test_a_pixel_is_reconstructed_without_being_seen(model: Reconstructor) -> No
 
 def test_scores_are_those_worked_out_pixel_by_pixel(model: Reconstructor) -> None:
     scorer = score_images(model, ["three"], components=2, batch=3)
-    rows = {(row.metric, row.wavelength_nm): row.values for row in scorer.rows()}
+    rows = scorer.table().set_index(list(KEYS))
     store, squares, guesses = model.store, [], []
     training = np.concatenate(
         [store.reflectance(n)[:, store.plants(n) > 0] for n in ("one", "two")], axis=1
@@ -113,12 +115,12 @@ def test_scores_are_those_worked_out_pixel_by_pixel(model: Reconstructor) -> Non
             code = centred @ vectors[:2].T @ vectors[:2]
             guesses.append((centred - code).T ** 2)
     error = np.concatenate(squares, axis=1)
-    assert rows["mse_masked", None]["model"] == pytest.approx(error.mean(), rel=1e-6)
+    assert rows.loc[("mse_masked", "all"), "model"] == pytest.approx(error.mean(), rel=1e-6)
     for place, nm in enumerate(NM):
-        found = rows["mse_masked", nm]["model"]
+        found = rows.loc[("mse_masked", f"{nm:g}"), "model"]
         assert found == pytest.approx(error[place].mean(), rel=1e-6)
     pca = np.concatenate(guesses, axis=1).mean()
-    assert rows["mse_masked", None]["pca"] == pytest.approx(pca, rel=1e-5)
+    assert rows.loc[("mse_masked", "all"), "pca"] == pytest.approx(pca, rel=1e-5)
     weights = scorer.weights
     assert (weights["masked"] == 3 * weights["visible"]).all()  # 75 % of the locations
 
@@ -143,15 +145,41 @@ def test_the_spectral_angle_does_not_depend_on_brightness() -> None:
     np.testing.assert_allclose(spectral_angle(one, other), [90, 0, 0], atol=1e-5)
 
 
-def test_scores_are_kept_to_the_last_digit(model: Reconstructor, tmp_path: Path) -> None:
-    rows = score_images(model, ["three"]).rows()
-    write_scores_csv(tmp_path / "scores.csv", rows)
-    table = pd.read_csv(tmp_path / "scores.csv")
-    assert list(table.columns) == ["metric", "wavelength_nm", *MODELS]
-    assert set(table["wavelength_nm"]) == {"all", *(f"{nm:g}" for nm in NM)}
-    for row, read in zip(rows, read_scores_csv(tmp_path / "scores.csv"), strict=True):
-        assert (row.metric, row.wavelength_nm) == (read.metric, read.wavelength_nm)
-        np.testing.assert_equal(list(row.values.values()), list(read.values.values()))
+def test_an_evaluation_is_a_table_to_the_last_digit_and_a_page(
+    folder: Path, model: Reconstructor
+) -> None:
+    run = folder / "run"
+    written = evaluate(run, model.recipe)
+    read = Evaluation.read(run)
+    assert list(read.table.columns) == [*KEYS, "units", "perfect", *MODELS]
+    assert set(read.table["wavelength_nm"]) == {"all", *(f"{nm:g}" for nm in NM)}
+    pd.testing.assert_frame_equal(read.table, written.table, check_exact=True, check_dtype=False)
+    about = read.table.drop_duplicates("metric").set_index("metric")
+    assert about["perfect"].to_dict() == {
+        name: 1.0 if name == "r2_masked" else 0.0 for name in read.labels
+    }
+    assert about.loc["spectral_angle_degrees", "units"] == "degrees"
+    assert about.loc["rmse_NDVI", "units"] == ""
+    page = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    for name in about.index:
+        assert f"<code>{name}</code>" in page
+    assert page.count("data:image/png;base64,") == 4
+    for words in (read.summary, "Provenance", "Settings", "Mean spectrum", "Training images"):
+        assert words in page
+    record = Path(model.path) / "checkpoint.json"
+    assert hashlib.sha256(record.read_bytes()).hexdigest() in page
+
+
+def test_coefficient_of_determination(model: Reconstructor) -> None:
+    """1 - sum of squared errors / sum of squared deviations, and the root of an index's error."""
+    scorer = score_images(model, ["three"], components=2)
+    table = scorer.table().set_index(list(KEYS))
+    squares = scorer.errors["model"].squares["masked"]
+    spread = scorer.truth[1] - scorer.truth[0] ** 2 / scorer.weights["masked"]
+    assert table.loc[("r2_masked", "all"), "model"] == 1 - squares.sum() / spread.sum()
+    assert table.loc[("r2_masked", "450"), "model"] == 1 - squares[0] / spread[0]
+    error = scorer.errors["model"].index_squares["NDVI"] / scorer.index_pixels["NDVI"]
+    assert table.loc[("rmse_NDVI", "all"), "model"] == error**0.5
 
 
 def test_crops_cover_an_image_and_count_each_pixel_once(model: Reconstructor) -> None:
@@ -236,7 +264,7 @@ def test_a_model_by_index_bears_missing_bands(folder: Path, tmp_path: Path) -> N
     model = Reconstructor(folder / "run", CubeStore.open(path))
     scorer = score_images(model, ["three"], components=2)
     assert len(scorer.wavelength_nm) == len(NM[::2])
-    assert np.isfinite(scorer.rows()[0].values["model"])
+    assert np.isfinite(scorer.table()["model"][0])
     other = make_store(tmp_path / "other.zarr", NM[:-1] + 10)
     with pytest.raises(ValueError, match=r"r460.0, which is none of them: prepare the store"):
         Reconstructor(folder / "run", CubeStore.open(other))
@@ -252,7 +280,7 @@ def test_a_model_by_wavelength_takes_another_camera(aggregation: str, tmp_path: 
     np.testing.assert_allclose(half.mean, same.mean[::2])
     for model in (half, Reconstructor(run, CubeStore.open(between))):
         scorer = score_images(model, ["three"], components=2)
-        assert np.isfinite(scorer.rows()[0].values["model"])
+        assert np.isfinite(scorer.table()["model"][0])
     outside = make_store(tmp_path / "outside.zarr", NM + 60)
     with pytest.raises(ValueError, match="trained on 450 to 900 nm"):
         Reconstructor(run, CubeStore.open(outside))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, ShardingCodec
 
 from sciml_dchag._version import __version__
+from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.files.places import held, install, zarr_kind
 from sciml_dchag.files.resumable import (
     Progress,
@@ -45,7 +46,7 @@ from sciml_dchag.files.zarr_groups import (
     write_zarr,
 )
 from sciml_dchag.plants.store.cubes import FORMAT, SPLITS, SpectralStatistics
-from sciml_dchag.plants.store.statistics import SpectralMoments
+from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 
 PLANT_STORE = zarr_kind("a plant store", FORMAT)
 REQUIRED_ATTRS = ("title", "attribution", "simulated")
@@ -254,7 +255,7 @@ def block_lines(bands: int, columns: int) -> int:
 
 def _write_cube(
     partial: Path, cube: NewCube, wavelength_nm: NDArray[np.float64], told: _Lines
-) -> SpectralMoments:
+) -> RunningMoments:
     """Write an image and return the moments of its plant pixels."""
     group = partial / "cubes" / cube.name
     shutil.rmtree(group, ignore_errors=True)  # what an interrupted call left of it
@@ -273,7 +274,7 @@ def _write_cube(
     encoding = {"mask": {"chunks": tiles, "shards": whole, "compressors": None}}
     write_zarr(dataset, group, encoding=encoding, consolidated=False)
     shards = _Shards.create(group, len(wavelength_nm), cube.rows, cube.columns)
-    moments = SpectralMoments(len(wavelength_nm))
+    moments = RunningMoments(len(wavelength_nm))
     first = 0
     # One block is written while the next is computed.
     with ThreadPoolExecutor(1) as background:
@@ -283,7 +284,7 @@ def _write_cube(
                 writing.result()
             writing = background.submit(shards.write, number, block)
             lines = block.shape[1]
-            moments.merge(SpectralMoments.of(block, mask[first : first + lines] > 0))
+            add_plants(moments, block, mask[first : first + lines] > 0)
             first += lines
             told.add(lines)
         if writing is not None:
@@ -372,13 +373,11 @@ def _write_statistics(
     training = [str(name) for name in table.index[table["split"] == "train"]]
     if not training:
         return
-    moments = SpectralMoments(len(wavelength_nm))
+    moments = RunningMoments(len(wavelength_nm))
     for name in training:
-        moments.merge(
-            SpectralMoments.from_array(np.load(partial / FINISHED_FOLDER / f"{name}.npy"))
-        )
+        moments.merge(RunningMoments.from_array(np.load(partial / FINISHED_FOLDER / f"{name}.npy")))
     write_zarr(
-        _described(moments.statistics(wavelength_nm, training), wavelength_nm),
+        _described(spectral_statistics(moments, wavelength_nm, training), wavelength_nm),
         partial / "statistics",
     )
 

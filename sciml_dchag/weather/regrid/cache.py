@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import uuid
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 
+from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.regrid.weights import finished, native_weights, read_weights, xesmf_weights
 
@@ -118,7 +118,7 @@ def weights_between(
 
 
 def write_weights(matrix: sp.csr_array, path: Path, method: str, engine: str) -> None:
-    """Write an ESMF weight file beside its place, then rename it.
+    """Write an ESMF weight file, whole or not at all.
 
     Raises:
         OSError: if it cannot be written.
@@ -132,13 +132,8 @@ def write_weights(matrix: sp.csr_array, path: Path, method: str, engine: str) ->
         },
         attrs={"method": method, "generator": f"sciml_dchag, engine {engine}"},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.nc")
-    try:
-        weights.to_netcdf(draft, engine="h5netcdf")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_beside(path) as partial:
+        weights.to_netcdf(partial, engine="h5netcdf")
 
 
 def _read(path: Path, source: Grid, target: Grid) -> sp.csr_array | None:

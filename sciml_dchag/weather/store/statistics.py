@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files.moments import merged
+from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.zarr_groups import write_group
 from sciml_dchag.weather.area import latitude_weights
@@ -165,7 +165,7 @@ def compute_statistics(
     """
     store = Store.open(store_path)
     times = store.time_indices(period)
-    values, differences = _Moments(len(store.channels)), _Moments(len(store.channels))
+    values, differences = RunningMoments(len(store.channels)), RunningMoments(len(store.channels))
     weights = latitude_weights(store.latitude)
     previous: NDArray[np.float32] | None = None
     for start in range(0, len(times), store.block_times):
@@ -173,10 +173,10 @@ def compute_statistics(
         block = store.read(times[start : start + store.block_times])
         joined = block if previous is None else np.concatenate([previous, block])
         for channel in range(len(store.channels)):
-            values.add(channel, block[:, channel], weights)
+            values.add_weighted(channel, block[:, channel], weights)
             if store.step_hours is not None:
                 series = joined[:, channel].astype(np.float64)
-                differences.add(channel, np.diff(series, axis=0), weights)
+                differences.add_weighted(channel, np.diff(series, axis=0), weights)
         previous = block[-1:]
         if progress is not None:
             progress(min(start + store.block_times, len(times)), len(times), "statistics")
@@ -216,60 +216,7 @@ def read_statistics(store_path: Path) -> Statistics:
         )
 
 
-@dataclass
-class _Moments:
-    """Running weighted mean and sum of squared deviations, by channel, and the extremes."""
-
-    channels: int
-    weight: NDArray[np.float64] = field(init=False)
-    mean: NDArray[np.float64] = field(init=False)
-    squares: NDArray[np.float64] = field(init=False)
-    count: NDArray[np.float64] = field(init=False)
-    minimum: NDArray[np.float64] = field(init=False)
-    maximum: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if not f.init):
-            setattr(self, name, np.zeros(self.channels))
-        self.minimum += np.inf
-        self.maximum -= np.inf
-
-    def add(
-        self, channel: int, values: NDArray[np.floating[Any]], weights: NDArray[np.float64]
-    ) -> None:
-        """Merge values (T, H, W) of a channel, with weights (H,); missing ones count nothing."""
-        values = values.astype(np.float64)
-        present = np.isfinite(values)
-        count_by_row = np.count_nonzero(present, axis=(0, 2))
-        count = int(count_by_row.sum())
-        if count == 0:
-            return
-        weight = weights @ count_by_row
-        mean = weights @ np.where(present, values, 0.0).sum(axis=(0, 2)) / weight
-        deviations = np.where(present, values - mean, 0.0)
-        squares = weights @ np.einsum("thw,thw->h", deviations, deviations)
-        self.weight[channel], self.mean[channel], self.squares[channel] = merged(
-            (self.weight[channel], self.mean[channel], self.squares[channel]),
-            (weight, mean, squares),
-        )
-        self.count[channel] += count
-        self.minimum[channel] = min(
-            self.minimum[channel], values.min(where=present, initial=np.inf)
-        )
-        self.maximum[channel] = max(
-            self.maximum[channel], values.max(where=present, initial=-np.inf)
-        )
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        """Standard deviation, NaN where nothing was added."""
-        some = self.weight > 0
-        return np.sqrt(
-            np.divide(self.squares, self.weight, where=some, out=np.full_like(self.squares, np.nan))
-        )
-
-
-def _require_usable(store: Store, values: _Moments, period: Period) -> None:
+def _require_usable(store: Store, values: RunningMoments, period: Period) -> None:
     for what, wrong in (("no value", values.count == 0), ("one value", values.std == 0.0)):
         if wrong.any():
             name = store.channels[int(np.flatnonzero(wrong)[0])].name

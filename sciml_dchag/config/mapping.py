@@ -12,6 +12,9 @@ from typing import Any, Literal, TypeVar
 
 Section = TypeVar("Section")
 
+UNIONS = (types.UnionType, typing.Union)
+"""What `X | None` is: the second where X is a `Literal`."""
+
 
 def to_mapping(section: Any) -> dict[str, Any]:
     """Turn a section into plain dicts, lists and scalars."""
@@ -49,8 +52,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return from_mapping(typing.cast(type, kind), value, where=f"{key}.")
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
+    if origin in UNIONS:
+        if value in (None, "") and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, key)
     if origin is Literal and value in arguments:
@@ -76,18 +79,19 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return str(value).strip()
     if kind is str and isinstance(value, datetime.date):  # YAML reads 2016-01-01 as a date
         return str(value.isoformat())
-    raise ValueError(f"The recipe's {key} is {value!r}: it must be {_describe(kind)}.")
+    raise ValueError(f"The recipe's {key} is {value!r}: it must be {describe_kind(kind)}.")
 
 
-def _describe(kind: Any) -> str:
+def describe_kind(kind: Any) -> str:
+    """Say what a field takes."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if typing.get_origin(kind) is tuple and arguments[-1] is Ellipsis:
-        return f"a list of {_describe(arguments[0])}"
+        return f"a list of {describe_kind(arguments[0])}"
     if typing.get_origin(kind) is tuple:
-        return f"a list of {len(arguments)}: {', '.join(map(_describe, arguments))}"
-    if typing.get_origin(kind) is types.UnionType:
-        return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)
+        return f"a list of {len(arguments)} ({', '.join(map(describe_kind, arguments))})"
+    if typing.get_origin(kind) in UNIONS:
+        return " or ".join("null" if a is type(None) else describe_kind(a) for a in arguments)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(kind, "a section of `key: value` lines")

@@ -135,7 +135,7 @@ def test_bad_files_are_one_sentence_and_leave_nothing(
         (("--white-reflectance", "99"), "as a fraction"),
         (("--clip", "1,0"), "lower bound first"),
         (("--smooth", "4,2"), "--smooth WINDOW,ORDER"),
-        (("--mask", "a.png", "--no-mask"), "exclude each other"),
+        (("--plants", "0"), "at least 1"),
         (("--mask", "none.png"), "no mask none.png"),
         (("--table", "none.csv"), "no table none.csv"),
     ],
@@ -154,4 +154,7 @@ def test_counts_without_references_are_refused(scans: Path, call: Call, refused:
 
 def test_numbers_that_are_no_pair(scans: Path, call: Call) -> None:
     result = call(*arguments(scans, "--clip", "0-1"))
-    assert result.exit_code == 2 and "two numbers separated by a comma" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "'0-1' is not 2 values (numbers) separated by commas" in result.stderr
+    )

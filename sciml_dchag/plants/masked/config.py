@@ -8,45 +8,7 @@ from typing import Literal
 
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig
 from sciml_dchag.models.config import ModelConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparePlantsConfig:
-    """From raw images to the store (`sciml-dchag prepare plants`)."""
-
-    sources: tuple[str, ...] = ()
-    """Images, globs or folders; `sample:maize_kernel` is the embedded sample."""
-    white: str = ""
-    """White reference; empty for images that are reflectance already."""
-    dark: str = ""
-    """Dark reference; empty for none."""
-    white_reflectance: str = "1.0"
-    """Reflectance of the white panel: a number, or a CSV of wavelength and reflectance."""
-    bands: str = "400-900x500"
-    """Bands of the store: FIRST-LASTxNUMBER, `native`, a list in nm, or a CSV."""
-    merge_bands: bool = False
-    """Average bands of one wavelength instead of refusing them."""
-    smooth: tuple[int, ...] = ()
-    """Window (bands) and order of a Savitzky-Golay filter; empty for none."""
-    snv: bool = False
-    """Standardise each spectrum (standard normal variate)."""
-    mask: str = ""
-    """A mask's file, or a folder of them; `none` takes every pixel; empty finds the plants."""
-    plants: int = 0
-    """Keep as many of the largest plants of each image; 0 keeps all."""
-    table: str = ""
-    """CSV of what is known of the images, by file name; empty for none."""
-    split: str = "0.8/0.1/0.1"
-    """Parts for training, validation and test, drawn by image, or `spatial:0.62,guard=4`, which
-    cuts each image; a column `split` of the table goes before."""
-    group_by: str = ""
-    """A column of the table: images of one value are for the same; empty for none."""
-
-    def __post_init__(self) -> None:
-        if len(self.smooth) not in (0, 2):
-            raise ValueError(
-                f"prepare.smooth is {list(self.smooth)}: give window and order, such as [9, 2]."
-            )
+from sciml_dchag.plants.prepare.config import PreparePlants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +72,7 @@ class ReconstructionConfig:
 class MaskedRecipe(Recipe):
     """Plants: learn to reconstruct hidden parts of hyperspectral images."""
 
-    prepare: PreparePlantsConfig = field(default_factory=PreparePlantsConfig)
+    prepare: PreparePlants = field(default_factory=PreparePlants)
     data: CubesConfig = field(default_factory=CubesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
     task: MaskedConfig = field(default_factory=MaskedConfig)

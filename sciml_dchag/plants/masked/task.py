@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,20 +35,8 @@ class MaskedTask(Task[MaskedRecipe]):
             return
         console(f"prepare: bands {prepare.bands} into {store}")
         prepare_plants(
-            prepare.sources,
-            store,
-            white=prepare.white or None,
-            dark=prepare.dark or None,
-            white_reflectance=prepare.white_reflectance,
-            bands=prepare.bands,
-            merge_bands=prepare.merge_bands,
-            smooth=(prepare.smooth[0], prepare.smooth[1]) if prepare.smooth else None,
-            snv=prepare.snv,
-            mask=prepare.mask or None,
-            plants=prepare.plants or None,
-            table=prepare.table or None,
-            split=prepare.split,
-            group_by=prepare.group_by or None,
+            out=store,
+            **dataclasses.asdict(prepare),
             seed=self.recipe.seed,
             progress=progress,
         )

@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.plants.prepare.config import Response
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import read_wavelengths
 
 NATIVE = "native"
 """The band set's name that keeps the camera's bands."""
-Response = Literal["gaussian", "linear"]
 
 MOST_TARGETS_A_BAND = 5
 """More bands than that made from each of the camera's would be invention."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sciml_dchag.plants.prepare import bands, plant_mask
 from sciml_dchag.plants.prepare.bands import BandMaker
 from sciml_dchag.plants.prepare.calibration import Calibration, Counts
+from sciml_dchag.plants.prepare.config import Index
 from sciml_dchag.plants.prepare.quicklooks import Caption, Sketch, save
 from sciml_dchag.plants.read.raw_cube import RawCube
 
@@ -42,7 +43,7 @@ class ImageToPrepare:
     """A mask that the user gives; None makes one."""
     everything: bool = False
     """Whether every pixel is plant 1."""
-    index: plant_mask.Index | None = None
+    index: Index | None = None
     """What plants are told by; None chooses."""
     plants: int | None = None
     """Keep as many of the largest plants; None keeps all."""

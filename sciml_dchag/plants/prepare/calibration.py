@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.plants.prepare.config import References
 from sciml_dchag.plants.read.raw_cube import RawCube
-
-References = Literal["column", "band"]
-"""`column`: a value for each column and band; `band`: one for each band, whatever the width."""
 
 SAME_NM = 0.5
 """Wavelengths of an image and its references may differ by as much."""

@@ -19,83 +19,49 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
+from sciml_dchag.config.knobs import takes
+from sciml_dchag.config.mapping import to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import attribution_of, resolve_samples
-from sciml_dchag.plants.prepare.bands import BandMaker, Response, parse_bands
+from sciml_dchag.plants.prepare.bands import BandMaker, parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
-from sciml_dchag.plants.prepare.calibration import Calibration, References, calibrate
-from sciml_dchag.plants.prepare.plant_mask import Index, read_mask
+from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
+from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
+from sciml_dchag.plants.prepare.plant_mask import read_mask
 from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.store.writing import PLANT_STORE, NewCube, write_cubes
 
-NO_MASK = "none"
-"""The mask's name that takes every pixel for plant 1."""
+_NOT_SETTINGS = {"sources", "white", "dark", "wavelengths", "table", "attribution", "quicklooks"}
+"""Knobs that name files, which are described beside the settings, or change no reflectance."""
 MOST_REMARKS = 5
 """Remarks of one kind of file that are worth a warning each."""
 
 
+@takes(PreparePlants)
 def prepare_plants(
     sources: Sequence[str],
     out: str | Path,
     *,
-    white: str | None = None,
-    dark: str | None = None,
-    white_reflectance: str | float = 1.0,
-    references: References = "column",
-    wavelengths: str | None = None,
-    bands: str = "400-900x500",
-    response: Response = "gaussian",
-    merge_bands: bool = False,
-    smooth: tuple[int, int] | None = None,
-    snv: bool = False,
-    clip: tuple[float, float] | None = None,
-    mask: str | None = None,
-    index: Index | None = None,
-    plants: int | None = None,
-    table: str | None = None,
-    split: str = "0.8/0.1/0.1",
-    group_by: str | None = None,
     seed: int = 0,
-    attribution: str = "",
-    quicklooks: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **knobs: Any,
 ) -> Path:
     """Calibrate images to reflectance, find their plants, and write a store with statistics.
 
-    A call that was interrupted goes on with the images that are not finished when it is repeated.
+    A call that was interrupted resumes with the images that are not finished when it is repeated.
 
     Args:
         sources: images, patterns, folders, or `sample:NAME`.
         out: the store's place.
-        white: the white reference; None where the images are reflectance already.
-        dark: the dark reference; None takes 0, with a warning.
-        white_reflectance: of the white panel: a number, or a CSV of wavelengths and factors.
-        references: average them by `column` or by `band`; see `calibration`.
-        wavelengths: a file of wavelengths, instead of those of the images and references.
-        bands: `400-900x500`, `native`, wavelengths separated by commas, or a file of them.
-        response: `gaussian` or `linear`; see `bands`.
-        merge_bands: average bands of one wavelength instead of refusing them.
-        smooth: window (bands) and order of a Savitzky-Golay filter.
-        snv: standardise each spectrum (standard normal variate).
-        clip: bounds of reflectance; None keeps what lies outside of 0 to 1.
-        mask: a mask's file, or a folder with one called as each image; `none` takes all pixels;
-            None finds the plants.
-        index: what plants are told by; None chooses.
-        plants: keep as many of the largest plants of each image; None keeps all.
-        table: a CSV of what is known of the images, keyed by file name.
-        split: parts for training, validation and test, drawn by image, or `spatial:0.62,guard=4`,
-            which cuts each image; a column `split` of the table goes before.
-        group_by: a column of the table; images of one value are for the same.
-        seed: of the draw.
-        attribution: one sentence that pictures carry.
-        quicklooks: whether to draw pictures of each image.
+        seed: of the draw of images for training, validation and test.
         overwrite: replace a store at `out`.
         progress: called as the work goes on.
+        **knobs: as below.
 
     Returns:
         `out`.
@@ -106,37 +72,32 @@ def prepare_plants(
         ValueError: images, references, table or settings are refused; nothing is left behind.
         OSError: the disk is full; what is finished is kept.
     """
+    config = PreparePlants(sources=tuple(sources), **knobs)
     settings = {
-        "white_reflectance": white_reflectance, "references": references, "bands": bands,
-        "response": response, "merge_bands": merge_bands, "smooth": list(smooth or ()),
-        "snv": snv, "clip": list(clip or ()), "mask": mask, "index": index, "plants": plants,
-        "split": split, "group_by": group_by, "seed": seed,
-    }  # fmt: skip
+        key: value for key, value in to_mapping(config).items() if key not in _NOT_SETTINGS
+    } | {"seed": seed}
     out = Path(out)
     check_place(out, PLANT_STORE, overwrite)
-    if clip is not None and not clip[0] < clip[1]:
-        raise ValueError(
-            f"--clip {clip[0]:g},{clip[1]:g} leaves nothing: give the lower bound first."
-        )
-    parts, target_nm = Split.parse(split), parse_bands(bands)
-    references_given = [_reference(source) for source in (white, dark)]
+    parts, target_nm = Split.parse(config.split), parse_bands(config.bands)
+    references_given = [_reference(source) for source in (config.white, config.dark)]
     given = [path for path in references_given if path is not None]
-    paths = expand_cubes(sources, given)
+    paths = expand_cubes(config.sources, given)
     names = name_images(paths)
     known = pd.DataFrame(index=pd.Index(names, name="cube"))
-    if table is not None:
-        known = read_table(Path(table), paths, names)
+    if config.table is not None:
+        known = read_table(Path(config.table), paths, names)
     if parts.guard is None:
-        known["split"] = assign(known, parts, group_by, seed, table)
-    raws = [open_cube(path, wavelengths) for path in paths]
+        known["split"] = assign(known, parts, config.group_by, seed, config.table)
+    raws = [open_cube(path, config.wavelengths) for path in paths]
     white_cube, dark_cube = (
-        None if path is None else open_cube(path, wavelengths) for path in references_given
+        None if path is None else open_cube(path, config.wavelengths) for path in references_given
     )
 
     def calibration_of(raw: RawCube) -> Calibration:
         return calibrate(
-            raw, white_cube, dark_cube, white_reflectance=white_reflectance, references=references
-        )
+            raw, white_cube, dark_cube, white_reflectance=config.white_reflectance,
+            references=config.references,
+        )  # fmt: skip
 
     # What can be refused is refused for all images before the first one is written.
     remarks = [remark for raw in (*raws, white_cube, dark_cube) if raw for remark in raw.remarks]
@@ -145,13 +106,15 @@ def prepare_plants(
     for path, name, raw in zip(paths, names, raws, strict=True):
         remarks += calibration_of(raw).remarks
         maker = BandMaker.for_camera(
-            raw, target_nm, response=response, merge_bands=merge_bands, smooth=smooth
-        )
+            raw, target_nm, response=config.response, merge_bands=config.merge_bands,
+            smooth=config.smooth,
+        )  # fmt: skip
         whole = ImageToPrepare(
             raw=raw, calibrate=partial(calibration_of, raw), maker=maker,
-            columns=slice(0, raw.samples), mask=_mask_of(mask, path, raw),
-            everything=mask == NO_MASK, index=index, plants=plants, clip=clip, snv=snv,
-            draw=quicklooks,
+            columns=slice(0, raw.samples), mask=_mask_of(config.mask, path, raw),
+            everything=config.mask == NO_MASK, index=config.index, plants=config.plants,
+            clip=config.clip, snv=config.snv,
+            draw=config.quicklooks,
         )  # fmt: skip
         row = {str(key): value for key, value in known.loc[name].items()}
         if parts.guard is None:
@@ -167,22 +130,28 @@ def prepare_plants(
     _warn(remarks)
     nm = maker.wavelength_nm
     simulated = any(raw.simulated for raw in raws)
-    attribution = attribution or (
-        "Synthetic, not an observation." if simulated else attribution_of(sources)
+    attribution = config.attribution or (
+        "Synthetic, not an observation." if simulated else attribution_of(config.sources)
     )
     attrs = {
         "title": f"{'Simulated plant' if simulated else 'Plant'} images, {len(images)} of "
         f"{len(nm)} bands, {nm[0]:g} to {nm[-1]:g} nm",
         "attribution": attribution,
         "simulated": int(simulated),
-        "quantity": "standard normal variate of reflectance" if snv else "reflectance",
+        "quantity": "standard normal variate of reflectance" if config.snv else "reflectance",
         "provenance": {
             "sources": [_described(path) for path in [*paths, *given]],
             "package": f"sciml-dchag {__version__}",
             "settings": settings,
             # Paths say nothing of a file that is edited while the store is being written.
             "files": _digests(
-                [white_reflectance, wavelengths, bands, table, *(i.mask for i in images.values())]
+                [
+                    config.white_reflectance,
+                    config.wavelengths,
+                    config.bands,
+                    config.table,
+                    *(image.mask for image in images.values()),
+                ]
             ),
         },
     }

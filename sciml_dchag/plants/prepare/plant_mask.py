@@ -8,12 +8,11 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Index = Literal["ndvi", "excess-green", "brightness"]
+from sciml_dchag.plants.prepare.config import Index
 
 RED_NM, NEAR_INFRARED_NM = (660.0, 680.0), (780.0, 820.0)
 BLUE_NM, GREEN_NM = (450.0, 490.0), (530.0, 570.0)
@@ -99,7 +98,7 @@ def segment(
                 return Segmentation(plants=kept, index=choice, threshold=threshold)
     raise ValueError(
         f"{name} shows nothing but background: leave it out, choose `--index`, or give its plants "
-        f"with `--mask FILE` or `--no-mask`."
+        f"with `--mask FILE` or `--mask none`."
     )
 
 

@@ -6,38 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
+from sciml_dchag.weather.prepare.config import PrepareWeather
 
 Period = tuple[str | None, str | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """From raw files to the store (`sciml-dchag prepare era5`)."""
-
-    sources: tuple[str, ...] = ()
-    """Files, globs, Zarr directories or URLs; `sample:era5_msl` is the embedded sample."""
-    channels: str = "era5_80"
-    """A preset (`era5_80`, `era5_84`, `wb2_69`) or names separated by commas."""
-    grid: str = "5.625"
-    """`5.625`, `2.8125`, `1.40625`, `ROWSxCOLUMNS`, or `native` to keep the source's."""
-    method: Literal["bilinear", "conservative"] = "bilinear"
-    """How to regrid."""
-    engine: Literal["auto", "xesmf", "native"] = "auto"
-    """`auto` takes xESMF where it imports, else the package's own engine (the same answer)."""
-    static_sources: tuple[str, ...] = ()
-    """Files that hold the static fields; empty looks in `sources`."""
-    static: tuple[str, ...] = ()
-    """Static fields to store: `orography`, `lsm`."""
-    period: Period = (None, None)
-    """First and last time to prepare, both included; null for all."""
-    step_hours: int | None = None
-    """Time step wanted; finer data are thinned, gaps are refused. Null keeps the source's."""
-    climatology: Literal["auto", "mean", "hourly"] = "auto"
-    """`hourly` is WeatherBench 2's by hour and day of year; `mean` the training mean."""
-    climatology_window_days: int = 61
-    """Smoothing window of the hourly climatology."""
-    allow_missing: bool = False
-    """Keep missing values as missing instead of refusing them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +108,7 @@ class EvaluationConfig:
 class ForecastRecipe(Recipe):
     """Weather: learn to forecast the states of a store."""
 
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: DataConfig = field(default_factory=DataConfig)
     task: ForecastConfig = field(default_factory=ForecastConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.weather.forecast.config import Period, PrepareConfig
+from sciml_dchag.weather.forecast.config import Period
+from sciml_dchag.weather.prepare.config import PrepareWeather
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class MaskedWeatherEvaluation:
 class MaskedWeatherRecipe(Recipe):
     """Weather: learn to reconstruct hidden parts of the states of a store."""
 
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: StatesConfig = field(default_factory=StatesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
     task: MaskedWeatherConfig = field(default_factory=MaskedWeatherConfig)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.config.knobs import takes
+from sciml_dchag.config.mapping import to_mapping
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.provenance import describe_sources
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.checks import check_values
+from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.pieces import require_same_grid
 from sciml_dchag.weather.prepare.sources import open_era5, open_static
@@ -36,48 +39,29 @@ NATIVE = "native"
 """The grid's name that keeps the source's."""
 
 
+@takes(PrepareWeather)
 def prepare_era5(
     sources: Sequence[str],
     out: str | Path,
     *,
-    channels: str | Sequence[str] = "era5_80",
-    grid: str = "5.625",
-    method: str = "bilinear",
-    engine: str = "auto",
-    static_sources: Sequence[str] = (),
-    static: Sequence[str] = (),
-    period: Period = (None, None),
-    step_hours: int | None = None,
     statistics_period: Period = (None, None),
-    climatology: Literal["auto", "mean", "hourly"] = "auto",
-    climatology_window_days: int = 61,
-    allow_missing: bool = False,
     overwrite: bool = False,
     scheduler: str | None = None,
     progress: Progress | None = None,
+    **knobs: Any,
 ) -> Path:
     """Read ERA5, check it, regrid it, and write a store with its statistics and climatology.
 
-    A call that was interrupted goes on where it stopped when it is repeated.
+    A call that was interrupted resumes where it stopped when it is repeated.
 
     Args:
         sources: NetCDF or GRIB files, globs, Zarr directories, URLs, or `sample:NAME`.
         out: the store's place.
-        channels: a preset's name, names separated by commas, or names.
-        grid: the target grid's name, or `native` to keep the source's (rows from south to north).
-        method: `bilinear` or `conservative`.
-        engine: `auto`, `xesmf` or `native`; see `regrid`.
-        static_sources: files with the static fields; none looks for them in `sources`.
-        static: names of the static fields to keep, such as `orography`.
-        period: first and last time to prepare, both included.
-        step_hours: time step wanted; None keeps the source's.
         statistics_period: first and last time of the training period, both included.
-        climatology: see `compute_climatology`.
-        climatology_window_days: see `compute_climatology`.
-        allow_missing: keep missing values instead of refusing them.
         overwrite: replace a store at `out`.
         scheduler: address of a Dask cluster to compute on.
         progress: called as the work goes on.
+        **knobs: as below.
 
     Returns:
         `out`.
@@ -89,38 +73,41 @@ def prepare_era5(
         OSError: the disk is full, or a remote source does not answer while it is read; what is
             finished is kept in both cases.
     """
+    config = PrepareWeather(sources=tuple(sources), **knobs)
     settings = {
-        "channels": channels if isinstance(channels, str) else list(channels),
-        "grid": grid, "method": method, "engine": engine, "static": list(static),
-        "period": list(period), "step_hours": step_hours,
-        "statistics_period": list(statistics_period), "climatology": climatology,
-        "climatology_window_days": climatology_window_days, "allow_missing": allow_missing,
-    }  # fmt: skip
+        key: value
+        for key, value in to_mapping(config).items()
+        if key not in ("sources", "static_sources")  # described with their hashes
+    } | {"statistics_period": list(statistics_period)}
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
-    sources, static_sources = resolve_samples(sources), resolve_samples(static_sources)
-    state = open_era5(sources, ChannelSet.of(channels), period=period, step_hours=step_hours)
+    paths = resolve_samples(config.sources)
+    static_paths = resolve_samples(config.static_sources)
+    state = open_era5(
+        paths, ChannelSet.of(config.channels), period=config.period, step_hours=config.step_hours
+    )
     training = state["time"].values[
         times_within(state["time"].values, statistics_period, "the sources")
     ]
     warn_of_missing_ends(training, statistics_period, "training period")
-    wants_hourly(training, climatology, climatology_window_days)  # refuse now what fails later
-    fields = open_static(static_sources or sources, static) if static else None
-    state = _on_grid(state, grid, method, engine)
+    climatology, window_days = config.climatology, config.climatology_window_days
+    wants_hourly(training, climatology, window_days)  # refuse now what fails later
+    fields = open_static(static_paths or paths, config.static) if config.static else None
+    state = _on_grid(state, config)
     if fields is not None:
-        if grid == NATIVE:
+        if config.grid == NATIVE:
             require_same_grid(fields, state)
-        fields = _on_grid(fields, grid, method, engine).astype(np.float32).compute()
+        fields = _on_grid(fields, config).astype(np.float32).compute()
 
-    static_files = expand_sources(static_sources) if static_sources else []
+    static_files = expand_sources(static_paths) if static_paths else []
     files = list(dict.fromkeys([*state.attrs["sources"], *static_files]))
     described = describe_sources(files, progress)
-    attrs = _attributes(state, grid, described, settings)
+    attrs = _attributes(state, config.grid, described, settings)
 
     def check(
         block: NDArray[np.float32], times: NDArray[np.datetime64], channels: ChannelSet
     ) -> None:
-        check_values(block, times, channels, allow_missing=allow_missing)
+        check_values(block, times, channels, allow_missing=config.allow_missing)
 
     def finish(path: Path) -> None:
         # A repeated call keeps the group that an interrupted one put in place.
@@ -128,7 +115,7 @@ def prepare_era5(
             compute_statistics(path, statistics_period, progress=progress)
         if not (path / "climatology").exists():
             compute_climatology(
-                path, statistics_period, kind=climatology, window_days=climatology_window_days,
+                path, statistics_period, kind=climatology, window_days=window_days,
                 progress=progress,
             )  # fmt: skip
 
@@ -138,12 +125,12 @@ def prepare_era5(
     )  # fmt: skip
 
 
-def _on_grid(data: xr.DataArray, grid: str, method: str, engine: str) -> xr.DataArray:
+def _on_grid(data: xr.DataArray, config: PrepareWeather) -> xr.DataArray:
     """Regrid, or keep the source's own grid, which is in a store's order already."""
-    if grid == NATIVE:
+    if config.grid == NATIVE:
         return data
     attrs = data.attrs
-    moved = regrid(data, Grid.named(grid), method, engine)
+    moved = regrid(data, Grid.named(config.grid), config.method, config.engine)
     return moved.assign_attrs({**attrs, **moved.attrs})
 
 

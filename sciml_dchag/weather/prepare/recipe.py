@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import resolve_samples
-from sciml_dchag.weather.forecast.config import PrepareConfig
+from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import training_statistics
 
 
 def prepare_unless_there(
-    prepare: PrepareConfig,
+    prepare: PrepareWeather,
     store: str | Path,
     train: Period,
     progress: Progress | None,
@@ -32,19 +32,5 @@ def prepare_unless_there(
         return
     console(f"prepare: {prepare.grid} degrees, {prepare.method}, into {store}")
     prepare_era5(
-        resolve_samples(prepare.sources),
-        store,
-        channels=prepare.channels,
-        grid=prepare.grid,
-        method=prepare.method,
-        engine=prepare.engine,
-        static_sources=prepare.static_sources,
-        static=prepare.static,
-        period=prepare.period,
-        step_hours=prepare.step_hours,
-        statistics_period=train,
-        climatology=prepare.climatology,
-        climatology_window_days=prepare.climatology_window_days,
-        allow_missing=prepare.allow_missing,
-        progress=progress,
+        out=store, **dataclasses.asdict(prepare), statistics_period=train, progress=progress
     )

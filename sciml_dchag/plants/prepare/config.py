@@ -1,0 +1,82 @@
+"""What `prepare` can be told of plants; see `sciml_dchag.config.knobs` for where it appears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sciml_dchag.config.knobs import knob
+
+NO_MASK = "none"
+"""The mask's name that takes every pixel for plant 1."""
+
+References = Literal["column", "band"]
+Response = Literal["gaussian", "linear"]
+Index = Literal["ndvi", "excess-green", "brightness"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparePlants:
+    """From raw images to the store (`sciml-dchag prepare plants`).
+
+    Raises:
+        ValueError: bounds that leave nothing, or fewer than one plant.
+    """
+
+    sources: tuple[str, ...] = knob((), argument=True)
+    """ENVI, GeoTIFF, MATLAB or NumPy images, patterns or folders; `sample:maize_kernel` is the
+    embedded sample."""
+    white: str | None = knob(None, metavar="FILE")
+    """White reference; without it, images are taken for reflectance."""
+    dark: str | None = knob(None, metavar="FILE")
+    """Dark reference; without it, dark is 0, with a warning."""
+    white_reflectance: str = knob("1", metavar="FACTOR")
+    """Reflectance of the white panel: a number, or a CSV of wavelength and factor."""
+    references: References = "column"
+    """Average references over lines (`column`, for push-broom cameras), or over lines and columns
+    (`band`)."""
+    wavelengths: str | None = knob(None, metavar="FILE")
+    """Wavelengths, instead of those of the images and references."""
+    bands: str = "400-900x500"
+    """Bands of the store: `FIRST-LASTxNUMBER` in nm, `native`, wavelengths separated by commas, or
+    a file of them."""
+    response: Response = "gaussian"
+    """How bands are made from the camera's: by a Gaussian response, or by linear interpolation."""
+    merge_bands: bool = False
+    """Average bands of one wavelength instead of refusing them."""
+    smooth: tuple[int, int] | None = knob(None, metavar="WINDOW,ORDER")
+    """Savitzky-Golay filter over bands, window and order, such as 11,2."""
+    snv: bool = False
+    """Standardise each spectrum (standard normal variate)."""
+    clip: tuple[float, float] | None = knob(None, metavar="LOW,HIGH")
+    """Bounds of reflectance, such as 0,1; without them, what lies outside is kept."""
+    mask: str | None = knob(None, metavar="FILE")
+    """PNG, TIFF or NPY of plants, or a folder with one called as each image; `none` takes every
+    pixel for plant; without it, plants are found."""
+    index: Index | None = None
+    """What plants are detected by; without it, chosen for each image."""
+    plants: int | None = None
+    """Number of the largest plants to keep of each image; without it, all."""
+    table: str | None = knob(None, metavar="CSV")
+    """What is known of the images, by file name."""
+    split: str = "0.8/0.1/0.1"
+    """Fractions for training, validation and test, drawn by image, or `spatial:0.62,guard=4`,
+    which cuts each image; a column `split` of the table goes before."""
+    group_by: str | None = knob(None, metavar="COLUMN")
+    """Column of the table: images of one value are for the same purpose."""
+    attribution: str = ""
+    """A sentence that pictures carry."""
+    quicklooks: bool = True
+    """Draw pictures of each image."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            low, high = self.clip
+            raise ValueError(
+                f"prepare.clip {low:g},{high:g} leaves nothing: give the lower bound first."
+            )
+        if self.plants is not None and self.plants < 1:
+            raise ValueError(
+                f"prepare.plants is {self.plants}: give the number of plants to keep, at least 1."
+            )

@@ -1,0 +1,50 @@
+"""What `prepare` can be told of weather; see `sciml_dchag.config.knobs` for where it appears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sciml_dchag.config.knobs import knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareWeather:
+    """From raw files to the store (`sciml-dchag prepare era5`)."""
+
+    sources: tuple[str, ...] = knob((), argument=True)
+    """NetCDF or GRIB files, globs, Zarr directories or URLs; `sample:era5_msl` is the embedded
+    sample."""
+    channels: str = "era5_80"
+    """A preset (`era5_80`, `era5_84`, `wb2_69`) or names separated by commas (`t2m,z500`)."""
+    grid: str = "5.625"
+    """`5.625`, `2.8125`, `1.40625`, `ROWSxCOLUMNS`, or `native` to keep the source's, with rows
+    from south to north."""
+    method: Literal["bilinear", "conservative"] = "bilinear"
+    """How to regrid."""
+    engine: Literal["auto", "xesmf", "native"] = "auto"
+    """Regridding engine; `auto` takes xESMF where it imports, else the package's own (the same
+    answer)."""
+    static_sources: tuple[str, ...] = knob((), option="static-source", repeat=True, metavar="FILE")
+    """Files with the static fields; without any, the sources are searched."""
+    static: tuple[str, ...] = knob((), metavar="NAMES")
+    """Static fields to store: `orography`, `lsm`."""
+    period: tuple[str | None, str | None] = knob(
+        (None, None), option=("start", "end"), metavar="TIME"
+    )
+    """First and last time to prepare, such as 1979-01-01, both included; without them, all."""
+    step_hours: int | None = None
+    """Time step wanted; finer data are thinned, gaps are refused. Without it, the source's."""
+    climatology: Literal["auto", "mean", "hourly"] = "auto"
+    """`hourly` is WeatherBench 2's by hour and day of year; `mean` the training mean; `auto` is
+    hourly where the training period is long enough."""
+    climatology_window_days: int = 61
+    """Smoothing window of the hourly climatology."""
+    allow_missing: bool = False
+    """Keep missing values as missing instead of refusing them."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.channels, str):  # a library's caller may give a list of names
+            object.__setattr__(self, "channels", ",".join(self.channels))
+        for name in ("sources", "static_sources", "static", "period"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))

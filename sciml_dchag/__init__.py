@@ -2,9 +2,12 @@
 
     import sciml_dchag as sd
 
-    coarse = sd.regrid(era5, "5.625")
-    store = sd.Store.open("stores/era5.zarr")
-    result = sd.run_recipe(sd.load_recipe("pipelines/demo_weather.yaml"), Path("runs/demo"))
+    store = sd.weather.prepare("sample:era5_msl", "msl.zarr", channels="msl")
+    recipe = sd.load_recipe("sample:demo_weather")
+    run = sd.train(recipe.replace(data=dict(store=store), training=dict(steps=300)))
+    forecast = sd.predict(run, store, leads=[6, 24])
+    scores = sd.score(forecast, truth=store, climatology=store)
+    table = sd.evaluate(run).to_frame()
 
 Names are imported when they are first used, so that `import sciml_dchag` is quick.
 """
@@ -17,50 +20,67 @@ from typing import TYPE_CHECKING, Any
 from sciml_dchag._version import __version__
 
 if TYPE_CHECKING:
+    from sciml_dchag import plants, weather
+    from sciml_dchag.api import (
+        evaluate,
+        from_pretrained,
+        load_recipe,
+        open,
+        predict,
+        sample,
+        train,
+    )
     from sciml_dchag.channels import Channel, ChannelSet
     from sciml_dchag.config import Recipe
     from sciml_dchag.models.transformer import build_model
     from sciml_dchag.pipeline import run_recipe
-    from sciml_dchag.tasks import load_recipe
-    from sciml_dchag.weather.forecast.forecaster import Forecaster
-    from sciml_dchag.weather.prepare.era5 import prepare_era5
+    from sciml_dchag.weather.opened import score
     from sciml_dchag.weather.regrid.regrid import regrid
-    from sciml_dchag.weather.scores.metrics import score
-    from sciml_dchag.weather.store.store import Store
 
 _HOMES = {
     "Channel": "channels",
     "ChannelSet": "channels",
-    "Forecaster": "inference.forecaster",
     "Recipe": "config",
-    "Store": "data.store",
-    "build_model": "models",
-    "load_recipe": "config",
-    "prepare_era5": "prepare.era5",
-    "regrid": "prepare.regrid",
+    "build_model": "models.transformer",
+    "evaluate": "api",
+    "from_pretrained": "api",
+    "load_recipe": "api",
+    "open": "api",
+    "predict": "api",
+    "regrid": "weather.regrid.regrid",
     "run_recipe": "pipeline",
-    "score": "evaluation.metrics",
+    "sample": "api",
+    "score": "weather.opened",
+    "train": "api",
 }
+_WINGS = ("plants", "weather")
 
 __all__ = [
     "Channel",
     "ChannelSet",
-    "Forecaster",
     "Recipe",
-    "Store",
     "__version__",
     "build_model",
+    "evaluate",
+    "from_pretrained",
     "load_recipe",
-    "prepare_era5",
+    "open",
+    "plants",
+    "predict",
     "regrid",
     "run_recipe",
+    "sample",
     "score",
+    "train",
+    "weather",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _WINGS:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

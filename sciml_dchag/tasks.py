@@ -26,20 +26,25 @@ class Entry:
     """Its recipe's dataclass; importing it needs no torch."""
     task: str
     """Its `Task`."""
+    model: str
+    """Its `TrainedModel`: what `sciml_dchag.open` makes of a run."""
 
 
 TASKS = {
     "forecast": Entry(
         recipe="sciml_dchag.weather.forecast.config:ForecastRecipe",
         task="sciml_dchag.weather.forecast.task:ForecastTask",
+        model="sciml_dchag.weather.opened:ForecastModel",
     ),
     "masked": Entry(
         recipe="sciml_dchag.plants.masked.config:MaskedRecipe",
         task="sciml_dchag.plants.masked.task:MaskedTask",
+        model="sciml_dchag.plants.opened:MaskedModel",
     ),
     "masked-weather": Entry(
         recipe="sciml_dchag.weather.masked.config:MaskedWeatherRecipe",
         task="sciml_dchag.weather.masked.task:MaskedWeatherTask",
+        model="sciml_dchag.weather.masked.model:MaskedWeatherModel",
     ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
@@ -49,6 +54,13 @@ DESCRIBERS = (
     "sciml_dchag.weather.forecast.describing:describe",
 )
 """Functions that `inspect` asks in turn: given a path, each returns facts, or None if not known."""
+
+
+OPENERS = (
+    "sciml_dchag.plants.opened:open_store",
+    "sciml_dchag.weather.opened:open_store",
+)
+"""Functions that `sciml_dchag.open` asks in turn: given a path, each opens it, or returns None."""
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
+from sciml_dchag.config.mapping import changed
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.parallel.config import ParallelConfig
 
@@ -128,6 +129,21 @@ class Recipe:
     def kind(self) -> str:
         """Which task this is the recipe of."""
         return self.task.kind
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a recipe with some knobs changed, checked as a recipe that is read.
+
+        Args:
+            changes: by name; of a section, a dict of the knobs to change.
+
+        Raises:
+            ValueError: an unknown knob (the nearest right one is named), a value of the wrong
+                kind, or values that do not fit together.
+
+        Example:
+            >>> recipe.replace(name="short", training=dict(steps=300))  # doctest: +SKIP
+        """
+        return changed(self, changes)
 
     def __post_init__(self) -> None:
         # It is a folder's name, and a word of command lines.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -39,6 +40,24 @@ def from_mapping(section: type[Section], mapping: Mapping[str, Any], where: str 
         raise ValueError(_unknown_key(where + str(unknown[0]), [where + kind for kind in kinds]))
     values = {key: _convert(kinds[key], value, where + key) for key, value in mapping.items()}
     return section(**values)
+
+
+def changed(section: Section, changes: Mapping[str, Any]) -> Section:
+    """Return a section with some values changed, those of nested sections given as mappings.
+
+    Raises:
+        ValueError: an unknown key or a value of the wrong kind.
+    """
+    return from_mapping(type(section), _merged(to_mapping(section), changes))
+
+
+def _merged(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(mapping)
+    for key, value in changes.items():
+        new = _plain(value)
+        both = isinstance(new, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], new) if both else new
+    return merged
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
@@ -77,6 +96,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return value
     if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value).strip()
+    if kind is str and isinstance(value, os.PathLike):  # from Python; YAML has none
+        return str(os.fspath(value))
     if kind is str and isinstance(value, datetime.date):  # YAML reads 2016-01-01 as a date
         return str(value.isoformat())
     raise ValueError(f"The recipe's {key} is {value!r}: it must be {describe_kind(kind)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -40,6 +41,12 @@ def resolve_samples(sources: Sequence[str]) -> list[str]:
         str(sample_path(source.removeprefix(prefix))) if source.startswith(prefix) else source
         for source in sources
     ]
+
+
+def as_paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return one or several sources as text."""
+    several = [sources] if isinstance(sources, str | os.PathLike) else sources
+    return [os.fspath(source) for source in several]
 
 
 def attribution_of(sources: Sequence[str]) -> str:

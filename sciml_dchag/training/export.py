@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.atomic import written_beside
@@ -29,6 +32,8 @@ from sciml_dchag.training.checkpoint import (
 )
 
 FORMAT = "sciml-dchag-model-2"
+SUFFIX = ".safetensors"
+"""What an exported file's name ends with."""
 
 
 def _objection(path: Path) -> str | None:
@@ -43,7 +48,9 @@ def _objection(path: Path) -> str | None:
 MODEL = Kind(name="an exported model", objection=_objection)
 
 
-def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
+def export(
+    checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
     """Write a checkpoint's weights, averaged ones where there are any, all of them or nothing.
 
     Args:
@@ -56,12 +63,13 @@ def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
         FileExistsError: `out` exists and `overwrite` is off.
         ValueError: another suffix, or a damaged checkpoint.
     """
-    if out.suffix != ".safetensors":
+    out = Path(out)
+    if out.suffix != SUFFIX:
         raise ValueError(f"{out} must end in .safetensors to say what is written: rename it.")
     check_place(out, MODEL, overwrite)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}: make it first.")
-    path = find_checkpoint(checkpoint)
+    path = find_checkpoint(Path(checkpoint))
     saved = read_checkpoint(path)
     tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
     load_tensors(path, {"average" if saved.averaged else "model": tensors})
@@ -76,46 +84,92 @@ def export(checkpoint: Path, out: Path, *, overwrite: bool = False) -> Path:
     return out
 
 
-def from_pretrained(path: str | os.PathLike[str]) -> tuple[ChannelTransformer, Checkpoint]:
-    """Read an exported model, on the CPU, ready to forecast, and what it was trained on.
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model on disk: a checkpoint, or an exported file."""
+
+    path: Path
+    """The checkpoint's folder, or the file."""
+    checkpoint: Checkpoint
+    """What lies beside the tensors."""
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is one file."""
+        return self.path.suffix == SUFFIX
+
+    def load_into(self, model: nn.Module, *, alone: bool = False) -> None:
+        """Fill a model, or this rank's share of it, with the weights to be used.
+
+        Args:
+            model: of this architecture.
+            alone: whether this rank reads by itself; else all ranks call together.
+
+        Raises:
+            ValueError: damaged, or weights of another model.
+        """
+        tensors = tensors_of(model)
+        if not self.exported:
+            kind = "average" if self.checkpoint.averaged else "model"
+            load_tensors(self.path, {kind: tensors}, alone=alone)
+            return
+        try:
+            with safetensors.safe_open(self.path, "pt") as file:
+                if set(file.keys()) != set(tensors):
+                    raise ValueError("other weights")
+                for name, own in tensors.items():
+                    whole = file.get_tensor(name).to(own.device)
+                    if isinstance(own, DTensor):  # every rank reads the file, and keeps its share
+                        whole = distribute_tensor(
+                            whole, own.device_mesh, own.placements, src_data_rank=None
+                        )
+                    own.copy_(whole)
+        except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise _damaged(self.path, error) from error
+
+
+def find_model(path: str | os.PathLike[str]) -> SavedModel:
+    """Find what a run folder, a checkpoint or an exported file holds, reading no weights.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a damaged file, or one of another kind.
+        FileNotFoundError: there is none.
+        ValueError: damaged, or of another kind.
     """
-    saved = read_exported(path)
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        model = build_model(from_mapping(ModelConfig, saved.model_config)).eval()
-        model.load_state_dict(tensors)
-    except (safetensors.SafetensorError, TypeError, ValueError, RuntimeError) as error:
-        raise _not_what_it_says(path, error) from error
-    return model, saved
-
-
-def read_exported(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read what an exported model was trained on, and no tensor.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a damaged file, or one of another kind.
-    """
-    if not Path(path).is_file():
+    place = Path(path)
+    if place.suffix != SUFFIX:
+        found = find_checkpoint(place)
+        return SavedModel(found, read_checkpoint(found))
+    if not place.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}: make one with `export`.")
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with safetensors.safe_open(place, "pt") as file:
             metadata = file.metadata() or {}
-    except safetensors.SafetensorError as error:
+    except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} is no safetensors file ({error}): export it again.") from error
-    require_version(Path(path), metadata.get("format"), FORMAT, "model")
+    require_version(place, metadata.get("format"), FORMAT, "model")
     try:
-        return Checkpoint(**json.loads(metadata["checkpoint"]))
+        return SavedModel(place, Checkpoint(**json.loads(metadata["checkpoint"])))
     except (KeyError, TypeError, ValueError) as error:
-        raise _not_what_it_says(path, error) from error
+        raise _damaged(place, error) from error
 
 
-def _not_what_it_says(path: str | os.PathLike[str], error: Exception) -> ValueError:
+def from_pretrained(path: str | os.PathLike[str]) -> tuple[ChannelTransformer, Checkpoint]:
+    """Read a trained model, on the CPU, ready to be used, and what it was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a damaged file, or one of another kind.
+    """
+    saved = find_model(path)
+    try:
+        model = build_model(from_mapping(ModelConfig, saved.checkpoint.model_config)).eval()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _damaged(saved.path, error) from error
+    saved.load_into(model)
+    return model, saved.checkpoint
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{path} does not hold the model that it describes ({type(error).__name__}): export it "
         f"again."

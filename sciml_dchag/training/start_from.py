@@ -21,13 +21,8 @@ from sciml_dchag.models.tokenizer import ChannelLayout
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.build import own_slice
-from sciml_dchag.training.checkpoint import (
-    find_checkpoint,
-    load_tensors,
-    read_checkpoint,
-    tensors_of,
-)
-from sciml_dchag.training.export import from_pretrained, read_exported
+from sciml_dchag.training.checkpoint import tensors_of
+from sciml_dchag.training.export import find_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +71,7 @@ def start_from(model: ChannelTransformer, path: str | Path) -> StartReport:
         FileNotFoundError: there is none.
         ValueError: it cannot be read, or nothing of it fits.
     """
-    source = _read(Path(path))
+    source = _read(path)
     mapped, report = _map(source, tensors_of(source), model.config)
     _require_some(report, path)
     with torch.no_grad():
@@ -96,8 +91,7 @@ def preview_start(config: ModelConfig, path: str | Path) -> StartReport:
         FileNotFoundError: there is none.
         ValueError: it cannot be read, or nothing of it fits.
     """
-    place = Path(path)
-    saved = read_exported(place) if place.is_file() else read_checkpoint(place)
+    saved = find_model(path).checkpoint
     with torch.device("meta"):
         source = build_model(from_mapping(ModelConfig, saved.model_config))
         _, report = _map(source, tensors_of(source), config)
@@ -113,14 +107,11 @@ def _require_some(report: StartReport, path: str | Path) -> None:
         )
 
 
-def _read(path: Path) -> ChannelTransformer:
+def _read(path: str | Path) -> ChannelTransformer:
     """Read a model as one process has it, on the CPU; each rank by itself."""
-    if path.is_file():
-        return from_pretrained(path)[0]
-    folder = find_checkpoint(path)
-    saved = read_checkpoint(folder)
-    model = build_model(from_mapping(ModelConfig, saved.model_config))
-    load_tensors(folder, {"average" if saved.averaged else "model": tensors_of(model)}, alone=True)
+    saved = find_model(path)
+    model = build_model(from_mapping(ModelConfig, saved.checkpoint.model_config))
+    saved.load_into(model, alone=True)
     return model
 
 

@@ -1,1 +1,33 @@
-"""Weather: from ERA5 files to scored forecasts."""
+"""Weather: from ERA5 to forecasts and scores.
+
+`prepare`, which is the folder's and is called too, `WeatherStore`, `ForecastModel` and `score` are
+imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sciml_dchag.weather.opened import ForecastModel, WeatherStore, score
+
+_HOMES = {
+    "ForecastModel": "opened",
+    "WeatherStore": "opened",
+    "score": "opened",
+}
+
+__all__ = ["ForecastModel", "WeatherStore", "prepare", "score"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "prepare":
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -27,7 +27,8 @@ from sciml_dchag.channels import Channel, ChannelSet
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
-from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.store.states import States
+from sciml_dchag.weather.store.store import Period
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     Args:
         store: the prepared store, evenly spaced in time.
-        period: the times that samples may touch, targets included.
+        period: the times that samples may touch, targets included; None for inputs alone, of which
+            there are no samples.
         mean, std: per channel of the store, in its units.
         targets: channels to forecast.
         lead_hours: shortest and longest lead time; drawn at random where they differ.
@@ -82,8 +84,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     def __init__(
         self,
-        store: Store,
-        period: Period,
+        store: States,
+        period: Period | None,
         *,
         mean: NDArray[np.float64],
         std: NDArray[np.float64],
@@ -124,8 +126,15 @@ class ForecastWindows(Dataset[ForecastBatch]):
         self._constant_part = slice(max(own.start - states, 0), max(own.stop - states, 0))
         self._input_shape = (len(own), *store.shape[2:])
 
+        self.initial_indices = np.empty(0, np.int64)
+        self._cache: NDArray[np.float32] | None = None
+        if period is not None:
+            self._find_samples(period, memory_mebibytes)
+
+    def _find_samples(self, period: Period, memory_mebibytes: int) -> None:
+        store = self.store
         inside = store.time_indices(period)
-        before, after = -min(self.offsets), self.lead_steps[1] * rollout_steps
+        before, after = -min(self.offsets), self.lead_steps[1] * self.rollout_steps
         self.initial_indices = inside[
             (inside - before >= inside[0]) & (inside + after <= inside[-1])
         ]
@@ -137,7 +146,6 @@ class ForecastWindows(Dataset[ForecastBatch]):
                 f"lengthen the period or shorten task.lead_hours."
             )
         self._first = int(inside[0])
-        self._cache: NDArray[np.float32] | None = None
         read = {channel for part in self._state_parts for channel in part.channels}
         kept = sorted(read.union(self.target_indices))
         if 4 * len(inside) * len(kept) * int(np.prod(store.shape[2:])) <= memory_mebibytes * 2**20:
@@ -254,7 +262,7 @@ def input_channels(
     return ChannelSet([*states, *(Channel.parse(name) for name in (*static, *forcings))])
 
 
-def require_even_steps(store: Store) -> int:
+def require_even_steps(store: States) -> int:
     """Return the store's time step in hours.
 
     Raises:

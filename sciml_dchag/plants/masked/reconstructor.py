@@ -28,12 +28,7 @@ from sciml_dchag.plants.crops import require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.training import MaskedRecord, masked_objective
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.training.checkpoint import (
-    find_checkpoint,
-    load_tensors,
-    read_checkpoint,
-    tensors_of,
-)
+from sciml_dchag.training.export import find_model
 from sciml_dchag.training.trainer import autocast
 
 
@@ -67,7 +62,7 @@ class Reconstructor:
     between its first and its last one.
 
     Args:
-        checkpoint: a checkpoint or a run folder.
+        checkpoint: a checkpoint, a run folder or an exported file.
         store: its images must have a crop's size at least.
         device: as `parallel.device`; None is the run's.
 
@@ -80,8 +75,8 @@ class Reconstructor:
     def __init__(
         self, checkpoint: str | os.PathLike[str], store: CubeStore, device: str | None = None
     ) -> None:
-        self.path = find_checkpoint(Path(checkpoint))
-        saved = read_checkpoint(self.path)
+        found = find_model(checkpoint)
+        self.path, saved = found.path, found.checkpoint
         if saved.kind != "masked":
             raise ValueError(
                 f"{self.path} is no masked autoencoder's, which {store.path} needs: name a run "
@@ -97,7 +92,7 @@ class Reconstructor:
             config, mean, std = _for_bands(config, mean, std, store, self.path)
         self._places = _places(list(config.input_channels), store, self.path)
         self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
-        load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(self.model)})
+        found.load_into(self.model)
         self.config = config
         self.task = masked_objective(self.recipe, config)
         self.mean, self.std = mean[self._places], std[self._places]

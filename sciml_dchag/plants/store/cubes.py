@@ -20,7 +20,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -100,7 +100,7 @@ class CubeStore:
         self.attrs = dict(dataset.attrs)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> CubeStore:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open a finished store.
 
         Raises:

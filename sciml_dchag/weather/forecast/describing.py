@@ -23,8 +23,8 @@ def describe(path: str) -> dict[str, Any] | None:
     place = Path(path)
     if place.is_dir() and (place / "zarr.json").is_file():
         if read_attrs(place).get("format") == FORMAT:
-            return _describe_store(Store.open(place))
-        if "prediction_timedelta" in (dataset := xr.open_zarr(place)).coords:
+            return describe_store(Store.open(place))
+        if "prediction_timedelta" in (dataset := xr.open_zarr(place, decode_timedelta=True)).coords:
             return _describe_forecasts(dataset)
     return {"kind": "raw files", **list_contents(resolve_samples([path]))}
 
@@ -35,7 +35,8 @@ def in_short(store: Store) -> str:
     return f"{times} times, {channels} channels, {rows} x {columns}"
 
 
-def _describe_store(store: Store) -> dict[str, Any]:
+def describe_store(store: Store) -> dict[str, Any]:
+    """What a store holds: times, channels, grid and origin."""
     step = store.step_hours
     return {
         "kind": "weather store" + (" (simulated, not observations)" if store.simulated else ""),

@@ -1,4 +1,4 @@
-"""A trained forecaster on a store: initial times in, forecasts in physical units out.
+"""A trained forecaster on states: initial times in, forecasts in physical units out.
 
 On several ranks each computes its share of channels, heads and features, as in training; what comes
 out is the same on all ranks of the same initial times.
@@ -10,6 +10,7 @@ Shapes: B initial times, T times of the input, C state channels, O target channe
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,25 +27,21 @@ from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
-from sciml_dchag.training.checkpoint import (
-    find_checkpoint,
-    load_tensors,
-    read_checkpoint,
-    tensors_of,
-)
+from sciml_dchag.training.export import find_model
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.training import ForecastRecord
-from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.store.states import States
+from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import ForecastWindows
 
 
 class Forecaster:
-    """A checkpoint opened on a store.
+    """A trained model opened on a store or on a user's own states.
 
     Args:
-        checkpoint: a checkpoint or a run folder.
+        checkpoint: a checkpoint, a run folder or an exported file.
         store: where the initial states come from; it must hold the checkpoint's channels on the
             checkpoint's grid.
         ranks: this process and the others; None is one process that is alone.
@@ -60,14 +57,15 @@ class Forecaster:
     def __init__(
         self,
         checkpoint: str | os.PathLike[str],
-        store: Store,
+        store: States,
         ranks: Ranks | None = None,
         parallel: ParallelConfig | None = None,
     ) -> None:
-        self.path = find_checkpoint(Path(checkpoint))
-        saved = read_checkpoint(self.path)
+        found = find_model(checkpoint)
+        self.path, saved = found.path, found.checkpoint
         data = saved.read_data(ForecastRecord, self.path)
         _require_same_data(data, store, self.path)
+        self._record = data
         self.step = saved.step
         self.recipe = from_mapping(ForecastRecipe, saved.recipe)
         self.store = store
@@ -80,7 +78,7 @@ class Forecaster:
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
         model = build_on_ranks(config, None, self.ranks, parallel)
-        load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(model)})
+        found.load_into(model)
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
@@ -95,8 +93,19 @@ class Forecaster:
         ).to(self.device)
         self.task.complete = self.ranks.complete
 
-    def windows(self, period: Period) -> ForecastWindows:
-        """Input states of a period, normalised as in training; read as they are needed."""
+    def on(self, store: States) -> Forecaster:
+        """Return the same model opened on another store.
+
+        Raises:
+            ValueError: a store of other channels, grid or time step.
+        """
+        _require_same_data(self._record, store, self.path)
+        other = copy.copy(self)
+        other.store = store
+        return other
+
+    def windows(self, period: Period | None = None) -> ForecastWindows:
+        """Input states of a period, or of any time, normalised as in training, read as needed."""
         task, data = self.recipe.task, self.recipe.data
         return ForecastWindows(
             self.store,
@@ -192,7 +201,7 @@ class Forecaster:
         return (forecast.cpu().double().numpy() * std + mean).astype(np.float32)
 
 
-def _require_same_data(saved: ForecastRecord, store: Store, path: Path) -> None:
+def _require_same_data(saved: ForecastRecord, store: States, path: Path) -> None:
     if list(saved.channels) != store.channels.names:
         missing = [name for name in saved.channels if name not in store.channels.names]
         extra = [name for name in store.channels.names if name not in saved.channels]

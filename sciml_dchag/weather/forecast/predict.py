@@ -1,9 +1,7 @@
 """Batch inference: forecasts from many initial times into a Zarr store, resumable, or NetCDF.
 
-The store has WeatherBench 2's layout, which its tools read as it is: variables by their long
-names on `time` (the initial time), `prediction_timedelta`, `level` (hPa), `latitude` and
-`longitude`. Ranks take initial times, a batch each, and ranks of tp the variables of a batch, so
-that no chunk is written by two. Running the model is `forecaster`'s work.
+`output` says what the store looks like. Ranks take initial times, a batch each, and ranks of tp the
+variables of a batch, so that no chunk is written by two. Running the model is `forecaster`'s work.
 """
 
 from __future__ import annotations
@@ -11,34 +9,34 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
-from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import Kind, check_place, held, install, zarr_kind
 from sciml_dchag.files.resumable import Progress, resume, was_finished, write_progress
-from sciml_dchag.files.zarr_groups import partial_path, write_zarr
+from sciml_dchag.files.zarr_groups import partial_path, read_attrs, write_zarr
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
-from sciml_dchag.training.checkpoint import read_checkpoint
+from sciml_dchag.training.export import SavedModel, find_model
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.output import FORMAT, announced, by_variable, encoding_of
+from sciml_dchag.weather.forecast.own_states import OwnStates
+from sciml_dchag.weather.forecast.training import ForecastRecord
+from sciml_dchag.weather.store.layout import FORMAT as STORE_FORMAT
 from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period, Store
-
-FORMAT = "sciml-dchag-forecasts-1"
-"""Value of the attribute `format`, by which forecasts that may be replaced are recognised."""
 
 
 def _objection_to_netcdf(path: Path) -> str | None:
@@ -52,6 +50,8 @@ def _objection_to_netcdf(path: Path) -> str | None:
 
 FORECASTS = zarr_kind("a forecast store", FORMAT)
 FORECASTS_NETCDF = Kind(name="a forecast file", objection=_objection_to_netcdf)
+Source = Store | xr.Dataset | str | os.PathLike[str]
+"""Where initial states come from."""
 
 
 def predict(
@@ -97,7 +97,7 @@ def predict(
             stack.enter_context(held(out, kind, overwrite, partial))
             settings = {
                 "checkpoint": sampled_digest(forecaster.path),
-                "store": sampled_digest(forecaster.store.path),
+                "states": _identity(forecaster.store),
                 "initial_times": [iso(time) for time in times],
                 "lead_hours": leads,
                 "batch": batch,
@@ -106,7 +106,7 @@ def predict(
             fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
             if was_finished(out, fingerprint, overwrite):
                 return fingerprint, -1
-            template = _template(forecaster, times, leads, batch)
+            template = announced(forecaster, times, leads, batch)
             done = resume(
                 partial,
                 fingerprint,
@@ -117,7 +117,7 @@ def predict(
             if done is None:
                 done = 0
                 partial.parent.mkdir(parents=True, exist_ok=True)
-                write_zarr(template, partial, encoding=_encoding(template), compute=False)
+                write_zarr(template, partial, encoding=encoding_of(template), compute=False)
                 write_progress(partial, fingerprint, 0, len(times), "initial times")
             return fingerprint, done
 
@@ -132,6 +132,16 @@ def predict(
             elif ranks.first:
                 install(partial, out)
     return out
+
+
+def _identity(states: States) -> str:
+    """Return a digest of a store or file; of a dataset in memory, of the values of its times."""
+    if states.path.exists():
+        return sampled_digest(states.path)
+    digest = hashlib.sha256(states.times.tobytes())
+    for position in states.with_history(()):
+        digest.update(states.read([int(position)]).tobytes())
+    return digest.hexdigest()
 
 
 def _require_usable(partial: Path, template: xr.Dataset) -> None:
@@ -154,14 +164,18 @@ def _forecast_into(
 ) -> None:
     """Forecast from the initial times after the first `done` and write them, on all ranks."""
     ranks, total = forecaster.ranks, len(initial_indices)
-    windows = forecaster.windows((None, None))
+    windows = forecaster.windows()
     group = zarr.open_group(partial, mode="r+")
     for start, own in ranks.deal(range(done, total, batch)):
         indices = initial_indices[start : start + batch]
         for lead, forecast in forecaster.forecast(windows, list(indices), leads):
             if own:
-                place = start, leads.index(lead)
-                _write_fields(group, forecaster.target_channels, forecast, place, ranks.channels)
+                rows = slice(start, start + len(forecast))
+                shared = by_variable(forecaster.target_channels, forecast, ranks.channels)
+                for name, fields in shared:
+                    array = group[name]
+                    assert isinstance(array, zarr.Array)
+                    array[rows, leads.index(lead)] = fields
         # All have written their batch before any is noted, so that what is done has no gaps.
         ranks.wait()
         done = min(done + batch * ranks.data[1], total)
@@ -172,11 +186,11 @@ def _forecast_into(
 
 
 def predict_period(
-    checkpoint: Path,
-    out: Path,
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     recipe: ForecastRecipe | None = None,
-    store: Path | None = None,
+    store: Source | None = None,
     period: Period = (None, None),
     every_hours: int | None = None,
     lead_hours: Sequence[int] | None = None,
@@ -190,10 +204,11 @@ def predict_period(
     Under torchrun, as one of its processes.
 
     Args:
-        checkpoint: a checkpoint file or a run folder.
+        checkpoint: a checkpoint, a run folder or an exported file.
         out: `.zarr` or `.nc`.
         recipe: what the defaults come from; None is the one that was trained.
-        store: None is the recipe's.
+        store: where the initial states come from, a store, a file or a Dataset; see
+            `initial_states`. None is the recipe's store.
         period: initial times; (None, None) is the test period, or all where there is none.
         every_hours: between initial times; None is the recipe's.
         lead_hours: None is the recipe's.
@@ -207,20 +222,22 @@ def predict_period(
         FileExistsError: `out` exists.
         ValueError: another suffix, or settings that the checkpoint or the ranks cannot meet.
     """
+    out = Path(out)
     if out.suffix not in (".zarr", ".nc"):
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
     if started_ranks() == 1:  # ranks ask the first one, which may hold the place by then
         check_place(out, FORECASTS if out.suffix == ".zarr" else FORECASTS_NETCDF, overwrite)
-    recipe = recipe or from_mapping(ForecastRecipe, read_checkpoint(checkpoint).recipe)
-    opened = Store.open(store or recipe.data.store)
+    saved = find_model(checkpoint)
+    recipe = recipe or from_mapping(ForecastRecipe, saved.checkpoint.recipe)
+    opened = initial_states(saved, store if store is not None else recipe.data.store)
     if period == (None, None) and recipe.data.test is not None and store is None:
         period = recipe.data.test
     every = every_hours or recipe.evaluation.initial_every_hours
-    initial = _initial_indices(opened, period, every, recipe.data.history_hours)
+    initial = initial_positions(opened, period, every, recipe.data.history_hours)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
         return predict(
-            Forecaster(checkpoint, opened, ranks, degrees),
+            Forecaster(saved.path, opened, ranks, degrees),
             out,
             initial_indices=initial,
             lead_hours=lead_hours or recipe.evaluation.lead_hours,
@@ -230,19 +247,54 @@ def predict_period(
         )
 
 
-def _initial_indices(
-    store: Store, period: Period, every_hours: int, history_hours: Sequence[int]
+def initial_states(saved: SavedModel, source: Source) -> States:
+    """Open what a model forecasts from.
+
+    Args:
+        saved: the model.
+        source: an opened store or the path of one; or a user's own states, of one time or of
+            several, with the history that the model needs: a Dataset, or a NetCDF, GRIB or Zarr
+            file of any layout that `prepare` reads.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: the states are not what the model needs.
+    """
+    if isinstance(source, Store):
+        return source
+    if not isinstance(source, xr.Dataset):
+        path = Path(source)
+        if not path.exists() or path.suffix == ".partial":
+            return Store.open(path)  # says what is to be done
+        if (path / "zarr.json").is_file() and read_attrs(path).get("format") == STORE_FORMAT:
+            return Store.open(path)
+        source = path
+    recipe = from_mapping(ForecastRecipe, saved.checkpoint.recipe)
+    return OwnStates(source, saved.checkpoint.read_data(ForecastRecord, saved.path), recipe)
+
+
+def initial_positions(
+    states: States, period: Period, every_hours: int, history_hours: Sequence[int]
 ) -> NDArray[np.int64]:
-    inside = store.time_indices(period)
-    history = np.timedelta64(min(history_hours, default=0), "h")
-    inside = inside[store.times[inside] + history >= store.times[0]]
+    """Return the positions of the initial times of a period that have their history.
+
+    Args:
+        states: where they are.
+        period: first and last time, both included.
+        every_hours: between initial times; 0 takes all.
+        history_hours: that the model needs.
+
+    Raises:
+        ValueError: there are none.
+    """
+    inside = np.intersect1d(states.time_indices(period), states.with_history(history_hours))
     if not len(inside):
         raise ValueError(
             f"No time of the period {period[0]} to {period[1]} has the history that the model "
-            f"needs ({min(history_hours)} h) in {store.path}: start later."
+            f"needs ({min(history_hours)} h) in {states.path}: start later."
         )
     if every_hours:
-        since = (store.times[inside] - store.times[inside[0]]) / np.timedelta64(1, "h")
+        since = (states.times[inside] - states.times[inside[0]]) / np.timedelta64(1, "h")
         inside = inside[since % every_hours == 0]
     return inside
 
@@ -258,111 +310,3 @@ def write_netcdf(store: Path, out: Path) -> None:
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _by_variable(channels: ChannelSet) -> dict[str, list[Channel]]:
-    """Group channels by variable, levels ascending."""
-    groups: dict[str, list[Channel]] = {}
-    for channel in channels:
-        groups.setdefault(channel.long_name, []).append(channel)
-    return {name: sorted(group, key=lambda c: c.level_hpa or 0) for name, group in groups.items()}
-
-
-def _levels(channels: ChannelSet) -> list[int]:
-    return sorted({c.level_hpa for c in channels if c.level_hpa is not None})
-
-
-def _template(
-    forecaster: Forecaster, times: NDArray[np.datetime64], leads: list[int], batch: int
-) -> xr.Dataset:
-    """Build the Dataset that is to be written, its fields only announced.
-
-    All level variables share one `level` axis, as in WeatherBench 2; a variable that lacks a
-    level is NaN there.
-    """
-    store, channels = forecaster.store, forecaster.target_channels
-    grid = (len(store.latitude), len(store.longitude))
-    levels = _levels(channels)
-    dataset = xr.Dataset(
-        coords={
-            "time": times,
-            "prediction_timedelta": np.array(leads, dtype="timedelta64[h]").astype(
-                "timedelta64[ns]"
-            ),
-            "latitude": store.latitude,
-            "longitude": store.longitude,
-        }
-    )
-    if levels:
-        dataset = dataset.assign_coords(level=np.array(levels, dtype=np.int32))
-        dataset["level"].attrs = {"standard_name": "air_pressure", "units": "hPa"}
-    for name, group in _by_variable(channels).items():
-        on_levels = group[0].level_hpa is not None
-        dims = ("time", "prediction_timedelta", *(["level"] if on_levels else []))
-        shape = (len(times), len(leads), *([len(levels)] if on_levels else []), *grid)
-        chunks = (min(batch, len(times)), 1, *shape[2:])
-        empty = dask.array.empty(shape, dtype=np.float32, chunks=chunks)
-        dataset[name] = ((*dims, "latitude", "longitude"), empty)
-        standard = VARIABLES[group[0].variable].standard_name
-        dataset[name].attrs = {
-            "units": group[0].units,
-            **({"standard_name": standard} if standard else {}),
-        }
-    dataset["time"].attrs = {"standard_name": "forecast_reference_time"}
-    dataset["prediction_timedelta"].attrs = {"standard_name": "forecast_period"}
-    dataset["latitude"].attrs = {"standard_name": "latitude", "units": "degrees_north"}
-    dataset["longitude"].attrs = {"standard_name": "longitude", "units": "degrees_east"}
-    dataset.attrs = {
-        "Conventions": "CF-1.11",
-        "format": FORMAT,
-        "title": f"Forecasts of {forecaster.recipe.name}",
-        "attribution": store.attribution,
-        "simulated": int(store.simulated),
-        "source": f"sciml_dchag {__version__}, {forecaster.path.name}, step {forecaster.step}",
-    }
-    return dataset
-
-
-def _encoding(template: xr.Dataset) -> dict[str, dict[str, Any]]:
-    encoding: dict[str, dict[str, Any]] = {
-        "time": {
-            "units": "hours since 1900-01-01",
-            "calendar": "proleptic_gregorian",
-            "dtype": "int64",
-        },
-        "prediction_timedelta": {"units": "hours", "dtype": "int64"},
-    }
-    for name, variable in template.data_vars.items():
-        encoding[str(name)] = {"chunks": tuple(c[0] for c in variable.chunks or ())}
-    return encoding
-
-
-def _write_fields(
-    group: zarr.Group,
-    channels: ChannelSet,
-    forecast: NDArray[np.float32],
-    place: tuple[int, int],
-    share: tuple[int, int],
-) -> None:
-    """Write a rank's share of the variables of the forecasts (B, O, H, W) of one lead time.
-
-    Args:
-        group: the store.
-        channels: the O channels.
-        forecast: from B initial times.
-        place: of the first initial time and of the lead time in the store.
-        share: number of the rank and how many ranks share out the variables.
-    """
-    (start, lead), (number, count) = place, share
-    rows = slice(start, start + len(forecast))
-    levels = _levels(channels)
-    for name, members in list(_by_variable(channels).items())[number::count]:
-        array = group[name]
-        assert isinstance(array, zarr.Array)
-        fields = forecast[:, channels.indices(c.name for c in members)]
-        if members[0].level_hpa is None:
-            array[rows, lead] = fields[:, 0]
-            continue
-        on_levels = np.full((len(forecast), len(levels), *fields.shape[2:]), np.nan, np.float32)
-        on_levels[:, [levels.index(c.level_hpa or 0) for c in members]] = fields
-        array[rows, lead] = on_levels

@@ -1,1 +1,22 @@
-"""From raw weather files of any layout to a store."""
+"""Raw ERA5, or what looks like it, to a weather store.
+
+The package is called too, `sciml_dchag.weather.prepare(sources, out, ...)`: the folder's name is
+also that of the one thing which it is for, and Python binds it to the folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        """Prepare a store and open it; see `weather.opened.prepare`."""
+        from sciml_dchag.weather.opened import prepare
+
+        return prepare(*args, **settings)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -40,13 +40,17 @@ def open_raw(source: str) -> list[xr.Dataset]:
         ValueError: an unreadable or half-written source, or times or levels without meaning.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    return [part for dataset in open_source(source) for part in _tidy(dataset, source)]
+    return [part for dataset in open_source(source) for part in tidy(dataset, source)]
 
 
-def _tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
+def tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
     """Give dimensions, variables, times and levels our form; drop what is no field.
 
     Variables with a level in their names, such as u850, make a dataset of their own by level.
+
+    Args:
+        dataset: as its file gives it.
+        source: what messages call it.
     """
     dataset = _level_in_hpa(_decode_time(_rename_dimensions(dataset), source), source)
     if "expver" in dataset.coords and "expver" in dataset.dims:

@@ -66,6 +66,24 @@ def open_era5(
         raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
     paths = expand_sources(sources)
     raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
+    state = join_states(raw, channels, period=period, step_hours=step_hours)
+    warn_of_missing_ends(state["time"].values, period, "period")
+    state.attrs = {**_origin([d for _, d in raw], state["time"].values), "sources": paths}
+    return state
+
+
+def join_states(
+    raw: Sequence[tuple[str, xr.Dataset]],
+    channels: ChannelSet,
+    *,
+    period: Period = (None, None),
+    step_hours: int | None = None,
+) -> xr.DataArray:
+    """Join datasets under our names as `open_era5` does, each given with what messages call it.
+
+    Raises:
+        ValueError: as `open_era5`.
+    """
     pieces = [
         Piece(north_and_east(dataset[name]), path)
         for path, dataset in raw
@@ -81,10 +99,7 @@ def open_era5(
         part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
         parts.append(choose_times(part, period, step_hours))
     check_times(parts, step_hours)
-    warn_of_missing_ends(parts[0].times, period, "period")
-    state = lazy_state(parts, channels.names, grid)
-    state.attrs = {**_origin([d for _, d in raw], parts[0].times), "sources": paths}
-    return state
+    return lazy_state(parts, channels.names, grid)
 
 
 def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
@@ -94,24 +109,34 @@ def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
         ValueError: a field that is not there, the message says which ones are; units or values
             that are not ours; files of different grids.
     """
+    paths = expand_sources(sources)
+    return join_static([(path, d) for path in paths for d in open_raw(path)], names)
+
+
+def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> xr.DataArray:
+    """Join datasets under our names as `open_static` does, each given with what messages call it.
+
+    Raises:
+        ValueError: as `open_static`.
+    """
     found: dict[str, tuple[Piece, list[int]]] = {}
-    for path in expand_sources(sources):
-        for dataset in open_raw(path):
-            for name in dataset.data_vars:
-                piece = Piece(north_and_east(dataset[name]), path)
-                if name == "static":
-                    stored = [str(n) for n in dataset["static_channel"].values]
-                    found |= {short: (piece, [i]) for i, short in enumerate(stored)}
-                    continue
-                # A file of surface geopotential calls it z, on no level.
-                on_surface = name == "z" and "level" not in dataset[name].coords
-                short = "orography" if on_surface else str(name)
-                if short in VARIABLES and VARIABLES[short].kind == "static":
-                    found[short] = (piece, [])
+    for path, dataset in raw:
+        for name in dataset.data_vars:
+            piece = Piece(north_and_east(dataset[name]), path)
+            if name == "static":
+                stored = [str(n) for n in dataset["static_channel"].values]
+                found |= {short: (piece, [i]) for i, short in enumerate(stored)}
+                continue
+            # A file of surface geopotential calls it z, on no level.
+            on_surface = name == "z" and "level" not in dataset[name].coords
+            short = "orography" if on_surface else str(name)
+            if short in VARIABLES and VARIABLES[short].kind == "static":
+                found[short] = (piece, [])
     if missing := [name for name in names if name not in found]:
+        where = ", ".join(dict.fromkeys(path for path, _ in raw))
         raise ValueError(
-            f"The static field {missing[0]!r} is not in {', '.join(map(str, sources))}, which "
-            f"hold {', '.join(found) or 'none'}: name a file with --static-source."
+            f"The static field {missing[0]!r} is not in {where}, which "
+            f"hold {', '.join(found) or 'none'}: name a file that has it in `static_sources`."
         )
     grid = one_grid([found[name][0] for name in names])
     fields = []

@@ -21,6 +21,7 @@ from sciml_dchag.weather.scores.formulas import (
     anomaly_statistics,
     error_statistics,
 )
+from sciml_dchag.weather.scores.layouts import as_forecast, as_reference
 
 
 class ScoreSums:
@@ -139,11 +140,13 @@ def score(
 
     Args:
         forecast: variables on `init_time`, `lead_time`, `latitude`, `longitude`, and any further
-            dimension (`level`, `channel`), which is kept.
+            dimension (`level`, `channel`), which is kept; or WeatherBench 2's layout, which
+            `predict` writes.
         truth: the same variables on `time` or `valid_time`, or on the forecast's `init_time` and
-            `lead_time`. It may hold more times and variables than are needed.
+            `lead_time`; or a weather store's Dataset. It may hold more times, levels and variables
+            than are needed.
         climatology: the same variables on `hour` and `dayofyear`, on one of them, or on neither
-            (a plain mean over time). Needed by the anomaly correlations.
+            (a plain mean over time); or a weather store's. Needed by the anomaly correlations.
         metrics: names from `METRICS`; None gives all of them, without the anomaly correlations
             where there is no climatology.
 
@@ -157,6 +160,9 @@ def score(
             difference is named), or metrics that cannot be had.
     """
     names = check_metrics(metrics, with_climatology=climatology is not None)
+    forecast = as_forecast(forecast)
+    truth = as_reference(truth, forecast)
+    climatology = None if climatology is None else as_reference(climatology, forecast)
     positions = align(forecast, truth, climatology)
     needed = any(METRICS[name].needs_climatology for name in names)
     scored = {

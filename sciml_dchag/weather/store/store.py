@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import xarray as xr
@@ -67,7 +67,7 @@ class Store:
         self._shards = ShardReader.of(path / "state", array)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Store:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open a finished store.
 
         Raises:
@@ -179,6 +179,22 @@ class Store:
             ValueError: an end that is no date, or a period that holds no time of the store.
         """
         return times_within(self.times, period, str(self.path))
+
+    def with_history(self, history_hours: Sequence[int]) -> NDArray[np.int64]:
+        """Return the positions of the times that have some history, such as (-6, -12), before them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        earliest = np.timedelta64(min(history_hours, default=0), "h")
+        found = np.flatnonzero(self.times + earliest >= self.times[0])
+        if not len(found):
+            raise ValueError(
+                f"No time of {self.path}, which holds {iso(self.times[0])} to "
+                f"{iso(self.times[-1])}, has {-min(history_hours)} h of history before it, which "
+                f"the model needs: prepare earlier times too."
+            )
+        return found
 
     def period(self, period: Period = (None, None)) -> tuple[str, str]:
         """Return the first and last time within a period, as ISO strings to the minute.

@@ -178,7 +178,7 @@ def _overview(evaluation: Evaluated) -> str:
             better = f"{int((skill > 0).sum())} of {len(skill)}" if len(skill) else "–"  # noqa: RUF001
             cells += f"{_skill_cell(skill.median())}<td>{better}</td>"
         body.append(f"<tr>{cells}</tr>")
-    names = [f"Against {_lower(baseline)}" for baseline in evaluation.baselines]
+    names = [escape(f"Against {_lower(baseline)}") for baseline in evaluation.baselines]
     label = _label(evaluation.headline, evaluation)
     return (
         f'<h2>Summary</h2><div class="wide"><table><caption>{label}'
@@ -291,7 +291,7 @@ def _label(metric: str, evaluation: Evaluated) -> str:
 def _lower(column: str) -> str:
     """A column's heading within a sentence; an abbreviation stays as it is."""
     name = heading(column)
-    return escape(name if name.isupper() else name.lower())
+    return name if name.isupper() else name.lower()
 
 
 def _figure(caption: str, picture: Path) -> str:
@@ -304,10 +304,9 @@ def _figure(caption: str, picture: Path) -> str:
 
 
 def _skill_term(reference: str) -> dict[str, str]:
-    name = heading(reference)
-    name = name if name.isupper() else name.lower()
+    name = _lower(reference)
     return {
-        f"Against {name}": f"The fraction of the distance of the {name} from a perfect score that "
+        f"Against {name}": f"The fraction of the distance between {name} and a perfect score that "
         "the model removes: 100 % is perfect, 0 % no better, negative worse. A score without a "
         "perfect value has none."
     }

@@ -1,6 +1,7 @@
 """The plant demonstration, a few steps long, from raw counts to reconstructions and embeddings."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sciml_dchag.files.samples import recipe_path
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.tasks import load_recipe
+from sciml_dchag.training.evaluation import Evaluation
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]
@@ -46,7 +48,10 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     assert isinstance(recipe, MaskedRecipe)
     assert recipe == load_recipe(work / "plants.yaml")
     table = pd.read_csv(run / "evaluation" / "scores.csv")
-    assert list(table.columns) == ["metric", "wavelength_nm", "model", "mean_spectrum", "pca"]
+    baselines = ["mean_spectrum", "pca"]
+    assert list(table.columns) == [
+        "metric", "wavelength_nm", "units", "perfect", "model", *baselines,
+    ]  # fmt: skip
     for metric in ("mse_masked", "mse_visible", "mse_all", "r2_masked"):
         assert (table["metric"] == metric).sum() == 1 + 500
     for metric in ("loss_masked", "spectral_angle_degrees", "rmse_NDVI", "rmse_PRI"):
@@ -55,7 +60,13 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     assert names == {
         "reconstructions.png", "spectra.png", "error_by_wavelength.png", "training.png",
     }  # fmt: skip
-    assert not list(work.rglob("*.partial"))
+    page = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(names)
+    for words in ("says nothing about other plants", "maize_kernel_b73.raw", "PlantCV", "blake2b",
+                  "Provenance", "Settings", "Training loss", "Against mean spectrum"):  # fmt: skip
+        assert words in page
+    assert "<script" not in page and "http" not in page
+    assert not list(work.rglob("*.partial*"))
     printed = (work / "printed.txt").read_text()
     assert "says nothing about other plants" in printed
     assert "PlantCV" in printed
@@ -89,21 +100,27 @@ def test_runs_are_compared(call: Call, work: Path, tmp_path: Path, refused: Refu
     run = work / "runs" / "plants"
     result = call("evaluate", run, "--against", run)
     assert result.exit_code == 0, result.output
-    assert re.search(r"mse_masked .* \+0 %", result.output)
+    assert re.search(r"mse_masked .* \+0\.00 %", result.output)
     other = tmp_path / "other"
     (other / "evaluation").mkdir(parents=True)
     (other / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
-    assert "no scores at" in refused(call("evaluate", run, "--against", other))
+    assert "There are no scores in" in refused(call("evaluate", run, "--against", other))
+    for name in ("scores.csv", "evaluation.json"):
+        shutil.copy(run / "evaluation" / name, other / "evaluation")
     (other / "evaluation" / "scores.csv").write_text("metric,model\nmse,1\n")
-    assert "no scores of reconstructions" in refused(call("evaluate", run, "--against", other))
-    weather = recipe_path("demo_weather").read_text()
-    (other / "recipe.yaml").write_text(weather)
-    assert "runs of one task" in refused(call("evaluate", run, "--against", other))
+    assert "no evaluation that can be read" in refused(call("evaluate", run, "--against", other))
+    forecast = {"channel": ["msl"], "lead_hours": [6], "metric": ["rmse"], "units": ["Pa"],
+                "perfect": [0.0], "model": [1.0], "persistence": [2.0]}  # fmt: skip
+    Evaluation(
+        folder=other / "evaluation", table=pd.DataFrame(forecast), reference="persistence",
+        keys=("channel", "lead_hours", "metric"), summary="",
+    ).write()  # fmt: skip
+    assert "runs of different tasks" in refused(call("evaluate", run, "--against", other))
 
 
-def test_predict_embed_and_indices(call: Call, work: Path) -> None:
+def test_reconstruct_embed_and_indices(call: Call, work: Path) -> None:
     run, store = work / "runs" / "plants", work / "store.zarr"
-    result = call("predict", run, store, "--out", work / "made")
+    result = call("reconstruct", run, store, work / "made")
     assert result.exit_code == 0, result.output
     assert np.isfinite(CubeStore.open(work / "made" / "store.zarr").reflectance(
         "maize_kernel_b73_test")).all()  # fmt: skip
@@ -123,10 +140,10 @@ def test_a_folder_of_stores_is_reconstructed_and_gone_on_with(
     for name in ("a.zarr", "b.zarr"):
         (tmp_path / "stores" / name).symlink_to(work / "store.zarr")
     run = work / "runs" / "plants"
-    first = call("predict", run, tmp_path / "stores", "--out", tmp_path / "made")
+    first = call("reconstruct", run, tmp_path / "stores", tmp_path / "made")
     assert first.exit_code == 0, first.output
     assert {p.name for p in (tmp_path / "made").iterdir()} == {"a.zarr", "b.zarr", "envi"}
-    again = call("predict", run, tmp_path / "stores", "--out", tmp_path / "made")
+    again = call("reconstruct", run, tmp_path / "stores", tmp_path / "made")
     assert again.exit_code == 0 and again.output.count("is there") == 2
 
 
@@ -177,8 +194,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_what_is_for_the_other_task_is_refused(call: Call, work: Path, refused: Refused) -> None:
     run, store = work / "runs" / "plants", work / "store.zarr"
-    assert "leave them out" in refused(call("predict", run, store, "--lead-hours", "6"))
-    assert "leave them out" in refused(call("predict", run, store, "--tp", "2"))
+    assert "sciml-dchag reconstruct" in refused(call("predict", run, store, work / "none.zarr"))
     weather = call("train", recipe_path("demo_weather"), "--runs", work / "none",
                    overrides=(f"data.store={store}",))  # fmt: skip
     assert "sciml-dchag-cubes-1" in refused(weather)

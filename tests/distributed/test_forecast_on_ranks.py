@@ -187,7 +187,7 @@ def test_torchrun_scores_and_forecasts_and_speaks_once(
         for r in Evaluation.read(run).table.itertuples()
     }
     assert_same_scores(scores, alone[1][0][0])
-    for name in ("report.html", "scores.nc", "figures/map_t500_12h.png", "figures/training.png"):
+    for name in ("report.html", "scores.csv", "figures/map_t500_12h.png", "figures/training.png"):
         assert (run / "evaluation" / name).is_file(), name
     assert not (tmp_path / "forecasts.zarr").exists()
     with xr.open_dataset(tmp_path / "forecasts.nc") as ours:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from rich.console import Console
 
-from sciml_dchag.figures.metric import readable_units
+from sciml_dchag.figures.metric import readable_units, squared
 from sciml_dchag.figures.numbers import readable_number
 from sciml_dchag.figures.report import write_evaluation, write_report
 from sciml_dchag.figures.saving import save_figure
@@ -25,9 +25,17 @@ from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.plants.masked import metrics as plants
 from sciml_dchag.training.evaluation import Evaluation, skill
 from sciml_dchag.weather.scores import plots
-from sciml_dchag.weather.scores.formulas import METRICS
+from sciml_dchag.weather.scores.formulas import METRICS, ForecastMetric
+from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
-from sciml_dchag.weather.scores.table import KEYS, TERMS, headline_of, summary_of
+from sciml_dchag.weather.scores.table import (
+    FORECASTS,
+    KEYS,
+    TERMS,
+    headline_of,
+    summary_of,
+    table_of,
+)
 
 ATTRIBUTION = "Contains modified Copernicus Climate Change Service information 2025"
 LATITUDE = np.linspace(87.1875, -87.1875, 32)
@@ -129,6 +137,31 @@ def test_perfect_values():
         "acc_wb2", "acc_centred", "acc_climax",
     }  # fmt: skip
     assert [m.name for m in plants.METRICS.values() if m.perfect == 1.0] == ["r2_masked"]
+
+
+def test_a_new_metric_is_one_object(monkeypatch, tmp_path):
+    """Names, sums, table and page follow from `METRICS`, with nothing else to edit."""
+    metric = ForecastMetric(
+        name="mean_square_root", label="Root of MAE", formula="Root of the mean absolute error.",
+        perfect=0.0, units=squared, reference="Nobody 2026",
+        value=lambda totals: np.sqrt(totals["absolute_error"] / totals["weight"]),
+    )  # fmt: skip
+    assert "mean_square_root" not in check_metrics(None, with_climatology=False)
+    monkeypatch.setitem(METRICS, metric.name, metric)
+    assert check_metrics(None, with_climatology=False)[-1] == "mean_square_root"
+    results = {}
+    for name, error in zip(FORECASTS, (4.0, 9.0, 16.0), strict=True):
+        sums = ScoreSums(1, LATITUDE, with_climatology=False)
+        sums.update(np.full((1, 1, 32, 64), error), np.zeros((1, 1, 32, 64)))
+        results[name, 6] = sums.result([metric.name])
+    table = table_of(results, {"msl": "Pa"}, [metric.name])
+    assert table.iloc[0].to_dict() == {
+        "channel": "msl", "lead_hours": 6, "metric": metric.name, "units": "Pa²", "perfect": 0.0,
+        "model": pytest.approx(2.0), "persistence": pytest.approx(3.0),
+        "climatology": pytest.approx(4.0),
+    }  # fmt: skip
+    page = write_report(evaluation_of(tmp_path, table)).read_text(encoding="utf-8")
+    assert metric.definition in page and metric.label in page
 
 
 def test_units_and_numbers_as_text():

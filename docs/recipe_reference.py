@@ -59,6 +59,11 @@ def _rows(section: type, prefix: str, skip: set[str]) -> Iterator[tuple[str, str
             yield from _rows(typing.cast(type, kind), f"{prefix}{field.name}.", set())
             continue
         text = docs[field.name].replace("|", "\\|")
+        inner = typing.get_args(kind)[:1]
+        if inner and dataclasses.is_dataclass(inner[0]):
+            yield f"`{prefix}{field.name}`", "a list of sections", "`[]`", docs[field.name]
+            yield from _rows(typing.cast(type, inner[0]), f"{prefix}{field.name}[].", set())
+            continue
         shown = f"`{_shown(field.default)}`" if field.default is not dataclasses.MISSING else ""
         yield f"`{prefix}{field.name}`", describe_kind(kind).replace("|", "\\|"), shown, text
 

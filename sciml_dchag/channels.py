@@ -1,16 +1,18 @@
-"""The one vocabulary of channels: what a channel is, how it is called, and the preset sets.
+"""What a channel is, and the vocabularies that its name is looked up in.
 
-Parameters of a model, statistics, scores, plots and files are all keyed by a channel's name.
-Reading files under other names is `prepare`'s work; normalisation is `data.statistics`'s.
+Parameters of a model, statistics, scores, plots and files are all keyed by a channel's name. Each
+wing registers its variables, names and presets; a recipe may declare channels of its own.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any, Literal
 
 Kind = Literal["level", "surface", "static", "forcing", "band"]
 
@@ -33,113 +35,11 @@ class Variable:
     aliases: tuple[str, ...] = ()
 
 
-VARIABLES: dict[str, Variable] = {
-    v.short: v
-    for v in (
-        Variable(
-            short="z", long="geopotential", units="m2 s-2", kind="level",
-            plausible=(-3e3, 6e5), standard_name="geopotential",
-        ),
-        Variable(
-            short="t", long="temperature", units="K", kind="level",
-            plausible=(170.0, 330.0), standard_name="air_temperature", aliases=("ta",),
-        ),
-        Variable(
-            short="u", long="u_component_of_wind", units="m s-1", kind="level",
-            plausible=(-80.0, 80.0), standard_name="eastward_wind", aliases=("ua",),
-        ),
-        Variable(
-            short="v", long="v_component_of_wind", units="m s-1", kind="level",
-            plausible=(-50.0, 50.0), standard_name="northward_wind", aliases=("va",),
-        ),
-        Variable(
-            short="q", long="specific_humidity", units="kg kg-1", kind="level",
-            plausible=(-1e-4, 0.03), standard_name="specific_humidity", aliases=("hus",),
-        ),
-        Variable(
-            short="r", long="relative_humidity", units="%", kind="level",
-            plausible=(-5.0, 130.0), standard_name="relative_humidity",
-        ),
-        Variable(
-            short="w", long="vertical_velocity", units="Pa s-1", kind="level",
-            plausible=(-2.0, 2.0), standard_name="lagrangian_tendency_of_air_pressure",
-        ),
-        Variable(
-            short="vo", long="vorticity", units="s-1", kind="level",
-            plausible=(-1e-3, 1e-3), standard_name="atmosphere_relative_vorticity",
-        ),
-        Variable(
-            short="t2m", long="2m_temperature", units="K", kind="surface",
-            plausible=(200.0, 320.0), standard_name="air_temperature", aliases=("2t", "tas"),
-        ),
-        Variable(
-            short="u10", long="10m_u_component_of_wind", units="m s-1", kind="surface",
-            plausible=(-30.0, 30.0), standard_name="eastward_wind", aliases=("10u", "uas"),
-        ),
-        Variable(
-            short="v10", long="10m_v_component_of_wind", units="m s-1", kind="surface",
-            plausible=(-30.0, 30.0), standard_name="northward_wind", aliases=("10v", "vas"),
-        ),
-        Variable(
-            short="msl", long="mean_sea_level_pressure", units="Pa", kind="surface",
-            plausible=(9.0e4, 1.08e5), standard_name="air_pressure_at_mean_sea_level",
-            aliases=("psl",),
-        ),
-        Variable(
-            short="sp", long="surface_pressure", units="Pa", kind="surface",
-            plausible=(4.5e4, 1.1e5), standard_name="surface_air_pressure", aliases=("ps",),
-        ),
-        Variable(
-            short="tp", long="total_precipitation", units="m", kind="surface",
-            plausible=(-1e-6, 0.5), aliases=("total_precipitation_6hr", "total_precipitation_24hr"),
-        ),
-        Variable(
-            short="sst", long="sea_surface_temperature", units="K", kind="surface",
-            plausible=(260.0, 315.0), standard_name="sea_surface_temperature",
-        ),
-        Variable(
-            short="i10fg", long="instantaneous_10m_wind_gust", units="m s-1", kind="surface",
-            plausible=(0.0, 80.0), standard_name="wind_speed_of_gust",
-        ),
-        Variable(
-            short="orography", long="geopotential_at_surface", units="m2 s-2", kind="static",
-            plausible=(-2e3, 6e4), standard_name="surface_geopotential",
-        ),
-        Variable(
-            short="lsm", long="land_sea_mask", units="1", kind="static",
-            plausible=(-1e-6, 1.0 + 1e-6), standard_name="land_binary_mask",
-        ),
-        Variable(
-            short="cos_latitude", long="cosine_of_latitude", units="1", kind="forcing",
-            plausible=(0.0, 1.0),
-        ),
-        Variable(
-            short="sin_solar_time", long="sine_of_local_solar_time", units="1", kind="forcing",
-            plausible=(-1.0, 1.0),
-        ),
-        Variable(
-            short="cos_solar_time", long="cosine_of_local_solar_time", units="1", kind="forcing",
-            plausible=(-1.0, 1.0),
-        ),
-        Variable(
-            short="insolation", long="toa_incident_solar_radiation_flux", units="W m-2",
-            kind="forcing", plausible=(0.0, 1420.0),
-            standard_name="toa_incoming_shortwave_flux",
-        ),
-    )
-}  # fmt: skip
-"""Every known variable by its short name."""
-
-
 def canonical_units(units: str) -> str:
     """Units in one spelling, `m2 s-2` for `m**2 s**-2`, `m^2/s^2` and `m2 s-2` alike."""
     plain = units.strip().replace("**", "").replace("^", "").replace("*", " ")
     plain = re.sub(r"/\s*([A-Za-z]+)(\d*)", lambda m: f" {m[1]}-{m[2] or 1}", plain)
     return " ".join(plain.split())
-
-
-LEVELS_13 = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
-"""WeatherBench's 13 pressure levels, hPa."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,39 +65,39 @@ class Channel:
         assert (self.wavelength_nm is not None) == (self.kind == "band"), self
 
     @classmethod
+    def of_variable(
+        cls,
+        variable: Variable,
+        *,
+        name: str | None = None,
+        level_hpa: int | None = None,
+        wavelength_nm: float | None = None,
+    ) -> Channel:
+        """Make the channel of a variable, at a level or wavelength where its kind has one."""
+        return cls(
+            name=name or variable.short, variable=variable.short, long_name=variable.long,
+            units=variable.units, kind=variable.kind, level_hpa=level_hpa,
+            wavelength_nm=wavelength_nm,
+        )  # fmt: skip
+
+    @classmethod
     def parse(cls, name: str) -> Channel:
         """Read a channel's name: `z500` is geopotential at 500 hPa, `r652.0` reflectance at 652 nm.
 
         Raises:
-            ValueError: the name is not in the vocabulary; the nearest known one is given.
+            ValueError: the name is in no vocabulary; the nearest known one is given.
         """
         if history := re.fullmatch(r"(.+)@(-\d+)h", name):
             return cls.parse(history[1]).at(int(history[2]))
-        if (variable := VARIABLES.get(name)) and variable.kind != "level":
-            return cls(
-                name=name, variable=name, long_name=variable.long, units=variable.units,
-                kind=variable.kind,
-            )  # fmt: skip
-        if (match := re.fullmatch(r"([a-z]+)(\d+)(hpa)?", name)) and match[1] in VARIABLES:
-            variable = VARIABLES[match[1]]
-            if variable.kind == "level" and 1 <= int(match[2]) <= 1100:
-                return cls(
-                    name=level_name(match[1], int(match[2])), variable=variable.short,
-                    long_name=variable.long, units=variable.units, kind="level",
-                    level_hpa=int(match[2]),
-                )  # fmt: skip
-        if match := re.fullmatch(r"r(\d+\.\d+)", name):
-            return cls(
-                name=name, variable="reflectance", long_name="reflectance", units="1",
-                kind="band", wavelength_nm=float(match[1]),
-            )  # fmt: skip
-        known = [n for n, v in VARIABLES.items() if v.kind != "level"]
-        known += [f"{n}{p}" for n, v in VARIABLES.items() if v.kind == "level" for p in LEVELS_13]
-        nearest = difflib.get_close_matches(name, known, n=1)
+        if found := _own_channels.get(name) or _in_vocabularies(name):
+            return found
+        known = [likely for vocabulary in vocabularies() for likely in vocabulary.likely]
+        nearest = difflib.get_close_matches(name, [*_own_channels, *known], n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        usages = " or ".join(vocabulary.usage for vocabulary in vocabularies())
         raise ValueError(
-            f"Channel {name!r} is unknown: use a surface variable (t2m), a variable with its "
-            f"level in hPa (z500) or a reflectance with its wavelength in nm (r652.0){hint}"
+            f"Channel {name!r} is unknown: use {usages}, or declare it in the recipe's channels"
+            f"{hint}"
         )
 
     def at(self, offset_hours: int) -> Channel:
@@ -240,8 +140,9 @@ class ChannelSet(Sequence[Channel]):
             ValueError: neither a preset nor names of the vocabulary.
         """
         if isinstance(spec, str):
-            if spec in PRESETS:
-                return cls(PRESETS[spec])
+            for vocabulary in vocabularies():
+                if spec in vocabulary.presets:
+                    return cls(vocabulary.presets[spec])
             spec = [name.strip() for name in spec.split(",") if name.strip()]
         return cls(spec)
 
@@ -298,32 +199,194 @@ def _shorten(names: Sequence[str], most: int = 8) -> str:
     return f"{', '.join(names[: most - 2])}, ... {names[-1]} ({len(names)} in all)"
 
 
-def level_name(variable: str, level_hpa: int) -> str:
-    """Name a variable on a pressure level: `z500`; `u10hpa`, because `u10` is the wind at 10 m."""
-    name = f"{variable}{level_hpa}"
-    return f"{name}hpa" if name in VARIABLES else name
+VOCABULARIES = ("sciml_dchag.weather.channels", "sciml_dchag.plants.channels")
+"""Modules that register a vocabulary when they are imported, which the first look-up does."""
+
+OWN_CHANNELS = "own_channels"
+"""Attribute in which a store keeps the channels that its recipe declared."""
 
 
-def band_name(wavelength_nm: float) -> str:
-    """Name reflectance at a wavelength: `r652.0`, `r401.25`."""
-    return f"r{round(float(wavelength_nm), 2)}"
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The variables of a wing and how its channels are called."""
+
+    name: str
+    """The wing."""
+    variables: Mapping[str, Variable]
+    """Its variables by short name."""
+    parse: Callable[[str], Channel | None]
+    """Reads a channel's name; returns None for one that is not of this vocabulary."""
+    usage: str
+    """What a name may be, with an example, for an error's sentence."""
+    likely: tuple[str, ...] = ()
+    """Names among which an unknown one's nearest is searched."""
+    presets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Sets of channels by name."""
 
 
-def _levels(variables: str, levels: Iterable[int]) -> list[str]:
-    levels = sorted(levels)
-    return [level_name(variable, level) for variable in variables for level in levels]
+@dataclass(frozen=True, kw_only=True)
+class OwnChannel:
+    """A channel that a recipe declares.
+
+    Raises:
+        ValueError: no name or units, a name that cannot be one, two coordinates, or bounds that
+            leave nothing.
+    """
+
+    name: str = ""
+    """What it is called, such as `o3_500`; taken names are refused."""
+    units: str = ""
+    """Units that files must have it in."""
+    long_name: str = ""
+    """What it is called on plots and in forecasts; without it, `variable`."""
+    variable: str = ""
+    """Its variable's name in raw files, which several levels share; without it, `name`."""
+    level_hpa: int | None = None
+    """Pressure level, of a variable on levels."""
+    wavelength_nm: float | None = None
+    """Wavelength, of a band: a store's band of this wavelength gets this channel's name."""
+    plausible: tuple[float, float] | None = None
+    """Least and greatest mean over an image that is believable in these units; without it, any."""
+
+    def __post_init__(self) -> None:
+        if not (self.name and self.units):
+            raise ValueError(
+                f"channels: {self.name or 'a channel'} lacks its {'units' if self.name else 'name'}"
+                f": give name and units (1 if it has none)."
+            )
+        for text in (self.name, self.variable or self.name):
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]*", text):
+                raise ValueError(
+                    f"channels: {text!r} is no name: use a letter first, then letters, digits, _ "
+                    f"and dots."
+                )
+        if self.level_hpa is not None and self.wavelength_nm is not None:
+            raise ValueError(f"channels: {self.name} has level_hpa and wavelength_nm: give one.")
+        if self.plausible is not None and not self.plausible[0] < self.plausible[1]:
+            raise ValueError(
+                f"channels: plausible of {self.name} is {list(self.plausible)}: give the lower "
+                f"bound first."
+            )
+
+    @property
+    def as_variable(self) -> Variable:
+        """The variable that this is a channel of."""
+        short = self.variable or self.name
+        kind: Kind = "surface" if self.level_hpa is None else "level"
+        return Variable(
+            short=short, long=(self.long_name or short).replace(" ", "_"), units=self.units,
+            kind=kind if self.wavelength_nm is None else "band",
+            plausible=self.plausible or (-math.inf, math.inf),
+        )  # fmt: skip
 
 
-_SURFACE = ["t2m", "u10", "v10"]
-_LEVELS_16 = (20, 30, 70, *LEVELS_13)
-_LEVELS_17 = (10, *_LEVELS_16)
+_registered: dict[str, Vocabulary] = {}
+_own: dict[str, OwnChannel] = {}
+_own_channels: dict[str, Channel] = {}
 
-PRESETS: dict[str, list[str]] = {
-    # The paper's "80 channels": 3 + 13 geopotential + 4 x 16.
-    "era5_80": _SURFACE + _levels("z", LEVELS_13) + _levels("tuvq", _LEVELS_16),
-    # What the paper's public code lists: 10 hPa too.
-    "era5_84": _SURFACE + _levels("z", LEVELS_13) + _levels("tuvq", _LEVELS_17),
-    # WeatherBench 2's usual headline set: 4 surface fields and 5 x 13 levels.
-    "wb2_69": [*_SURFACE, "msl", *_levels("ztuvq", LEVELS_13)],
-}
-"""Channel sets by name."""
+
+def register(vocabulary: Vocabulary) -> None:
+    """Make a vocabulary known.
+
+    Raises:
+        ValueError: another one has a variable or preset of the same name.
+    """
+    others = [other for name, other in _registered.items() if name != vocabulary.name]
+    for other in others:
+        taken = set(other.variables) & set(vocabulary.variables)
+        taken |= set(other.presets) & set(vocabulary.presets)
+        if taken:
+            raise ValueError(
+                f"The vocabularies {other.name} and {vocabulary.name} both have "
+                f"{sorted(taken)[0]!r}: rename one."
+            )
+    _registered[vocabulary.name] = vocabulary
+
+
+def vocabularies() -> list[Vocabulary]:
+    """Every vocabulary; the wings' are imported first."""
+    for module in VOCABULARIES:
+        import_module(module)
+    return list(_registered.values())
+
+
+def variables() -> dict[str, Variable]:
+    """Every variable by its short name, declared ones last."""
+    found = {k: v for vocabulary in vocabularies() for k, v in vocabulary.variables.items()}
+    return found | {own.as_variable.short: own.as_variable for own in _own.values()}
+
+
+def declared() -> list[OwnChannel]:
+    """The channels that recipes and stores of this process have declared."""
+    return list(_own.values())
+
+
+def declare(channels: Iterable[OwnChannel]) -> None:
+    """Make a recipe's or a store's own channels known; repeating one changes nothing.
+
+    Raises:
+        ValueError: a name, variable or wavelength that is taken by something else.
+    """
+    for own in channels:
+        if _own.get(own.name) == own:
+            continue
+        if own.name in _own:
+            raise ValueError(
+                f"Channel {own.name!r} is declared twice, with other values: rename one of them "
+                f"(a Python session keeps what it has read: start a new one after a change)."
+            )
+        _require_free(own)
+        variable = own.as_variable
+        channel = Channel.of_variable(
+            variable, name=own.name, level_hpa=own.level_hpa, wavelength_nm=own.wavelength_nm
+        )
+        _own[own.name], _own_channels[own.name] = own, channel
+
+
+def _require_free(own: OwnChannel) -> None:
+    """Refuse a channel whose name, variable or wavelength means something else."""
+    variable = own.as_variable
+    presets = {name for vocabulary in vocabularies() for name in vocabulary.presets}
+    if own.name in presets or _in_vocabularies(own.name):
+        raise ValueError(
+            f"channels: the name {own.name!r} is taken by the vocabulary: choose another, or leave "
+            f"the declaration out if that channel is meant."
+        )
+    for other in variables().values():
+        level_of_same = (
+            variable.kind == "level"
+            and other == variable
+            and other.short in {before.as_variable.short for before in _own.values()}
+        )
+        names = {name.lower() for name in (other.short, other.long, *other.aliases)}
+        if names & {variable.short.lower(), variable.long.lower()} and not level_of_same:
+            raise ValueError(
+                f"channels: {own.name!r} is of the variable {variable.short!r} ({variable.long}), "
+                f"a name that {other.short!r} ({other.long}, {other.units}) has: choose another "
+                f"variable or long_name."
+            )
+    for before in _own.values():
+        level = (variable.short, own.level_hpa), (before.as_variable.short, before.level_hpa)
+        band = own.wavelength_nm, before.wavelength_nm
+        if (own.level_hpa and level[0] == level[1]) or (own.wavelength_nm and band[0] == band[1]):
+            raise ValueError(
+                f"channels: {own.name!r} and {before.name!r} are the same level or wavelength: "
+                f"leave one out."
+            )
+
+
+def own_records(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Describe those of some channels that are declared, for a store to keep."""
+    return [asdict(_own[name]) for name in names if name in _own]
+
+
+def declare_records(records: Iterable[Mapping[str, Any]]) -> None:
+    """Declare the channels that a store has kept."""
+    for record in records:
+        bounds = record.get("plausible")
+        declare([OwnChannel(**{**record, "plausible": tuple(bounds) if bounds else None})])
+
+
+def _in_vocabularies(name: str) -> Channel | None:
+    found = (vocabulary.parse(name) for vocabulary in vocabularies())
+    return next((channel for channel in found if channel is not None), None)

@@ -25,7 +25,7 @@ def to_mapping(section: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_mapping(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def from_mapping(section: type[Section], mapping: Mapping[str, Any], where: str = "") -> Section:

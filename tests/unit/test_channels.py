@@ -1,6 +1,7 @@
 import pytest
 
-from sciml_dchag.channels import LEVELS_13, PRESETS, Channel, ChannelSet, canonical_units
+from sciml_dchag.channels import Channel, ChannelSet, canonical_units
+from sciml_dchag.weather.channels import LEVELS_13, PRESETS
 
 
 def test_presets_have_the_sizes_in_their_names() -> None:

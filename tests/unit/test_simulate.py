@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.channels import VARIABLES, ChannelSet
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.simulate import climate_model as module
 from sciml_dchag.weather.simulate.climate_model import MODEL_FIELDS, simulate, to_channels
 from sciml_dchag.weather.simulate.vertical import DRY_AIR_GAS_CONSTANT, SigmaToPressure

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -72,6 +73,8 @@ class ReconstructionConfig:
 class MaskedRecipe(Recipe):
     """Plants: learn to reconstruct hidden parts of hyperspectral images."""
 
+    channels: tuple[OwnChannel, ...] = ()
+    """Bands with a name of one's own."""
     prepare: PreparePlants = field(default_factory=PreparePlants)
     data: CubesConfig = field(default_factory=CubesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
@@ -80,6 +83,7 @@ class MaskedRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        declare(self.channels)
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
         if bad := [side for side in self.data.image_size if side % self.model.patch]:

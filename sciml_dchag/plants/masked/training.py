@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_dchag.channels import band_name
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore

@@ -16,6 +16,7 @@ A store is a Zarr v3 group `NAME.zarr/`:
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import Channel, ChannelSet, band_name
+from sciml_dchag.channels import OWN_CHANNELS, Channel, ChannelSet, declare_records
 from sciml_dchag.files.zarr_groups import (
     PROGRESS_FILE,
     read_attrs,
@@ -37,6 +38,7 @@ from sciml_dchag.files.zarr_groups import (
     require_plain_name,
     require_there,
 )
+from sciml_dchag.plants.channels import band_name
 
 FORMAT = "sciml-dchag-cubes-1"
 """Value of the root attribute `format`; a reader refuses any other."""
@@ -86,6 +88,7 @@ class CubeStore:
     def __init__(self, path: Path, dataset: xr.Dataset) -> None:
         self.path = path
         self.wavelength_nm = dataset["wavelength"].values.astype(np.float64)
+        declare_records(json.loads(dataset.attrs.get(OWN_CHANNELS, "[]")))
         self.channels = ChannelSet(Channel.parse(band_name(nm)) for nm in self.wavelength_nm)
         names = [str(name) for name in dataset["cube"].values]
         for name in names:  # they become names of files, those of results too

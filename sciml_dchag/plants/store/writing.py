@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, ShardingCodec
 
 from sciml_dchag._version import __version__
+from sciml_dchag.channels import OWN_CHANNELS, own_records
 from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.files.places import held, install, zarr_kind
 from sciml_dchag.files.resumable import (
@@ -45,6 +46,7 @@ from sciml_dchag.files.zarr_groups import (
     text,
     write_zarr,
 )
+from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.store.cubes import FORMAT, SPLITS, SpectralStatistics
 from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 
@@ -236,6 +238,8 @@ def _root(
         number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
         dataset[str(name)] = ("cube", column.to_numpy() if number else text(column))
     dataset["split"].attrs = {"long_name": "what the image is for", "values": " ".join(SPLITS)}
+    own = own_records(band_name(nm) for nm in wavelength_nm)
+    attrs = {**attrs, **({OWN_CHANNELS: own} if own else {})}
     dataset.attrs = {"Conventions": "CF-1.11", "format": FORMAT, **_plain(attrs)}
     return dataset
 

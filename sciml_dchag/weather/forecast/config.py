@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
 from sciml_dchag.weather.prepare.config import PrepareWeather
 
@@ -108,6 +109,8 @@ class EvaluationConfig:
 class ForecastRecipe(Recipe):
     """Weather: learn to forecast the states of a store."""
 
+    channels: tuple[OwnChannel, ...] = ()
+    """Channels of one's own, beside those of the vocabulary."""
     prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: DataConfig = field(default_factory=DataConfig)
     task: ForecastConfig = field(default_factory=ForecastConfig)
@@ -115,6 +118,7 @@ class ForecastRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        declare(self.channels)
         if self.model.head != "forecast":
             raise ValueError(
                 f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
-from sciml_dchag.channels import VARIABLES, ChannelSet
+from sciml_dchag.channels import ChannelSet, variables
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.variables import LabelledVariable, labelled_variables, shared_levels
 
@@ -74,7 +74,7 @@ def announced(
 
 def _attributes(variable: LabelledVariable) -> dict[str, Any]:
     channel = variable.channels[0]
-    standard = VARIABLES[channel.variable].standard_name
+    standard = variables()[channel.variable].standard_name
     level = None if variable.on_levels else channel.level_hpa
     return {
         "units": channel.units,

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import VARIABLES, ChannelSet, Variable
+from sciml_dchag.channels import ChannelSet, Variable, variables
 from sciml_dchag.weather.store.layout import iso
 
 EARTH_RADIUS = 6.371e6
@@ -55,7 +55,7 @@ def check_values(
         means = np.nanmean(fields[present], axis=(1, 2), dtype=np.float64)
         # One time in other units among many right ones would not move the mean of all.
         for i in {present[means.argmin()], present[means.argmax()]} if len(present) else ():
-            variable, when = VARIABLES[channel.variable], iso(times[i])
+            variable, when = variables()[channel.variable], iso(times[i])
             check_mean(fields[i], channel.name, variable, channel.level_hpa, when=when)
         constant = fields.max(axis=(1, 2)) == fields.min(axis=(1, 2))
         if constant.any():

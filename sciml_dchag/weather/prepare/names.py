@@ -10,20 +10,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from sciml_dchag.channels import VARIABLES, canonical_units
+from sciml_dchag.channels import canonical_units, variables
 
 GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt")
 """Names of the height that is geopotential over standard gravity; its units must say so."""
-
-VARIABLE_NAMES = {
-    alias: short
-    for short, variable in VARIABLES.items()
-    for alias in (short, variable.long, *variable.aliases)
-} | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
-"""Our short name of a variable by each name that files give it, the likeliest first."""
-
-ON_LEVELS = {alias for alias, short in VARIABLE_NAMES.items() if VARIABLES[short].kind == "level"}
-"""Names that a level may follow."""
 
 CONVERTIBLE = {
     ("hPa", "Pa"): 100.0,
@@ -46,6 +36,15 @@ UNITS_UNTOLD = "untold"
 """Stands for the units of a geopotential height that has none: it may not pass for geopotential."""
 
 
+def variable_names() -> dict[str, str]:
+    """Our short name of a variable by each name that files give it, the likeliest first."""
+    return {
+        alias.lower(): short
+        for short, variable in variables().items()
+        for alias in (short, variable.long, *variable.aliases)
+    } | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
+
+
 @dataclass(frozen=True)
 class Known:
     """A variable of a file that is one of ours."""
@@ -53,14 +52,11 @@ class Known:
     name: str
     """What the file calls it."""
     alias: str
-    """Its name in `VARIABLE_NAMES`."""
+    """Its name in `variable_names`."""
     level_hpa: int | None
     """The level that its name tells, as `u850` does."""
-
-    @property
-    def short(self) -> str:
-        """What we call it."""
-        return VARIABLE_NAMES[self.alias]
+    short: str
+    """What we call it."""
 
 
 def known_variables(dataset: xr.Dataset) -> list[Known]:
@@ -68,24 +64,24 @@ def known_variables(dataset: xr.Dataset) -> list[Known]:
 
     Small and capital letters count alike.
     """
-    found = []
+    found, ours, kinds = [], variable_names(), {k: v.kind for k, v in variables().items()}
     for name in sorted(map(str, dataset.data_vars), reverse=True):  # small letters come first
         lower = name.lower()
         match = re.fullmatch(r"(.+?)_?(\d+)_?(hpa|mb)?", lower)
-        if lower in VARIABLE_NAMES:
-            found.append(Known(name, lower, None))
-        elif match and match[1] in ON_LEVELS:
-            level = _level_told(match[1], int(match[2]), bool(match[3]), dataset[name])
+        if lower in ours:
+            found.append(Known(name, lower, None, ours[lower]))
+        elif match and kinds.get(short := ours.get(match[1], "")) == "level":
+            level = _level_told(short, int(match[2]), bool(match[3]), dataset[name])
             if level is not None:
-                found.append(Known(name, match[1], level))
-    found.sort(key=lambda known: list(VARIABLE_NAMES).index(known.alias))
+                found.append(Known(name, match[1], level, short))
+    found.sort(key=lambda known: list(ours).index(known.alias))
     once: dict[tuple[str, int | None], Known] = {}
     for known in found:
         once.setdefault((known.short, known.level_hpa), known)
     return list(once.values())
 
 
-def _level_told(alias: str, number: int, in_hpa: bool, field: xr.DataArray) -> int | None:
+def _level_told(short: str, number: int, in_hpa: bool, field: xr.DataArray) -> int | None:
     """Tell whether the number in a variable's name is its level in hPa, or a height in metres."""
     if not 1 <= number <= 1100:
         return None
@@ -95,7 +91,7 @@ def _level_told(alias: str, number: int, in_hpa: bool, field: xr.DataArray) -> i
     if re.search(rf"(?<!\d){number}[ _-]?m(et(er|re)s?)?\b", attrs):
         return None
     # Names that others give to heights above the ground: WRF's T2, ERA5's u100.
-    in_metres = number < 10 or (VARIABLE_NAMES[alias] in ("u", "v") and number in (10, 100))
+    in_metres = number < 10 or (short in ("u", "v") and number in (10, 100))
     return None if in_metres and "level" not in field.coords else number
 
 
@@ -105,7 +101,7 @@ def units_factor(field: xr.DataArray, source: str) -> float:
     Raises:
         ValueError: units that are not ours, nor certain to be convertible.
     """
-    variable = VARIABLES[str(field.name)]
+    variable = variables()[str(field.name)]
     found = field.attrs.get("units")
     if found is None:
         return 1.0

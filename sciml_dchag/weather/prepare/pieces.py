@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import VARIABLES
+from sciml_dchag.channels import variables
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.weather.prepare.names import units_factor
@@ -82,7 +82,7 @@ class Piece:
                 f"{self.source} holds {self.field.sizes[dim]} {what} of {self.name} (dimension "
                 f"{dim}) where one is needed: write one of them to a file of its own."
             )
-        factor = units_factor(self.field, self.source) if self.name in VARIABLES else 1.0
+        factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
         return RawField(self.field.variable, self.source, factor)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import VARIABLES, Channel, ChannelSet
+from sciml_dchag.channels import Channel, ChannelSet, variables
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.checks import check_mean
 from sciml_dchag.weather.prepare.layouts import open_raw
@@ -120,6 +120,7 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
         ValueError: as `open_static`.
     """
     found: dict[str, tuple[Piece, list[int]]] = {}
+    ours = variables()
     for path, dataset in raw:
         for name in dataset.data_vars:
             piece = Piece(north_and_east(dataset[name]), path)
@@ -130,7 +131,7 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
             # A file of surface geopotential calls it z, on no level.
             on_surface = name == "z" and "level" not in dataset[name].coords
             short = "orography" if on_surface else str(name)
-            if short in VARIABLES and VARIABLES[short].kind == "static":
+            if short in ours and ours[short].kind == "static":
                 found[short] = (piece, [])
     if missing := [name for name in names if name not in found]:
         where = ", ".join(dict.fromkeys(path for path, _ in raw))
@@ -143,7 +144,7 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
     for name in names:
         piece, position = found[name]
         fields.append(piece.raw().read(np.array([0]), position)[0, 0])
-        check_mean(fields[-1], name, VARIABLES[name])
+        check_mean(fields[-1], name, ours[name])
     return xr.DataArray(
         np.stack(fields),
         dims=("static_channel", "latitude", "longitude"),

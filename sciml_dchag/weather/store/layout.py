@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import ChannelSet
+from sciml_dchag.channels import OWN_CHANNELS, ChannelSet, own_records
 from sciml_dchag.files.zarr_groups import even_chunk, text, write_zarr
 
 FORMAT = "sciml-dchag-weather-1"
@@ -129,5 +129,6 @@ def _described(
         "format": FORMAT,
         **{k: json.dumps(v) if isinstance(v, Mapping | list) else v for k, v in attrs.items()},
         **({} if step is None else {"step_hours": step}),
+        **({OWN_CHANNELS: json.dumps(own)} if (own := own_records(channels.names)) else {}),
     }
     return dataset

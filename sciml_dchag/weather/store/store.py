@@ -9,6 +9,7 @@ stores; its `write_store` is offered here too.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import zarr
 import zarr.errors
 from numpy.typing import NDArray
 
-from sciml_dchag.channels import ChannelSet
+from sciml_dchag.channels import OWN_CHANNELS, ChannelSet, declare_records
 from sciml_dchag.files.shards import ShardReader
 from sciml_dchag.files.zarr_groups import (
     read_attrs,
@@ -59,6 +60,7 @@ class Store:
     def __init__(self, path: Path, dataset: xr.Dataset, array: zarr.Array[Any]) -> None:
         self.path = path
         self.times = dataset["time"].values.astype("datetime64[ns]")
+        declare_records(json.loads(dataset.attrs.get(OWN_CHANNELS, "[]")))
         self.channels = ChannelSet(str(name) for name in dataset["channel"].values)
         self.latitude = dataset["latitude"].values.astype(np.float64)
         self.longitude = dataset["longitude"].values.astype(np.float64)

@@ -30,6 +30,7 @@ from sciml_dchag.config import TrainingConfig
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import load_batches
 from sciml_dchag.training.optim import build_optimizer
 from sciml_dchag.weather.area import latitude_weights
@@ -99,7 +100,7 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
         change_std=np.ones(len(names)),
         area_weights=latitude_weights(store.latitude),
         target_indices=range(len(names)),
-        state_channels=len(names),
+        layout=InputLayout(channels=names),
     )
 
     def step() -> None:

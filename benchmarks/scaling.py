@@ -45,6 +45,7 @@ from sciml_dchag.models.aggregation import AggregationKind, Implementation
 from sciml_dchag.models.config import ModelConfig, expected_parameters
 from sciml_dchag.models.transformer import count_parameters
 from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
@@ -127,7 +128,7 @@ class Step:
             change_std=np.ones(len(outputs)),
             area_weights=latitude_weights((np.arange(height) + 0.5) * 180 / height - 90),
             target_indices=range(case.channels),
-            state_channels=case.channels,
+            layout=InputLayout(channels=self.model.config.input_channels),
         )
         self.task.complete = self.ranks.complete
         generator = torch.Generator().manual_seed(0)  # the same samples on every rank and side

@@ -2,7 +2,7 @@
 
 Knows nothing of files, optimizers or ranks. Shapes: B batch, N input channels, C state channels,
 O target channels, T times of the input (initial time, then history), F static fields and forcings,
-H x W grid; N = C * T + F, the times of a channel side by side.
+H x W grid; N = C * T + F in the order of `layout.InputLayout`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.layout import InputLayout
 
 
 class ForecastObjective(nn.Module):
@@ -25,7 +26,7 @@ class ForecastObjective(nn.Module):
             normalised units: the unit of a residual forecast. None predicts the state itself.
         area_weights: relative area of the cells of each row, mean 1: (H,).
         target_indices: positions of all target channels among the C state channels.
-        state_channels: C.
+        layout: where each input is.
     """
 
     target_indices: Tensor
@@ -38,11 +39,11 @@ class ForecastObjective(nn.Module):
         change_std: NDArray[np.float64] | None,
         area_weights: NDArray[np.float64],
         target_indices: Sequence[int],
-        state_channels: int,
+        layout: InputLayout,
     ) -> None:
         super().__init__()
         self.residual = change_std is not None
-        self.state_channels = state_channels
+        self.layout = layout
         scale = np.ones(1) if change_std is None else change_std
         self.register_buffer("target_indices", torch.as_tensor(list(target_indices)))
         self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32)[:, None, None])
@@ -83,9 +84,10 @@ class ForecastObjective(nn.Module):
             forecast: (B, C, H, W), every state channel, in the order of the targets.
             constants: (B, F, H, W), at the start of the next step.
         """
-        assert forecast.shape[1] == self.state_channels
-        states = inputs[:, : inputs.shape[1] - constants.shape[1]]
-        states_BCTHW = states.unflatten(1, (self.state_channels, -1))
+        layout = self.layout
+        assert forecast.shape[1] == len(layout.channels)
+        assert constants.shape[1] == len(layout.constants)
+        states_BCTHW = inputs[:, : layout.states].unflatten(1, (-1, layout.times))
         newest = torch.empty_like(states_BCTHW[:, :, 0])
         newest[:, self.target_indices] = forecast.to(newest.dtype)
         advanced = torch.cat([newest[:, :, None], states_BCTHW[:, :, :-1]], dim=2)
@@ -159,7 +161,7 @@ def planned_loss(
         change_std=None,
         area_weights=np.ones(size[0]),
         target_indices=range(len(outputs)),
-        state_channels=len(outputs),
+        layout=InputLayout(channels=model.config.output_channels),  # nothing is fed back
     )
     objective.complete = lambda available: True  # fake values have no answer
     states, now = (

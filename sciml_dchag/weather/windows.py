@@ -3,9 +3,7 @@
 A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
 number of ranks, repeats and skips nothing. What is done with a sample is `tasks.forecast`'s.
 
-The input channels of a forecaster are, in this order: for each of the store's C channels its state
-at the initial time and at each time of history, then static fields, then forcings. The times of a
-channel are neighbours, so that a rank that works on some of them reads few channels and no others.
+The order of the input channels is that of `objectives.layout.InputLayout`.
 
 Shapes: B batch, N input channels, C channels of the store, O target channels, F static fields and
 forcings, R steps of a rollout, H x W grid.
@@ -15,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sciml_dchag.channels import Channel, ChannelSet
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
@@ -111,19 +108,21 @@ class ForecastWindows(Dataset[ForecastBatch]):
                 )
         self.lead_steps = (lead_hours[0] // self.step_hours, lead_hours[1] // self.step_hours)
         self.rollout_steps = rollout_steps
-        self.offsets = [0, *(hours // self.step_hours for hours in history_hours)]
+        self.layout = InputLayout(
+            channels=tuple(store.channels.names), history_hours=tuple(history_hours),
+            static=tuple(static), forcings=tuple(forcings),
+        )  # fmt: skip
+        self.offsets = [hours // self.step_hours for hours in self.layout.hours]
         self.target_indices = store.channels.indices(targets)
         if outputs is not None:
             self.target_indices = self.target_indices[outputs.start : outputs.stop]
-        self.forcings = tuple(forcings)
         self._static = _standardised(store.static(static), store.latitude)
         self._mean = mean.astype(np.float32)[:, None, None]
         self._std = std.astype(np.float32)[:, None, None]
 
-        states = len(store.channels) * len(self.offsets)
-        own = inputs if inputs is not None else range(states + len(static) + len(forcings))
-        self._state_parts = _split_by_time(own, len(store.channels), self.offsets)
-        self._constant_part = slice(max(own.start - states, 0), max(own.stop - states, 0))
+        own = inputs if inputs is not None else range(len(self.layout))
+        self._state_parts = self.layout.by_time(own)
+        self._constant_part = self.layout.constants_of(own)
         self._input_shape = (len(own), *store.shape[2:])
 
         self.initial_indices = np.empty(0, np.int64)
@@ -187,10 +186,10 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     def constants(self, times: NDArray[np.datetime64]) -> NDArray[np.float32]:
         """Normalised static fields and forcings at given times: (T, F, H, W)."""
-        store = self.store
-        forcing = compute_forcing(self.forcings, times, store.latitude, store.longitude)
-        if "insolation" in self.forcings:  # to the order of one, as all other inputs are
-            forcing[:, self.forcings.index("insolation")] /= SOLAR_CONSTANT
+        store, names = self.store, self.layout.forcings
+        forcing = compute_forcing(names, times, store.latitude, store.longitude)
+        if "insolation" in names:  # to the order of one, as all other inputs are
+            forcing[:, names.index("insolation")] /= SOLAR_CONSTANT
         static = np.broadcast_to(self._static, (len(times), *self._static.shape))
         return np.concatenate([static, forcing], axis=1, dtype=np.float32)
 
@@ -198,7 +197,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         """Normalised input channels at a time of the store: (N, H, W)."""
         inputs = np.empty(self._input_shape, np.float32)
         for part in self._state_parts:
-            inputs[part.places] = self._read([index + part.offset], part.channels)[0]
+            inputs[part.places] = self._read([index + self.offsets[part.time]], part.channels)[0]
         constants = self.constants(self.store.times[[index]])[0, self._constant_part]
         inputs[len(inputs) - len(constants) :] = constants
         return inputs
@@ -215,28 +214,6 @@ class ForecastWindows(Dataset[ForecastBatch]):
         return states
 
 
-class _StatePart(NamedTuple):
-    """What a sample's inputs need of one time."""
-
-    offset: int
-    """Steps of the store after the initial time, not positive."""
-    channels: list[int]
-    """Channels of the store."""
-    places: list[int]
-    """Where they belong among the inputs."""
-
-
-def _split_by_time(inputs: range, channels: int, offsets: Sequence[int]) -> list[_StatePart]:
-    """Tell which channels of the store the input channels need, by offset in time."""
-    parts = [_StatePart(offset, [], []) for offset in offsets]
-    for place, position in enumerate(inputs):
-        channel, number = divmod(position, len(offsets))
-        if channel < channels:
-            parts[number].channels.append(channel)
-            parts[number].places.append(place)
-    return [part for part in parts if part.channels]
-
-
 def _standardised(
     fields: NDArray[np.float32], latitude: NDArray[np.float64]
 ) -> NDArray[np.float32]:
@@ -245,21 +222,6 @@ def _standardised(
     mean = (fields * weights).mean((1, 2), keepdims=True)
     std = np.sqrt(((fields - mean) ** 2 * weights).mean((1, 2), keepdims=True))
     return ((fields - mean) / np.maximum(std, 1e-12)).astype(np.float32)
-
-
-def input_channels(
-    store_channels: ChannelSet,
-    history_hours: Sequence[int],
-    static: Sequence[str],
-    forcings: Sequence[str],
-) -> ChannelSet:
-    """Name a forecaster's input channels, in the order in which `tasks.forecast` joins them."""
-    states = [
-        channel.at(hours) if hours else channel
-        for channel in store_channels
-        for hours in (0, *history_hours)
-    ]
-    return ChannelSet([*states, *(Channel.parse(name) for name in (*static, *forcings))])
 
 
 def require_even_steps(store: States) -> int:

@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from sciml_dchag.config import TrainingConfig
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
@@ -16,6 +17,7 @@ from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.optim import build_optimizer, clip_gradient
 from sciml_dchag.training.trainer import autocast
+from sciml_dchag.weather.area import latitude_weights
 
 
 def measured_peaks(cases: list[tuple[ModelConfig, dict[str, Any], int, str]]) -> list[int]:
@@ -36,8 +38,8 @@ def measured_peak(
     inputs, outputs = own_channels(model, mesh)
     size = config.image_size
     task = ForecastObjective(
-        change_std=None, area_weights=np.ones(size[0]),
-        target_indices=range(len(outputs)), state_channels=len(outputs),
+        change_std=None, area_weights=latitude_weights(np.linspace(-80, 80, size[0])),
+        target_indices=range(len(outputs)), layout=InputLayout(channels=config.output_channels),
     )  # fmt: skip
     optimizer = build_optimizer(model, TrainingConfig())
     batch = (

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from sciml_dchag.objectives.forecast import ForecastObjective, can_roll_out
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.weather.area import latitude_weights
 
 LATITUDE = np.array([-67.5, -22.5, 22.5, 67.5])
@@ -22,15 +23,15 @@ class Constant(nn.Module):
 
 
 def task(
-    change_std: list[float] | None = None, targets: tuple[int, ...] = (0, 1)
+    change_std: list[float] | None = None,
+    targets: tuple[int, ...] = (0, 1),
+    history: tuple[int, ...] = (),
 ) -> ForecastObjective:
     std = None if change_std is None else np.array(change_std)
     return ForecastObjective(
-        target_indices=targets,
-        change_std=std,
-        area_weights=latitude_weights(LATITUDE),
-        state_channels=2,
-    )
+        target_indices=targets, change_std=std, area_weights=latitude_weights(LATITUDE),
+        layout=InputLayout(channels=("a", "b"), history_hours=history, forcings=("insolation",)),
+    )  # fmt: skip
 
 
 def fields(*shape: int) -> torch.Tensor:
@@ -81,14 +82,14 @@ def test_missing_inputs_are_masked_for_the_model() -> None:
 def test_a_rollout_feeds_forecasts_back_and_shifts_history() -> None:
     states, constants = fields(1, 6), fields(1, 1)
     inputs = torch.cat([states, torch.zeros(1, 1, 4, 8)], dim=1)
-    advanced = task().advance(inputs, torch.ones(1, 2, 4, 8), constants)
+    advanced = task(history=(-6, -12)).advance(inputs, torch.ones(1, 2, 4, 8), constants)
     assert advanced.shape == inputs.shape and (advanced[:, [0, 3]] == 1).all()
     for channel in (0, 3):  # each channel's times lie side by side
         torch.testing.assert_close(
             advanced[:, channel + 1 : channel + 3], states[:, channel : channel + 2]
         )
     torch.testing.assert_close(advanced[:, 6:], constants)
-    swapped = task(targets=(1, 0)).advance(inputs, fields(1, 2), constants)
+    swapped = task(targets=(1, 0), history=(-6, -12)).advance(inputs, fields(1, 2), constants)
     torch.testing.assert_close(swapped[:, [0, 3]], fields(1, 2).flip(1))
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import load_batches
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.windows import (
     ForecastBatch,
     ForecastWindows,
-    input_channels,
     require_even_steps,
 )
 
@@ -119,8 +119,11 @@ def test_batches_of_different_sizes_are_refused() -> None:
 
 def test_input_channels_are_named_in_the_order_they_are_joined(msl_store: Path) -> None:
     channels = Store.open(msl_store).channels
-    names = input_channels(channels, [-6, -12], ["orography"], ["insolation"]).names
-    assert names == ["msl", "msl@-6h", "msl@-12h", "orography", "insolation"]
+    layout = InputLayout(
+        channels=tuple(channels.names), history_hours=(-6, -12), static=("orography",),
+        forcings=("insolation",),
+    )  # fmt: skip
+    assert list(layout.names) == ["msl", "msl@-6h", "msl@-12h", "orography", "insolation"]
 
 
 def test_hours_that_do_not_fit_are_refused(msl_store: Path) -> None:
@@ -182,7 +185,7 @@ def test_the_times_of_a_channel_are_neighbours(simulated_store: Path) -> None:
         store, (None, None), mean=statistics.mean, std=statistics.std, targets=["z500"],
         lead_hours=(6, 6), history_hours=[-6, -12],
     )  # fmt: skip
-    names = input_channels(store.channels, [-6, -12], [], []).names
+    names = w.layout.names
     normal = (store.read([5, 4, 3]) - statistics.mean[:, None, None]) / statistics.std[
         :, None, None
     ]

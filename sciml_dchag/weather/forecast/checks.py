@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from sciml_dchag.weather.forecast.describing import in_short
 from sciml_dchag.weather.forecast.training import (
     check_rotation,
     complete_model_config,
+    model_config_of,
 )
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.sources import list_contents
@@ -110,15 +110,8 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
             f"There is no store {recipe.data.store}, and prepare.grid native does not say its "
             f"size: prepare it first, or set prepare.grid."
         )
-    names = ChannelSet.of(recipe.prepare.channels).names
-    # Static fields, forcings and history count as inputs; which names they have is no matter.
-    data = recipe.data
-    extra = len(names) * len(data.history_hours) + len(data.static) + len(data.forcings)
-    return dataclasses.replace(
-        recipe.model,
-        input_channels=(*names, *(f"input {i}" for i in range(extra))),
-        output_channels=recipe.task.targets or tuple(names),
-        image_size=Grid.named(recipe.prepare.grid).shape,
+    return model_config_of(
+        recipe, ChannelSet.of(recipe.prepare.channels), Grid.named(recipe.prepare.grid).shape
     )
 
 

@@ -31,7 +31,7 @@ from sciml_dchag.training.export import find_model
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.forecast.training import ForecastRecord
+from sciml_dchag.weather.forecast.training import ForecastRecord, input_layout
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import ForecastWindows
@@ -82,14 +82,14 @@ class Forecaster:
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
-        times = 1 + len(self.recipe.data.history_hours)
-        self._own_now = [self.target_indices[output] * times for output in outputs]
+        layout = input_layout(self.recipe, store.channels)
+        self._own_now = layout.now(self.target_indices[output] for output in outputs)
         self._join = self.ranks.channel_joiner(len(outputs))
         self.task = ForecastObjective(
             change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
             area_weights=latitude_weights(store.latitude),
             target_indices=self.target_indices,
-            state_channels=len(store.channels),
+            layout=layout,
         ).to(self.device)
         self.task.complete = self.ranks.complete
 

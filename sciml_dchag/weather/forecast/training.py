@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sciml_dchag.channels import ChannelSet
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.forecast import ForecastObjective
+from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
@@ -25,7 +27,7 @@ from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
-from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows, input_channels
+from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ class ForecastTrainingData:
             change_std=None if self.change_std is None else self.change_std[outputs],
             area_weights=latitude_weights(store.latitude),
             target_indices=store.channels.indices(model.config.output_channels),
-            state_channels=len(store.channels),
+            layout=self.samples.layout,
         ).to(ranks.device)
         self.task.complete = ranks.complete
         if rolls_out:
@@ -185,14 +187,33 @@ def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:
     Raises:
         ValueError: the patch does not divide the grid, or there are too many partitions.
     """
-    data = recipe.data
-    inputs = input_channels(store.channels, data.history_hours, data.static, data.forcings)
+    return model_config_of(recipe, store.channels, (len(store.latitude), len(store.longitude)))
+
+
+def model_config_of(
+    recipe: ForecastRecipe, channels: ChannelSet, image_size: tuple[int, int]
+) -> ModelConfig:
+    """Fill in the channels and the size of a grid.
+
+    Raises:
+        ValueError: as `complete_model_config`, or an input that is in no vocabulary.
+    """
+    inputs = ChannelSet(input_layout(recipe, channels).names)
     return dataclasses.replace(
         recipe.model,
         input_channels=tuple(inputs.names),
-        output_channels=tuple(recipe.task.targets or store.channels.names),
-        image_size=(len(store.latitude), len(store.longitude)),
+        output_channels=tuple(recipe.task.targets or channels.names),
+        image_size=image_size,
     )
+
+
+def input_layout(recipe: ForecastRecipe, channels: ChannelSet) -> InputLayout:
+    """Lay out the inputs that a recipe makes of a store's channels."""
+    data = recipe.data
+    return InputLayout(
+        channels=tuple(channels.names), history_hours=data.history_hours, static=data.static,
+        forcings=data.forcings,
+    )  # fmt: skip
 
 
 def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]:

@@ -130,8 +130,12 @@ class Evaluation:
             numbers = [name for name in table.columns if name not in text]
             table[numbers] = table[numbers].astype(np.float64)
             found = cls(folder=folder, table=table, **_tuples(record))
-            assert "model" in table.columns
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            for name in (*found.keys, *ABOUT, "model", found.reference):
+                if name not in table:
+                    raise ValueError(f"{SCORES} has no column {name}")
+            if any(position >= len(table) for position in found.shown):
+                raise ValueError(f"{SCORES} has {len(table)} rows, fewer than {RECORD} names")
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{folder} holds no evaluation that can be read ({error}): evaluate the run again."
             ) from error

@@ -348,7 +348,9 @@ class TestTables:
             Evaluation.read(tmp_path)
         evaluation_of(tmp_path / "evaluation", rows).write()
         scores = tmp_path / "evaluation" / "scores.csv"
-        for damaged in ("channel,lead\n", scores.read_text().replace("0.9", "x")):
+        whole = scores.read_text()
+        for damaged in ("channel,lead\n", whole.replace("0.9", "x"), whole.replace("units", "u"),
+                        whole.replace("persistence", "held"), "metric,model\nmse,1\n"):  # fmt: skip
             scores.write_text(damaged)
             with pytest.raises(ValueError, match="evaluate the run again"):
                 Evaluation.read(tmp_path)

@@ -1,6 +1,7 @@
 """Reconstructions: what the model may see, how it is scored, and what is written of it."""
 
 import hashlib
+import html
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sciml_dchag.pipeline import train
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.embed import embed
 from sciml_dchag.plants.masked.evaluate import evaluate
+from sciml_dchag.plants.masked.metrics import METRICS, Sums
 from sciml_dchag.plants.masked.reconstruct import reconstruct_store
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.masked.scores import (
@@ -159,27 +161,45 @@ def test_an_evaluation_is_a_table_to_the_last_digit_and_a_page(
         name: 1.0 if name == "r2_masked" else 0.0 for name in read.labels
     }
     assert about.loc["spectral_angle_degrees", "units"] == "degrees"
-    assert about.loc["rmse_NDVI", "units"] == ""
+    assert about.loc["mse_masked", "units"] == ""
+    assert not any(name.startswith("rmse_") for name in about.index)  # the bands reach none
     page = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     for name in about.index:
         assert f"<code>{name}</code>" in page
     assert page.count("data:image/png;base64,") == 4
-    for words in (read.summary, "Provenance", "Settings", "Mean spectrum", "Training images"):
+    for words in (
+        html.escape(read.summary),
+        "Provenance",
+        "Settings",
+        "Mean spectrum",
+        "Training images",
+    ):
         assert words in page
     record = Path(model.path) / "checkpoint.json"
     assert hashlib.sha256(record.read_bytes()).hexdigest() in page
 
 
 def test_coefficient_of_determination(model: Reconstructor) -> None:
-    """1 - sum of squared errors / sum of squared deviations, and the root of an index's error."""
+    """1 - sum of squared errors / sum of squared deviations."""
     scorer = score_images(model, ["three"], components=2)
     table = scorer.table().set_index(list(KEYS))
     squares = scorer.errors["model"].squares["masked"]
     spread = scorer.truth[1] - scorer.truth[0] ** 2 / scorer.weights["masked"]
     assert table.loc[("r2_masked", "all"), "model"] == 1 - squares.sum() / spread.sum()
     assert table.loc[("r2_masked", "450"), "model"] == 1 - squares[0] / spread[0]
-    error = scorer.errors["model"].index_squares["NDVI"] / scorer.index_pixels["NDVI"]
-    assert table.loc[("rmse_NDVI", "all"), "model"] == error**0.5
+
+
+def test_the_error_of_an_index_is_a_root_mean_square() -> None:
+    nothing = np.zeros(2)
+    parts = dict.fromkeys(("masked", "visible", "all"), nothing)
+    sums = Sums(
+        squares=parts, weights=parts, variance=nothing + 1, spread=nothing, angle=30.0, pixels=4,
+        index_squares={"NDVI": 0.36, "REP": 0.0}, index_pixels={"NDVI": 4, "REP": 0},
+    )  # fmt: skip
+    assert METRICS["rmse_NDVI"].overall(sums) == pytest.approx(0.3)
+    assert METRICS["spectral_angle_degrees"].overall(sums) == 7.5
+    assert np.isnan(METRICS["rmse_REP"].overall(sums))  # counted nowhere
+    assert np.isnan(METRICS["mse_masked"].of_band(sums, 1))
 
 
 def test_crops_cover_an_image_and_count_each_pixel_once(model: Reconstructor) -> None:

@@ -49,7 +49,8 @@ def spectral_statistics(
         ValueError: a band has no value, or one value throughout, with which nothing can be
             normalised.
     """
-    for what, wrong in (("no value", moments.count == 0), ("one value", moments.squares == 0.0)):
+    constant = moments.minimum == moments.maximum  # squares of a constant may be rounding, not 0
+    for what, wrong in (("no value", moments.count == 0), ("one value", constant)):
         if wrong.any():
             raise ValueError(
                 f"The band at {wavelength_nm[int(np.flatnonzero(wrong)[0])]:g} nm has {what} "

@@ -217,7 +217,8 @@ def read_statistics(store_path: Path) -> Statistics:
 
 
 def _require_usable(store: Store, values: RunningMoments, period: Period) -> None:
-    for what, wrong in (("no value", values.count == 0), ("one value", values.std == 0.0)):
+    constant = values.minimum == values.maximum  # squares of a constant may be rounding, not 0
+    for what, wrong in (("no value", values.count == 0), ("one value", constant)):
         if wrong.any():
             name = store.channels[int(np.flatnonzero(wrong)[0])].name
             first, last = store.period(period)

@@ -38,7 +38,9 @@ def test_every_command_has_help_with_an_example_that_parses(
         parse(example)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/weather.md", "docs/plants.md", "docs/recipes.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/weather.md", "docs/plants.md", "docs/recipes.md"]
+)
 def test_every_command_of_a_page_parses_and_its_recipes_exist(page: str) -> None:
     blocks = re.findall(r"^ *```(?:bash)?\n(.*?)^ *```", (ROOT / page).read_text(), re.M | re.S)
     found = shell_commands("\n".join(blocks))

@@ -112,7 +112,7 @@ def job_script(recipe: Recipe, arguments: Sequence[str], job: Job) -> str:
         whole = job.gpus // of_node * of_node
         raise ValueError(
             f"{job.gpus} GPUs make no whole nodes of {of_node}: ask for {whole} or "
-            f"{whole + of_node}, or say what a node has with --gpus-per-node."
+            f"{whole + of_node}, or say what a node has with `gpus_per_node`."
         )
     # A rank's cores are the template's share.
     cores, gpus = (_number(text, k, job.template) for k in ("cpus-per-task", "gpus-per-node"))
@@ -149,7 +149,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
     if sbatch is None:
         raise FileNotFoundError(
             "There is no sbatch on the PATH: call this on a login node of the cluster, or add "
-            "--dry-run to print the script and take it there."
+            "`dry_run=True` to print the script and take it there."
         )
     path = run / "job.sh"
     write_text(path, script)

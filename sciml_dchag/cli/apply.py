@@ -64,10 +64,12 @@ def predict(
     every_hours: int | None, lead_hours: str | None, batch: int, tp: int, fsdp: int,
     device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Forecast with MODEL (a run or a checkpoint) from the states in the store INPUT into OUTPUT.
+    """Forecast with MODEL (a run, a checkpoint or an exported file) from INPUT into OUTPUT.
 
-    OUTPUT is .zarr, in WeatherBench 2's layout, or .nc. An interrupted call resumes where it
-    stopped when it is repeated.
+    INPUT is a store, or a NetCDF, GRIB or Zarr file with the model's channels on its grid, of one
+    time or of several, with the earlier states that the model needs. OUTPUT is .zarr, in
+    WeatherBench 2's layout, or .nc. An interrupted call resumes where it stopped when it is
+    repeated.
 
     Processes that torchrun starts share out the initial times, whatever the mesh of the training;
     --tp and --fsdp share out a model that is too large for one.
@@ -75,6 +77,7 @@ def predict(
     \b
     Example:
       sciml-dchag predict runs/A stores/A.zarr forecasts.zarr --lead-hours 6,24
+      sciml-dchag predict A.safetensors today.nc tomorrow.nc --lead-hours 24
       torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A stores/A.zarr forecasts.zarr --tp 2
     """
     from sciml_dchag.config import from_mapping
@@ -108,11 +111,11 @@ def predict(
 def reconstruct(
     model: Path, source: Path, output: Path, batch: int, device: str | None, overwrite: bool
 ) -> None:
-    """Reconstruct the images in INPUT with MODEL (a run or a checkpoint) into the folder OUTPUT.
+    """Reconstruct the images in INPUT with MODEL into the folder OUTPUT.
 
-    INPUT is a plant store, or a folder of some. Each pixel is what the model makes of it from
-    others, written as a store and as ENVI files. An interrupted call resumes with the images that
-    are not finished when it is repeated.
+    MODEL is a run, a checkpoint or an exported file. INPUT is a plant store, or a folder of some.
+    Each pixel is what the model makes of it from others, written as a store and as ENVI files. An
+    interrupted call resumes with the images that are not finished when it is repeated.
 
     \b
     Example:
@@ -142,12 +145,12 @@ def reconstruct(
 
 
 def _require_kind(model: Path, kind: str, command: str, other: str) -> Checkpoint:
-    from sciml_dchag.training.checkpoint import read_checkpoint
+    from sciml_dchag.training.export import find_model
 
-    saved = read_checkpoint(model)
+    saved = find_model(model).checkpoint
     if saved.kind != kind:
         raise ValueError(
-            f"{model} is a run of task {saved.kind!r}, and `{command}` is for {kind!r}: use "
+            f"{model} is a model of task {saved.kind!r}, and `{command}` is for {kind!r}: use "
             f"`sciml-dchag {other}`."
         )
     return saved

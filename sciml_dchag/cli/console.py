@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -117,13 +118,49 @@ def program() -> str:
     return shlex.quote(str(called))
 
 
+ALIASES = {"static_sources": "static_source", "store_path": "store"}
+"""What the command line calls a parameter that has another name in Python."""
+SAID_OTHERWISE = {
+    "name=NAME": "--set name=NAME",
+    "resume=True": "--resume auto",
+}
+"""Settings whose option is not the parameter's name with its value."""
+
+
+def as_options(text: str) -> str:
+    """Turn parameters that a message names, such as `overwrite=True`, into the command's options.
+
+    What is no parameter of the command that runs stays as it is: it may be a recipe's knob.
+    """
+    context = click.get_current_context(silent=True)
+    options: dict[str, str] = {}
+    for parameter in context.command.params if context else ():
+        if isinstance(parameter, click.Option):
+            longest = max(parameter.opts, key=len)
+            options |= dict.fromkeys(
+                (longest.strip("-").replace("-", "_"), parameter.name or ""), longest
+            )
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        said = SAID_OTHERWISE.get(match[0].strip("`"))
+        if said is not None and said.split()[0] in options.values():
+            return f"`{said}`"
+        found = options.get(name) or options.get(ALIASES.get(name, ""))
+        if found is None:
+            return match[0]
+        return f"`{found}`" if value in (None, "True") else f"`{found} {value}`"
+
+    return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, text)
+
+
 def describe(error: BaseException) -> str:
-    """Say an error in one line."""
+    """Say an error in one line, in the words of the command line."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"The disk is full ({error.filename or error}): free some space and repeat the command."
         )
-    return " ".join(str(error).split()) or type(error).__name__
+    return as_options(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextmanager
@@ -132,7 +169,7 @@ def _short_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning) and _FIRST:
-            text = f"Warning: {' '.join(str(message).split())}"
+            text = f"Warning: {as_options(' '.join(str(message).split()))}"
             err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """Places that results are written to: what may be replaced there, and how it is replaced.
 
-One rule for every command that writes: what is at a place is replaced only with `--overwrite`, and
+One rule for every command that writes: what is at a place is replaced only with `overwrite`, and
 only where it was made by this kind of command, with nothing of the user's in it. New results grow
 beside their place; the former ones are moved aside, the new ones put in their place, and only then
 the former ones removed. Killed anywhere, the old or the new results are whole.
@@ -110,7 +110,7 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
     if not overwrite and not (objection is None and (path / PROGRESS_FILE).is_file()):
         raise FileExistsError(
             f"{path} exists: choose another name"
-            + (", or replace it with `--overwrite`." if objection is None else ".")
+            + (", or replace it with `overwrite=True`." if objection is None else ".")
         )
     if objection is not None:
         raise FileExistsError(

@@ -39,7 +39,7 @@ def was_finished(path: Path, fingerprint: str, overwrite: bool) -> bool:
         return True
     if path.exists() and not overwrite:
         raise FileExistsError(
-            f"{path} exists: choose another name, or replace it with `--overwrite`."
+            f"{path} exists: choose another name, or replace it with `overwrite=True`."
         )
     return False
 
@@ -80,7 +80,7 @@ def resume(
         return None
     raise ValueError(
         f"{partial} was begun with other settings or sources: repeat the command that began it to "
-        "finish it, or begin again with `--overwrite`."
+        "finish it, or begin again with `overwrite=True`."
     )
 
 

@@ -39,7 +39,7 @@ def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
     if last is not None:
         if not resume:
             raise FileExistsError(
-                f"{run} already holds a trained run: resume it with --resume auto, choose another "
+                f"{run} already holds a trained run: resume it with `resume=True`, choose another "
                 f"name, or remove the folder."
             )
         checkpoint = read_checkpoint(last)
@@ -47,7 +47,7 @@ def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
         if difference := store.difference(checkpoint):
             raise ValueError(
                 f"{run} holds a run {difference}: set data.store to the store that it began with, "
-                f"choose another name with --set name=NAME, or remove the folder."
+                f"choose another name with `name=NAME`, or remove the folder."
             )
     return Start(store, last)
 
@@ -117,5 +117,5 @@ def _require_same_recipe(run: Path, checkpoint: Checkpoint, recipe: Recipe) -> N
         if was != wanted:
             raise ValueError(
                 f"{run} holds a run with other settings in {section!r}: restore them, choose "
-                f"another name with --set name=NAME, or remove the folder."
+                f"another name with `name=NAME`, or remove the folder."
             )

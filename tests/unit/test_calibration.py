@@ -35,7 +35,7 @@ def test_the_scene_comes_back() -> None:
 def test_columns_are_told_apart_and_bands_alone_are_not() -> None:
     narrow = raw(WHITE.read_lines(slice(0, 7))[:, :9], "white.raw")
     image = raw(counts(scene()))
-    with pytest.raises(ValueError, match=r"9 pixels wide .* 50.*--references band"):
+    with pytest.raises(ValueError, match=r"9 pixels wide .* 50.*references=band"):
         calibrate(image, narrow, DARK)
     by_band = calibrate(image, narrow, DARK, references="band")
     assert by_band.gain.shape == (BANDS, 1)
@@ -111,9 +111,9 @@ def test_reflectance_is_divided_by_its_scale_and_counts_are_refused() -> None:
     image = raw(np.round(scene() * 10000).astype(np.uint16), scale=10000.0)
     found, _ = apply(calibrate(image, None, None), image)
     np.testing.assert_allclose(found, scene(), atol=6e-5)
-    with pytest.raises(ValueError, match=r"median of .*--white.*reflectance scale factor"):
+    with pytest.raises(ValueError, match=r"median of .*`white`.*reflectance scale factor"):
         calibrate(raw(counts(scene())), None, None)
-    with pytest.raises(ValueError, match="--white FILE"):
+    with pytest.raises(ValueError, match="white=FILE"):
         calibrate(raw(counts(scene())), None, DARK)
 
 

@@ -175,7 +175,7 @@ def test_other_settings_do_not_go_on_there(tmp_path: Path) -> None:
         write(path, new_cube("a", 0, rows=10), new_cube("b", 1))
     write(path, new_cube("a", 0, rows=10), new_cube("b", 1), overwrite=True)
     assert CubeStore.open(path).size("a") == (10, 130)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(path, new_cube("a", 0))
 
 

@@ -63,7 +63,7 @@ def test_nothing_half_written_is_left_or_read(
     with pytest.raises(FileNotFoundError, match="sciml-dchag embed"):
         read_embeddings(tmp_path / "e")
     write(tmp_path / "e")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(tmp_path / "e")
     write(tmp_path / "e", values=2 * VALUES, overwrite=True)
     np.testing.assert_array_equal(

@@ -207,7 +207,7 @@ def test_a_folder_is_whole_or_as_it_was(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = write_indices(store, tmp_path / "out", names=["PRI"]).folder
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write_indices(store, out)
     before = (out / "indices.csv").read_text()
     with monkeypatch.context() as patch:

@@ -84,7 +84,7 @@ def test_seeds_on_black_and_on_white(plain: float) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_nothing_but_background_is_refused(noise: float) -> None:
     bare = scene(plants=False) + np.random.default_rng(0).normal(0, noise, scene().shape)
-    with pytest.raises(ValueError, match=r"scan.raw shows nothing but background.*--mask none"):
+    with pytest.raises(ValueError, match=r"scan.raw shows nothing but background.*mask=none"):
         segment(colours(bare), "scan.raw")
 
 

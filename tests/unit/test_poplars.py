@@ -146,7 +146,7 @@ def test_what_is_there_is_kept_unless_it_is_ours(folder: Path, tmp_path: Path) -
     small = {"cubes": 1, "size": (16, 16), "bands": 10}
     out = tmp_path / "poplars"
     simulate_poplars(out, **small)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         simulate_poplars(out, **small)
     simulate_poplars(out, **{**small, "bands": 12}, overwrite=True)
     assert open_cube(out / "poplar_0000.raw").bands == 12

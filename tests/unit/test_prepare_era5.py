@@ -154,7 +154,7 @@ def test_wrong_units_are_refused(tmp_path: Path) -> None:
 def test_a_second_call_needs_overwrite_and_another_source_counts_as_other(tmp_path: Path) -> None:
     options = {"channels": "msl", "period": ("2025-12-01", "2025-12-02")}
     path = prepare_era5(["sample:era5_msl"], tmp_path / "a.zarr", **options)  # type: ignore[arg-type]
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         prepare_era5(["sample:era5_msl"], path, **options)  # type: ignore[arg-type]
     options["period"] = ("2025-12-03", "2025-12-03")
     prepare_era5(["sample:era5_msl"], path, overwrite=True, **options)  # type: ignore[arg-type]

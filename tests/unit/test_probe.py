@@ -256,7 +256,7 @@ def test_without_the_store_the_embeddings_are_scored_alone(
         table=pd.DataFrame(index=pd.Index(plants["cube"].unique(), name="cube")),
         attrs={"attribution": "", "simulated": 0, "store": "gone.zarr"},
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="--store"):
+    with pytest.warns(UserWarning, match="store_path"):
         alone = probe(moved, traits(), traits=["luck"])
     assert set(alone.scores["features"]) == {"none", "embedding"}
     assert alone.folder == tmp_path / "moved_probe" and "synthetic" not in alone.scores

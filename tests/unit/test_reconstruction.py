@@ -262,7 +262,7 @@ def test_interrupted_reconstructions_go_on(
     assert len(done) == 20 + 12  # the first image is not done again
     monkeypatch.setattr(Reconstructor, "tiles", tiles)
     assert np.isfinite(CubeStore.open(path).reflectance("one")).all()
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         reconstruct_store(folder / "run", folder / "plants.zarr", tmp_path)
 
 

@@ -471,7 +471,7 @@ def test_an_exported_model_is_the_one_that_forecasts(msl_store: Path, tmp_path: 
     forecaster = Forecaster(tmp_path / "run", Store.open(msl_store))
     for name, parameter in forecaster.model.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], parameter.cpu(), rtol=0, atol=0)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         export(tmp_path / "run", file)
     with pytest.raises(ValueError, match="must end in .safetensors"):
         export(tmp_path / "run", tmp_path / "model.pt")

@@ -122,7 +122,7 @@ def test_an_existing_place_is_kept_unless_told_otherwise(
 ) -> None:
     path = write(series(seed=1), tmp_path / "a.zarr")
     other = series(seed=2)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(other, path)
     np.testing.assert_array_equal(Store.open(path).read(slice(None)), series(seed=1).values)
     write(other, path, overwrite=True)

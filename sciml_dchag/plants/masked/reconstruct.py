@@ -118,7 +118,7 @@ def _refuse_foreign_images(envi: Path, cubes: Iterable[str]) -> None:
         if (image.exists() or header.exists()) and not ours:
             raise FileExistsError(
                 f"{image if image.exists() else header} exists and is no reconstruction, which "
-                f"alone is replaced: choose another folder with `--out`."
+                f"alone is replaced: choose another folder."
             )
 
 

@@ -190,8 +190,8 @@ def _own_bands(cube: RawCube, merge_bands: bool) -> tuple[NDArray[np.float64], N
     if (times > 1).any() and not merge_bands:
         raise ValueError(
             f"{cube.path.name} has {int(times.max())} bands at {own_nm[times.argmax()]:g} nm, "
-            f"{int((times > 1).sum())} such wavelengths in all: average them with `--merge-bands`, "
-            f"or give the right ones with `--wavelengths FILE`."
+            f"{int((times > 1).sum())} such wavelengths in all: average them with "
+            f"`merge_bands=True`, or give the right ones with `wavelengths=FILE`."
         )
     if len(own_nm) < 2:
         raise ValueError(f"{cube.path.name} has {len(own_nm)} usable band, where 2 are needed.")
@@ -220,15 +220,15 @@ def _check_cover(
     if len(outside):
         raise ValueError(
             f"{_covers(cube, own_nm)}, but bands from {target_nm[0]:g} to {target_nm[-1]:g} nm are "
-            f"wanted, {len(outside)} of them outside: choose others with `--bands`, or `--bands "
-            f"{NATIVE}`."
+            f"wanted, {len(outside)} of them outside: choose others with `bands`, or "
+            f"`bands={NATIVE}`."
         )
     within = int(((own_nm >= target_nm[0]) & (own_nm <= target_nm[-1])).sum())
     if within * MOST_TARGETS_A_BAND < len(target_nm):
         raise ValueError(
             f"{_covers(cube, own_nm)}, {within} of them between {target_nm[0]:g} and "
-            f"{target_nm[-1]:g} nm, too few to make {len(target_nm)}: choose fewer with `--bands`, "
-            f"or `--bands {NATIVE}`."
+            f"{target_nm[-1]:g} nm, too few to make {len(target_nm)}: choose fewer with `bands`, "
+            f"or `bands={NATIVE}`."
         )
 
 
@@ -245,8 +245,8 @@ def _gaussian(
     if empty.any():
         raise ValueError(
             f"{_covers(cube, own_nm)}, none of which overlaps the band wanted at "
-            f"{target_nm[int(empty.argmax())]:g} nm: choose fewer with `--bands`, or interpolate "
-            f"with `--response linear`."
+            f"{target_nm[int(empty.argmax())]:g} nm: choose fewer with `bands`, or interpolate "
+            f"with `response=linear`."
         )
     return matrix
 
@@ -260,13 +260,13 @@ def _smoothed(
     if window % 2 == 0 or not 0 <= order < window <= len(target_nm):
         raise ValueError(
             f"A Savitzky-Golay filter of {window} bands and order {order} does not fit "
-            f"{len(target_nm)} bands: give `--smooth WINDOW,ORDER` with an odd window above the "
+            f"{len(target_nm)} bands: give `smooth=WINDOW,ORDER` with an odd window above the "
             f"order, such as 11,2."
         )
     steps = np.diff(target_nm)
     if steps.max() > 1.05 * steps.min():
         raise ValueError(
             f"A Savitzky-Golay filter needs evenly spaced bands, but these are {steps.min():g} to "
-            f"{steps.max():g} nm apart: choose a span such as `--bands 400-900x500`."
+            f"{steps.max():g} nm apart: choose a span such as `bands=400-900x500`."
         )
     return np.asarray(savgol_filter(weights, window, order, axis=0))

@@ -96,7 +96,7 @@ class ImageToPrepare:
         if not mine.any():
             raise ValueError(
                 f"Columns {self.columns.start} to {self.columns.stop - 1} of {self.raw.path.name} "
-                f"hold no plant: choose another `--split`."
+                f"hold no plant: choose another `split`."
             )
         return mine
 

@@ -43,7 +43,7 @@ class Counts:
     masked: int = 0
     """Where the white reference is not above the dark one, or either is saturated."""
     clipped: int = 0
-    """Bound by `--clip`, after bands were made."""
+    """Bound by `clip`, after bands were made."""
 
     def add(self, other: Counts) -> None:
         """Add another part of the image."""
@@ -136,7 +136,7 @@ def calibrate(
     if white is None:
         if dark is not None:
             raise ValueError(
-                f"A dark reference without a white one gives no reflectance: add `--white FILE` "
+                f"A dark reference without a white one gives no reflectance: add `white=FILE` "
                 f"for {image.path.name}."
             )
         return _already_reflectance(image)
@@ -200,7 +200,7 @@ def _check_reference(image: RawCube, name: str, reference: RawCube, references: 
     if references == "column" and reference.samples != image.samples:
         raise ValueError(
             f"{there} is {reference.samples} pixels wide and {image.path.name} {image.samples}: "
-            f"give one of the same width, or average it over all columns with `--references band`."
+            f"give one of the same width, or average it over all columns with `references=band`."
         )
     if (reference.exposure_ms is None) != (image.exposure_ms is None):
         said, unsaid = (reference, image) if image.exposure_ms is None else (image, reference)
@@ -243,7 +243,7 @@ def _already_reflectance(image: RawCube) -> Calibration:
     if median > MOST_REFLECTANCE:
         raise ValueError(
             f"{image.path.name} has a median of {median:.4g} in its middle line, which is no "
-            f"reflectance: give its references with `--white` and `--dark`, or add `reflectance "
+            f"reflectance: give its references with `white` and `dark`, or add `reflectance "
             f"scale factor` to its header."
         )
     ones = np.ones((image.bands, 1), np.float32)
@@ -269,7 +269,7 @@ def panel_factor(
         FileNotFoundError: a CSV that is not there.
         ValueError: it does not cover the wavelengths, or holds what no panel reflects.
     """
-    where = "--white-reflectance"
+    where = "`white_reflectance`"
     try:
         factor = np.full(len(wavelength_nm), float(white_reflectance))
     except ValueError:

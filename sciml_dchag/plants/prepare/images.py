@@ -126,7 +126,7 @@ def prepare_plants(
             rows.append({**row, "split": purpose})
     _require_same_bands(list(images.values()))
     if not any(row["split"] == "train" for row in rows):
-        raise ValueError("No image is for training: choose another `--split`.")
+        raise ValueError("No image is for training: choose another `split`.")
     _warn(remarks)
     nm = maker.wavelength_nm
     simulated = any(raw.simulated for raw in raws)
@@ -202,7 +202,7 @@ def _require_same_bands(images: Sequence[ImageToPrepare]) -> None:
             raise ValueError(
                 f"{images[0].raw.path.name} has {len(first)} bands from {first[0]:g} to "
                 f"{first[-1]:g} nm and {image.raw.path.name} {len(other)} from {other[0]:g} to "
-                f"{other[-1]:g} nm: bring them to the same with `--bands`, such as 400-900x500."
+                f"{other[-1]:g} nm: bring them to the same with `bands`, such as 400-900x500."
             )
 
 

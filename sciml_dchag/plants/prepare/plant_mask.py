@@ -97,8 +97,8 @@ def segment(
             if kept.any():
                 return Segmentation(plants=kept, index=choice, threshold=threshold)
     raise ValueError(
-        f"{name} shows nothing but background: leave it out, choose `--index`, or give its plants "
-        f"with `--mask FILE` or `--mask none`."
+        f"{name} shows nothing but background: leave it out, choose `index`, or give its plants "
+        f"with `mask=FILE` or `mask=none`."
     )
 
 
@@ -122,7 +122,7 @@ def _index(colours: dict[str, NDArray[np.float32]], index: Index, name: str) -> 
     if missing := [colour for colour in needed if colour not in colours]:
         raise ValueError(
             f"{name} has no bands of {missing[0].replace('_', ' ')}, which the index {index} "
-            f"needs: leave `--index` out, or choose brightness."
+            f"needs: leave `index` out, or choose brightness."
         )
     bands = np.stack([colours[colour].astype(np.float64) for colour in needed])
     total = bands.sum(axis=0)

@@ -80,7 +80,7 @@ class Split:
         if left <= 0 or (widths < 1).any():
             raise ValueError(
                 f"{name} is {columns} columns wide, too few for {len(wanted)} parts with "
-                f"{self.guard} columns between them: choose another `--split`."
+                f"{self.guard} columns between them: choose another `split`."
             )
         return {
             split: slice(bounds[i] + i * self.guard, bounds[i + 1] + i * self.guard)
@@ -218,7 +218,7 @@ def assign(
     if group_by not in table:
         have = f"its columns are {', '.join(map(str, table.columns))}" if path else "there is none"
         raise ValueError(
-            f"--group-by {group_by} needs such a column in the table, but {have}: name another, or "
+            f"`group_by={group_by}` needs such a column in the table, but {have}: name another, or "
             f"add it."
         )
     if table[group_by].isna().any():

@@ -113,7 +113,7 @@ def _wavelengths(
         if len(listed) != bands:
             raise ValueError(
                 f"The header {path} lists {len(listed)} wavelengths for {bands} bands: complete "
-                f"the list, or give one with `--wavelengths FILE`."
+                f"the list, or give one with `wavelengths=FILE`."
             )
         nm, remark = to_nm(listed, units, str(path))
         return nm, 1.0 if nm[0] == float(listed[0]) else 1000.0, remark
@@ -122,7 +122,7 @@ def _wavelengths(
         return named, 1.0, f"{path.name} lists no wavelengths: they are from its band names."
     raise ValueError(
         f"The header {path} says no wavelengths: add the field `wavelength`, or give them with "
-        f"`--wavelengths FILE`."
+        f"`wavelengths=FILE`."
     )
 
 

@@ -89,7 +89,7 @@ def open_numpy(path: Path, wavelengths: Given = None) -> RawCube:
         if sidecar is None:
             raise ValueError(
                 f"{path} says no wavelengths: put them into {beside[0].name} beside it, or give "
-                f"them with `--wavelengths FILE`."
+                f"them with `wavelengths=FILE`."
             )
         wavelengths, remark = read_wavelengths(sidecar)
 
@@ -244,7 +244,7 @@ def _choose(
             f"{path} holds {found} of as many numbers as one side of its image "
             f"{' x '.join(map(str, arrays[name]))} has"
             f"{' (' + ', '.join(lengths) + ')' if lengths else ''}: call one `wavelength_nm`, or "
-            f"give wavelengths with `--wavelengths FILE`."
+            f"give wavelengths with `wavelengths=FILE`."
         )
     axis, doubt = _band_axis(path, arrays[name], lengths[vector])
     units = next((unit for unit in ("nm", "um") if vector.lower().endswith(unit)), None)

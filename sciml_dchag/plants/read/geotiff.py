@@ -126,7 +126,7 @@ def _wavelengths(
     if not values:
         raise ValueError(
             f"{path} says no wavelengths: give its bands descriptions such as '652.3 nm', or give "
-            f"wavelengths with `--wavelengths FILE`."
+            f"wavelengths with `wavelengths=FILE`."
         )
     nm, remark = to_nm(values, units, str(path))
     remarks += [remark] if remark else []

@@ -53,13 +53,13 @@ def to_nm(
         wrong = next(value for value in values if not _is_number(str(value)))
         raise ValueError(
             f"The wavelengths of {where} hold {str(wrong)!r} where a number is needed: mend the "
-            f"list, or give one with `--wavelengths FILE`."
+            f"list, or give one with `wavelengths=FILE`."
         ) from None
     if not np.isfinite(numbers).all():
         wrong = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise ValueError(
             f"The wavelength of band {wrong + 1} of {where} is {numbers[wrong]}: mend the list, or "
-            f"give one with `--wavelengths FILE`."
+            f"give one with `wavelengths=FILE`."
         )
     remark = None
     said = (units or "").strip().lower()
@@ -72,14 +72,14 @@ def to_nm(
     if said not in NANOMETRES + MICROMETRES:
         raise ValueError(
             f"The wavelengths of {where} are in {units!r} where nm or um is needed: give them with "
-            f"`--wavelengths FILE`."
+            f"`wavelengths=FILE`."
         )
     nm = numbers if said in NANOMETRES else np.round(numbers * 1000.0, 6)
     if nm.min() < BELIEVABLE_NM[0] or nm.max() > BELIEVABLE_NM[1]:
         raise ValueError(
             f"The wavelengths of {where} run from {numbers.min():g} to {numbers.max():g} in "
             f"{units or said}, which no camera takes: correct their units, or give them with "
-            f"`--wavelengths FILE`."
+            f"`wavelengths=FILE`."
         )
     return nm, remark
 
@@ -154,8 +154,8 @@ def _units_by_magnitude(numbers: NDArray[np.float64], where: str) -> str:
         return "um"
     raise ValueError(
         f"The wavelengths of {where} run from {numbers.min():g} to {numbers.max():g} in units that "
-        f"it does not say, neither nm nor um by their magnitude: give them with `--wavelengths "
-        f"FILE`."
+        f"it does not say, neither nm nor um by their magnitude: give them with "
+        f"`wavelengths=FILE`."
     )
 
 

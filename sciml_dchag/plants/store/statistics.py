@@ -55,8 +55,8 @@ def spectral_statistics(
             raise ValueError(
                 f"The band at {wavelength_nm[int(np.flatnonzero(wrong)[0])]:g} nm has {what} "
                 f"over all plant pixels of the training images, with which nothing can be "
-                f"normalised: leave it out with `--bands`, or look at the references "
-                f"and at `--clip`."
+                f"normalised: leave it out with `bands`, or look at the references "
+                f"and at `clip`."
             )
     return SpectralStatistics(
         mean=moments.mean,

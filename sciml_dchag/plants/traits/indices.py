@@ -100,7 +100,7 @@ def find_bands(name: str, wavelength_nm: ArrayLike) -> NDArray[np.intp]:
         raise ValueError(
             f"{name} needs a band within {TOLERANCE_NM:g} nm of {wanted} nm, which none of the "
             f"{len(centres)} bands from {centres.min():g} to {centres.max():g} nm is: prepare the "
-            f"store with `--bands` that reach it, or leave {name} out."
+            f"store with `bands` that reach it, or leave {name} out."
         )
     nearest = distance.argmin(axis=0)
     if not index.span:

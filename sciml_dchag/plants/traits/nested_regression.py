@@ -90,7 +90,7 @@ def require_groups(groups: int, folds: int) -> None:
     if groups < 2 * folds:
         raise ValueError(
             f"there are {groups} plants (or groups), but {folds} folds need {2 * folds}: measure "
-            f"more, or take fewer folds with `--folds`, {LEAST_FOLDS} at least."
+            f"more, or take fewer folds with `folds`, {LEAST_FOLDS} at least."
         )
 
 

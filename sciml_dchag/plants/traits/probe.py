@@ -159,7 +159,7 @@ def _groups(table: Traits, embeddings: Embeddings, group: str | None) -> pd.Seri
     else:
         raise ValueError(
             f"Neither {table.path} nor the store of the embeddings has a column {group!r} to group "
-            f"by: name one that they have, or leave `--group` out."
+            f"by: name one that they have, or leave `group` out."
         )
     if labels.isna().any():
         raise ValueError(
@@ -221,7 +221,7 @@ def _features(
         if not known.any():
             raise ValueError(
                 f"Some plants of {embeddings.path} have no {kind} in the store: take the store "
-                f"that the embeddings are from, with `--store`."
+                f"that the embeddings are from, with `store_path`."
             )
         if not known.all():
             left = ", ".join(map(str, frame.columns[~known][:8]))
@@ -238,7 +238,7 @@ def _store(embeddings: Embeddings, path: str | Path | None) -> CubeStore | None:
         return CubeStore.open(str(recorded))
     warnings.warn(
         "The store of the embeddings is not where it was, so that they are scored alone: give it "
-        "with `--store` to see mean spectra and indices beside them.",
+        "with `store_path` to see mean spectra and indices beside them.",
         stacklevel=4,
     )
     return None

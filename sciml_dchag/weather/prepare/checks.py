@@ -44,7 +44,7 @@ def check_values(
             raise ValueError(
                 f"{channel.name} has {int(missing.sum())} missing values in {len(times)} times, "
                 f"the first at {iso(times[int(np.argmax(missing > 0))])}: complete the data, or "
-                f"pass --allow-missing to keep them."
+                f"pass `allow_missing=True` to keep them."
             )
         if (infinite := np.isinf(fields).any(axis=(1, 2))).any():
             raise ValueError(

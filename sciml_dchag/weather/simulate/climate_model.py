@@ -344,7 +344,7 @@ def _check_place(out: Path, overwrite: bool, bytes_needed: int) -> None:
     check_place(out, WEATHER_STORE, overwrite)
     if partial.exists() and not overwrite:
         raise FileExistsError(
-            f"{partial} exists: choose another name, or replace it with `--overwrite`."
+            f"{partial} exists: choose another name, or replace it with `overwrite=True`."
         )
     parent = next(folder for folder in out.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free

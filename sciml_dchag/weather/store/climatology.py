@@ -92,7 +92,7 @@ class Climatology:
             if where.size == 0:
                 raise ValueError(
                     f"The hourly climatology has the hours {self.hours.tolist()} but {hour} h is "
-                    "needed: prepare the store with that hour, or with `--climatology mean`."
+                    "needed: prepare the store with that hour, or with `climatology=mean`."
                 )
             first, last = min(channels), max(channels) + 1
             fields = np.asarray(self.hourly[int(where[0]), int(day) - 1, first:last])
@@ -163,7 +163,7 @@ def wants_hourly(times: NDArray[np.datetime64], kind: str, window_days: int) -> 
     if kind == "hourly" and covered < 365:
         raise ValueError(
             f"The climatology by hour and day of year needs a year, but the period has "
-            f"{covered:.0f} days: choose a longer training period, or `--climatology mean`."
+            f"{covered:.0f} days: choose a longer training period, or `climatology=mean`."
         )
     return kind != "mean" and bool(covered >= 365)
 

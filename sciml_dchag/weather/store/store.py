@@ -168,7 +168,7 @@ class Store:
         if missing := [name for name in names if name not in present]:
             raise ValueError(
                 f"{self.path} has the static fields {present or 'none'} but {missing[0]!r} is "
-                "needed: prepare it again with `--static-source FILE`."
+                "needed: prepare it again with `static_sources`."
             )
         if not names:
             return np.empty((0, *self.shape[2:]), dtype=np.float32)

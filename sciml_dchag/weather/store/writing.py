@@ -195,7 +195,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"No Dask scheduler answers at {address!r}: start one with `dask scheduler`, or leave "
-            "`--scheduler` out."
+            "`scheduler` out."
         ) from error
     with client:
         yield client

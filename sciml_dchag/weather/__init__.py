@@ -1,7 +1,7 @@
 """Weather: from ERA5 to forecasts and scores.
 
-`prepare`, which is the folder's and is called too, `WeatherStore`, `ForecastModel` and `score` are
-imported when they are first used.
+`prepare`, which is the folder's and is called too, and the names below are imported when they are
+first used.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciml_dchag.weather.opened import ForecastModel, WeatherStore, score
+    from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, score
 
 _HOMES = {
     "ForecastModel": "opened",
     "WeatherStore": "opened",
+    "area_mean": "opened",
     "score": "opened",
 }
 
-__all__ = ["ForecastModel", "WeatherStore", "prepare", "score"]
+__all__ = ["ForecastModel", "WeatherStore", "area_mean", "prepare", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xarray as xr
 
@@ -15,6 +15,7 @@ from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import as_paths
 from sciml_dchag.files.zarr_groups import read_attrs
 from sciml_dchag.training.trained import TrainedModel
+from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import describe_store
 from sciml_dchag.weather.forecast.forecaster import Forecaster
@@ -30,6 +31,7 @@ from sciml_dchag.weather.scores import metrics as scores
 from sciml_dchag.weather.store.layout import FORMAT
 from sciml_dchag.weather.store.store import Period, Store
 
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 Fields = xr.Dataset | Store | str | os.PathLike[str]
 """Labelled fields, or a store or file that holds them."""
 
@@ -165,6 +167,16 @@ def score(
     return scores.score(opened, _dataset(truth, None), expected, metrics)
 
 
+def area_mean(data: Labelled) -> Labelled:
+    """Average over latitude and longitude, where a row counts by the area of its cells.
+
+    Args:
+        data: a Dataset or DataArray on `latitude` and `longitude`.
+    """
+    weights = xr.DataArray(latitude_weights(data["latitude"].values), dims="latitude")
+    return data.weighted(weights).mean(["latitude", "longitude"])
+
+
 def open_store(path: Path) -> WeatherStore | xr.Dataset | None:
     """Open a weather store or forecasts; None where there is neither."""
     if not (path / "zarr.json").is_file():
@@ -196,8 +208,3 @@ def _dataset(data: Fields, group: str | None) -> xr.Dataset:
             store.climatology()  # says what is to be done where there is none
         return xr.open_zarr(path, group=group, chunks=None)
     return xr.open_zarr(path, chunks=None)
-
-
-__all__ = [
-    "ForecastModel", "WeatherStore", "open_forecasts", "open_store", "prepare", "score",
-]  # fmt: skip

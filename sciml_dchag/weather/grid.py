@@ -20,7 +20,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sciml_dchag.weather.area import reaches_poles, row_bounds
-from sciml_dchag.weather.prepare.grid_checks import (
+from sciml_dchag.weather.grid_checks import (
     FloatArray,
     Kind,
     check_grid,

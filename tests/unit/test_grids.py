@@ -7,7 +7,7 @@ import xarray as xr
 
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.grid_checks import check_grid
+from sciml_dchag.weather.grid_checks import check_grid
 
 
 def gaussian_rows(n):

@@ -174,7 +174,7 @@ def test_a_finished_store_with_its_progress_is_finished(
     assert Store.open(path).shape == state.shape
     write(state, path)
     assert not (path / PROGRESS_FILE).exists()
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(state, path)
 
 

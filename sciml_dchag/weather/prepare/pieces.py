@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import variables
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.grid_checks import SLACK_DEGREES, FloatArray
+from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
 

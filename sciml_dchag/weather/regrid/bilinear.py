@@ -21,7 +21,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.grid_checks import SLACK_DEGREES, FloatArray
+from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
 
 IntArray = npt.NDArray[np.int64]
 

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import xarray as xr
 
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.grid_checks import SLACK_DEGREES, FloatArray
+from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.weather.regrid.bilinear import bilinear_weights
 
 METHODS = ("bilinear", "conservative")

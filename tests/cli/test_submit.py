@@ -218,7 +218,7 @@ def test_a_job_is_kept_and_handed_to_sbatch(own_work: Path, cluster: Path, call:
     options = ("--gpus", "2", "--account", "abc", "--set", "name=new")
     result = call("submit", "small.yaml", *options)
     assert result.exit_code == 0 and "Submitted batch job 7" in result.stdout, result.output
-    assert (cluster / "told").read_text() == f"runs/new/job.sh\n{own_work}\n"
+    assert (cluster / "told").read_text() == f"{own_work}/runs/new/job.sh\n{own_work}\n"
     dry = call("submit", "small.yaml", *options, "--dry-run")
     assert (own_work / "runs/new/job.sh").read_text() == dry.stdout
     assert [path.name for path in (own_work / "runs/new").iterdir()] == ["job.sh"]

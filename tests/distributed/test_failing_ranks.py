@@ -163,23 +163,29 @@ def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[...,
         "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    job = subprocess.Popen(
-        command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    said = workplace / "orphans.txt"
+    with said.open("w") as output:
+        job = subprocess.Popen(
+            command, cwd=workplace, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
     log = runs / "failing" / "log.jsonl"
-    started = time.monotonic()
-    while not (log.exists() and log.read_text().count("\n") > 2):
-        assert job.poll() is None and time.monotonic() - started < SECONDS
-        time.sleep(0.2)
-    job.kill()
-    job.wait()
+    try:
+        started = time.monotonic()
+        while not (log.exists() and log.read_text().count("\n") > 2):
+            assert job.poll() is None, said.read_text()
+            assert time.monotonic() - started < 3 * SECONDS, said.read_text()
+            time.sleep(0.2)
+    finally:
+        job.kill()
+        job.wait()
+    lock = log.parent / ".lock"
     started = time.monotonic()
     while True:
-        size = log.stat().st_size
-        time.sleep(2)
-        if log.stat().st_size == size:
-            break
-        assert time.monotonic() - started < 20
-    with locked(log.parent / ".lock", log.parent):  # nobody holds the run any more
-        pass
+        try:
+            with locked(lock, log.parent):  # nobody holds the run any more
+                break
+        except ValueError:
+            assert time.monotonic() - started < SECONDS
+    size = log.stat().st_size
+    time.sleep(2)
+    assert log.stat().st_size == size

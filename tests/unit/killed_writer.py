@@ -101,5 +101,5 @@ def main(folder: str, overwrite: bool) -> None:
         shutil.rmtree(place)
         if status == 0:
             break
-        point += 1
+        point += 1 if point < 3 else 9  # most are removals of one file of the former store
     print(point)

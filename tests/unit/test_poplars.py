@@ -151,7 +151,7 @@ def test_what_is_there_is_kept_unless_it_is_ours(folder: Path, tmp_path: Path) -
     simulate_poplars(out, **{**small, "bands": 12}, overwrite=True)
     assert open_cube(out / "poplar_0000.raw").bands == 12
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"thesis.tex is not of a folder of synthetic poplars"):
+    with pytest.raises(FileExistsError, match=r"holds thesis.tex, which is not of it"):
         simulate_poplars(out, **small, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["poplars"]
 

@@ -116,8 +116,7 @@ def write_cubes(
 
     Raises:
         FileExistsError: `path` exists, and `overwrite` is off or it is not only a plant store.
-        ValueError: an image is refused, and then nothing is kept; another store was begun there;
-            another process is writing there.
+        ValueError: an image is refused, and nothing is kept; another store is being written there.
         OSError: the disk is full, or files may not grow so large.
     """
     path = Path(path)
@@ -161,8 +160,7 @@ def write_cubes(
 def _require_usable(partial: Path, names: Sequence[str]) -> None:
     """Refuse a begun store that lacks its metadata, or the moments of a finished image."""
     require_format(partial, read_attrs(partial), FORMAT, "plant", "prepare plants")
-    progress = read_progress(partial)
-    for name in names[: progress["done"] if progress else 0]:
+    for name in names[: (read_progress(partial) or {"done": 0})["done"]]:
         np.load(partial / FINISHED_FOLDER / f"{name}.npy")
         zarr.open_array(partial / "cubes" / name / "reflectance", mode="r")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sciml_dchag.plants.store.writing import NewCube, write_cubes
+from sciml_dchag.plants.store.new_cube import NewCube
+from sciml_dchag.plants.store.writing import write_cubes
 
 ATTRIBUTION = "Simulated for tests, not observed."
 WAVELENGTH_NM = np.arange(400.0, 901.0, 4.0)

@@ -16,7 +16,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.writing import NewCube, write_cubes
+from sciml_dchag.plants.store.new_cube import NewCube
+from sciml_dchag.plants.store.writing import write_cubes
 
 BANDS = 21
 WAVELENGTH_NM = np.linspace(400, 900, BANDS)

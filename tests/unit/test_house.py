@@ -152,7 +152,10 @@ def test_no_import_cycle() -> None:
 def test_cli_imports_the_package_inside_functions() -> None:
     for name, path in modules().items():
         if room(name) == "cli":
-            heavy = {room(target) for target in own(path, when_loaded=True)} - {"cli", "_version"}
+            loaded = own(path, when_loaded=True)
+            # Options are made from the sections of recipes, which need no torch (tested below).
+            heavy = {t for t in loaded if "config" not in t.split(".")[-1:] + t.split(".")[:1]}
+            heavy = {room(target) for target in heavy} - {"cli", "_version"}
             assert not heavy, f"{name} imports {', '.join(heavy)} when it is loaded"
 
 

@@ -58,8 +58,8 @@ def test_every_recipe_declares_its_channels(tmp_path: Path) -> None:
     for kind, entry in TASKS.items():
         kinds = typing.get_type_hints(named(entry.recipe))
         assert kinds["channels"] == tuple[OwnChannel, ...]
-        named(entry.recipe)(name="a", channels=(own(name=f"own_{kind}"),))
-        assert Channel.parse(f"own_{kind}").units == "1"
+        named(entry.recipe)(name="a", channels=(own(name=f"own_{kind.replace('-', '_')}"),))
+        assert Channel.parse(f"own_{kind.replace('-', '_')}").units == "1"
     recipe = load_recipe(recipe_of(tmp_path, OZONE, WAVES))
     save_recipe(recipe, tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml") == recipe

@@ -19,7 +19,8 @@ from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.zarr_groups import partial_path
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.writing import NewCube, write_cubes
+from sciml_dchag.plants.store.new_cube import NewCube
+from sciml_dchag.plants.store.writing import write_cubes
 
 RECONSTRUCTED = "reconstructed"
 """The word in a header by which a reconstruction is recognised."""

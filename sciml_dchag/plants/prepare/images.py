@@ -33,7 +33,8 @@ from sciml_dchag.plants.prepare.plant_mask import read_mask
 from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 from sciml_dchag.plants.read.raw_cube import RawCube
-from sciml_dchag.plants.store.writing import PLANT_STORE, NewCube, write_cubes
+from sciml_dchag.plants.store.new_cube import NewCube
+from sciml_dchag.plants.store.writing import PLANT_STORE, write_cubes
 
 _NOT_SETTINGS = {"sources", "white", "dark", "wavelengths", "table", "attribution", "quicklooks"}
 """Knobs that name files, which are described beside the settings, or change no reflectance."""

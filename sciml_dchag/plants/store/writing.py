@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ from sciml_dchag.files.zarr_groups import (
 )
 from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.store.cubes import FORMAT, SPLITS, SpectralStatistics
+from sciml_dchag.plants.store.new_cube import NewCube
 from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 
 PLANT_STORE = zarr_kind("a plant store", FORMAT)
@@ -57,32 +58,6 @@ TILE_LINES, TILE_COLUMNS = 32, 64
 """Most lines and columns in a chunk: a crop reads little beside itself."""
 BLOCK_BYTES = 128 * 2**20
 """Most bytes of a file of the store, which is also the block of lines that is held in memory."""
-
-Blocks = Callable[[int], Iterable[NDArray[np.float32]]]
-"""Given a number of lines, yields the image in blocks (C, lines, columns), the last one shorter.
-
-A block may be overwritten once the one after the next is asked for.
-"""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class NewCube:
-    """An image to be written; nothing of it is computed before its turn comes."""
-
-    name: str
-    """Its name in the store: letters, digits, `.`, `_`, `-`."""
-    rows: int
-    """Lines."""
-    columns: int
-    """Columns."""
-    mask: Callable[[], NDArray[np.integer[Any]]]
-    """Gives 0 for background and 1, 2, ... for each plant, (rows, columns); asked first."""
-    blocks: Blocks
-    """Gives reflectance, NaN where not known."""
-    attrs: Callable[[], Mapping[str, Any]]
-    """Gives what is to be recorded about it; asked after the last block."""
-    finish: Callable[[Path], None] | None = None
-    """Told where the store grows, once the image is written, to put a picture beside it."""
 
 
 def write_cubes(

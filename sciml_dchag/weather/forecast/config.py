@@ -7,9 +7,7 @@ from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
-from sciml_dchag.weather.prepare.config import PrepareWeather
-
-Period = tuple[str | None, str | None]
+from sciml_dchag.weather.prepare.config import Period, PrepareWeather
 
 
 @dataclass(frozen=True, kw_only=True)

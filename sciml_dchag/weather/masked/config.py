@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.weather.forecast.config import Period
-from sciml_dchag.weather.prepare.config import PrepareWeather
+from sciml_dchag.weather.prepare.config import Period, PrepareWeather
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ class MaskedWeatherEvaluation:
 class MaskedWeatherRecipe(Recipe):
     """Weather: learn to reconstruct hidden parts of the states of a store."""
 
+    channels: tuple[OwnChannel, ...] = ()
+    """Channels that no vocabulary has, declared with units and level."""
     prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: StatesConfig = field(default_factory=StatesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
@@ -64,6 +66,7 @@ class MaskedWeatherRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        declare(self.channels)
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
         if self.model.channel_embedding == "wavelength":

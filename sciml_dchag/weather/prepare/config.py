@@ -7,6 +7,9 @@ from typing import Literal
 
 from sciml_dchag.config.knobs import knob
 
+Period = tuple[str | None, str | None]
+"""First and last time as ISO strings, both inclusive; `2017` as an end means all of 2017."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareWeather:

@@ -254,3 +254,26 @@ def test_degrees_that_do_not_fit_are_refused(recipe: dict[str, Any], tmp_path: P
             str(tmp_path / "run"),
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_ranks_mask_weather_and_start_from_it_as_one_process_does(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """States by own channels; then a forecaster that starts from those weights, on ranks."""
+    kept = ("store", "train", "validation")
+    masked = {
+        **recipe, "data": {key: recipe["data"][key] for key in kept},
+        "task": {"kind": "masked-weather", "channel_mask_ratio": 0.25},
+    }  # fmt: skip
+    workers.train_run(masked, str(tmp_path / "one"))
+    on_ranks(
+        2, workers.train_run, workers.changed(masked, parallel={"tp": 2}), str(tmp_path / "two")
+    )
+    assert_same_curve(tmp_path / "two", tmp_path / "one")
+    started = workers.changed(recipe, training={"start_from": str(tmp_path / "one"), "steps": 3})
+    workers.train_run(started, str(tmp_path / "forecast"))
+    for parallel in ({"tp": 2}, {"fsdp": 2}):
+        run = tmp_path / f"forecast {parallel}"
+        on_ranks(2, workers.train_run, workers.changed(started, parallel=parallel), str(run))
+        assert_same_curve(run, tmp_path / "forecast", keys=("loss", "gradient_norm"))

@@ -16,6 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from sciml_dchag.config import from_mapping
+from sciml_dchag.figures.report import write_evaluation
+from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.training import plot_training
+from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.tokenizer import patchify, unpatchify
@@ -23,12 +27,14 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device, started_ranks
 from sciml_dchag.training.checkpoint import (
+    RECORD,
     find_checkpoint,
     load_tensors,
     read_checkpoint,
     tensors_of,
 )
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
@@ -36,6 +42,17 @@ from sciml_dchag.weather.masked.training import MaskedWeatherStore, States, mask
 from sciml_dchag.weather.store.layout import iso
 
 KEYS = ("metric", "channel")
+LABELS = {"loss_masked": "Loss", "rmse_masked": "RMSE of hidden cells"}
+DEFINITIONS = {
+    "loss_masked": "Mean squared error of hidden cells in units of each channel's training "
+    "variance, weighted by area; the mean over channels.",
+    "rmse_masked": "Root of the mean squared error of hidden cells, weighted by area.",
+}
+TERMS = {
+    "Climatology": "A mean of the training period.",
+    "Interpolation": "The mean of the visible patches of the same channel, weighted by the inverse "
+    "square of their great-circle distance.",
+}
 GUESSES = ("model", "climatology", "interpolation")
 Floats = NDArray[np.float64]
 
@@ -162,11 +179,20 @@ def evaluate(
     best = table.loc[0, ["climatology", "interpolation"]].astype(float)
     evaluation = Evaluation(
         folder=run / "evaluation",
+        title=f"Reconstruction scores: {recipe.name}",
         table=table,
         keys=KEYS,
         reference=str(best.idxmin()),
         summary=f"The squared error of hidden cells is {table.loc[0, 'model']:.3g} of the "
         f"variance; that of the better baseline ({best.idxmin()}) is {best.min():.3g}.",
+        headline="rmse_masked",
+        labels=LABELS,
+        definitions=DEFINITIONS,
+        terms=TERMS,
+        figures=_draw(run, store.attribution),
+        provenance=provenance_in_words(
+            recipe.data.store, store.attrs, scorer.path / RECORD, scorer.step
+        ),
         notes=(
             f"{len(times)} times, {iso(store.times[times[0]])} to {iso(store.times[times[-1]])} "
             f"UTC; none of the test period was used in training, statistics or climatology.",
@@ -176,8 +202,6 @@ def evaluate(
               if store.simulated else []),
         ),
         settings={
-            "Checkpoint": f"{scorer.path.name}, step {scorer.step}",
-            "Store": recipe.data.store,
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test)),
             "Model": f"{config.aggregation}, {config.partitions} partition(s), {config.depth} "
@@ -186,9 +210,18 @@ def evaluate(
         },
         attribution=store.attribution,
     )  # fmt: skip
-    evaluation.folder.mkdir(parents=True, exist_ok=True)
-    evaluation.write()
+    write_evaluation(evaluation)
     return evaluation
+
+
+def _draw(run: Path, attribution: str) -> tuple[tuple[str, str], ...]:
+    """Draw the training's loss; return caption and file."""
+    records = read_log(run / "log.jsonl")
+    if not records:
+        return ()
+    folder = run / "evaluation"
+    save_figure(plot_training(records), folder / "figures" / "training.png", attribution)
+    return (("Training loss.", "figures/training.png"),)
 
 
 def _patch_distances(latitude: Floats, longitude: Floats, patch: int) -> Floats:

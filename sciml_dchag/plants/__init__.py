@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciml_dchag.plants.opened import MaskedModel, PlantStore, index, rgb
+    from sciml_dchag.plants.opened import MaskedModel, PlantStore, index, prepare, rgb
     from sciml_dchag.plants.read.cube_files import open_cube
     from sciml_dchag.plants.simulate.poplars import simulate_poplars
     from sciml_dchag.plants.traits.indices import INDICES

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, score
+    from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
 _HOMES = {
     "ForecastModel": "opened",

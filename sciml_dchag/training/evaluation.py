@@ -76,12 +76,10 @@ class Evaluation:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """What to look at, by name."""
-        return {
-            "Scores": self.folder / SCORES,
-            "Pictures": self.folder / "figures",
-            "Report": self.folder / "report.html",
-        }
+        """What to look at of what is there, by name."""
+        places = {"Scores": SCORES, "Pictures": "figures", "Report": "report.html"}
+        paths = {name: self.folder / place for name, place in places.items()}
+        return {name: path for name, path in paths.items() if path.exists()}
 
     def skill(self, against: str) -> pd.Series[float]:
         """Skill of each row against a baseline, see `skill`."""

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files import zarr_groups as layout
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.store import layout
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
 

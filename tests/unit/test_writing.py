@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciml_dchag.files import zarr_groups as layout
 from sciml_dchag.files.zarr_groups import partial_path
+from sciml_dchag.weather.store import layout
 from sciml_dchag.weather.store.store import Store
 
 Series = Callable[..., xr.DataArray]
@@ -61,8 +61,8 @@ def test_resumes_after_a_kill(tmp_path: Path, simulated_state: xr.DataArray) -> 
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         from conftest import store_attrs, unpacked_simulation
-        from sciml_dchag.data import layout
-        from sciml_dchag.weather.store.store import write_store
+        from sciml_dchag.weather.store import layout
+        from sciml_dchag.weather.store.writing import write_store
         layout.BLOCK_BYTES = 2 * 80 * 32 * 64 * 4
         state = unpacked_simulation()
         def pace(done, total, what):
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         import resource, sys
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         from conftest import store_attrs, unpacked_simulation
-        from sciml_dchag.weather.store.store import write_store
+        from sciml_dchag.weather.store.writing import write_store
         state = unpacked_simulation()
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         try:
@@ -214,7 +214,7 @@ def test_memory_stays_bounded_while_a_quarter_degree_is_regridded(tmp_path: Path
         import dask.array, numpy as np, xarray as xr
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         from conftest import store_attrs
-        from sciml_dchag.weather.store.store import write_store
+        from sciml_dchag.weather.store.writing import write_store
         from sciml_dchag.weather.grid import Grid
         from sciml_dchag.weather.regrid.regrid import regrid
         def field(block_info=None):

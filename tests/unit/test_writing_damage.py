@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 from raw_files import read, saved, surface, times, to_zarr
 
-from sciml_dchag.files import zarr_groups as layout
 from sciml_dchag.weather.prepare import reading
 from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store import layout
 from sciml_dchag.weather.store.store import Store
 
 

@@ -36,7 +36,7 @@ from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, joined
-from sciml_dchag.training.optim import build_optimizer, clip_gradient
+from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
 
 STEPS, BATCH, PATCH = 50, 4, 6
 LINES, BANDS, COLUMNS = 31, 580, 43
@@ -111,7 +111,8 @@ def _train(kind: str, ranks: Ranks, tp: int, embed_dim: int) -> list[float]:
         own = data[:, inputs.start : inputs.stop]
         hidden_error = task.squared_errors(model, own, *masks)[0]
         (hidden_error / weight).backward()
-        clip_gradient(model.parameters(), training.clip_norm, ranks.mesh)
+        unscaled = torch.ones((), dtype=torch.float64)
+        scale_and_clip_gradient(model.parameters(), unscaled, training.clip_norm, ranks.mesh)
         optimizer.step()
         losses.append(float(ranks.sum(hidden_error) / weight))
     return losses

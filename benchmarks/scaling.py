@@ -51,7 +51,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
-from sciml_dchag.training.optim import build_optimizer, clip_gradient
+from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
 from sciml_dchag.weather.area import latitude_weights
 
 
@@ -150,7 +150,9 @@ class Step:
         weight = self.ranks.sum(self.task.weight(self.batch[3]))
         error = self.task.squared_error(self.model, *self.batch)
         (error / weight.to(error.dtype)).backward()
-        clip_gradient(self.model.parameters(), self.config.clip_norm, self.ranks.mesh)
+        unscaled = torch.ones((), dtype=torch.float64)
+        limit, mesh = self.config.clip_norm, self.ranks.mesh
+        scale_and_clip_gradient(self.model.parameters(), unscaled, limit, mesh)
         self.optimizer.step()
         self.loss = float(self.ranks.sum(error) / weight)
         dist.barrier()

@@ -106,7 +106,9 @@ def _entry(mapping: Mapping[str, Any]) -> Entry:
     default = next(iter(TASKS))
     kind = section.get("kind", default) if isinstance(section, Mapping) else default
     if not isinstance(kind, str) or kind not in TASKS:
-        raise ValueError(f"The recipe's task.kind is {kind!r}: it must be {', '.join(TASKS)}.")
+        raise ValueError(
+            f"The recipe's task.kind is {kind!r}: it must be one of {', '.join(TASKS)}."
+        )
     return TASKS[kind]
 
 

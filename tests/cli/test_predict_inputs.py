@@ -38,7 +38,7 @@ def test_predict_takes_a_file_of_one_state_and_an_exported_model(
         assert later.sizes["time"] == 1
         assert later["time"].values[0] == state["valid_time"].values[-1]
     again = call("predict", "small.safetensors", "now.nc", "later.nc", "--lead-hours", "6")
-    assert refused(again).endswith("choose another name or pass `--overwrite`.")
+    assert refused(again).endswith("choose another name, or replace it with `--overwrite`.")
     state.isel(valid_time=slice(1, 3)).to_netcdf("short.nc", engine="h5netcdf")
     why = refused(call("predict", "runs/small", "short.nc", "out.zarr"))
     assert "needs the states 12 h and 6 h before" in why
@@ -52,7 +52,7 @@ def test_predict_takes_a_file_of_one_state_and_an_exported_model(
     [
         (predict, "pass `overwrite=True`.", "pass `--overwrite`."),
         (plants, "give them with `wavelengths=FILE`", "give them with `--wavelengths FILE`"),
-        (plants, "choose `bands`, or `mask=none`", "choose `--bands`, or `--no-mask`"),
+        (plants, "choose `bands`, or `mask=none`", "choose `--bands`, or `--mask none`"),
         (plants, "`bands=400-900x500`", "`--bands 400-900x500`"),
         (train, "resume it with `resume=True`", "resume it with `--resume auto`"),
         (train, "choose another with `name=NAME`", "choose another with `--set name=NAME`"),

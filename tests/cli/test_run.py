@@ -30,7 +30,7 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     header, *rows = (run / "evaluation" / "scores.csv").read_text().splitlines()
-    assert header == "channel,lead_hours,metric,model,persistence,climatology"
+    assert header == "channel,lead_hours,metric,units,perfect,model,persistence,climatology"
     assert len(rows) == 2 * 5
     assert list((run / "evaluation" / "figures").glob("*.png"))
     assert not list(work.rglob("*.partial"))
@@ -38,7 +38,7 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
 
 def test_nothing_but_text_is_printed_where_the_output_is_no_terminal(work: Path) -> None:
     printed = (work / "printed.txt").read_text()
-    assert "evaluate: scores beside persistence and climatology" in printed
+    assert "evaluate: scores beside the baselines" in printed
     assert "\x1b" not in printed and "\r" not in printed
 
 
@@ -132,7 +132,15 @@ def test_two_runs_are_trained_scored_and_compared(own_work: Path, call: Call) ->
     assert "%" in result.stdout
     with (own_work / "runs/other/evaluation/against_small.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["channel", "lead_hours", "metric", "run", "against", "percent"]
+    assert list(rows[0]) == [
+        "channel",
+        "lead_hours",
+        "metric",
+        "units",
+        "run",
+        "against",
+        "percent",
+    ]
     for row in rows:  # the same start from another seed would be no other run
         assert row["run"] != row["against"]
 

@@ -170,7 +170,7 @@ def test_a_plan_of_the_papers_run_before_there_is_data(call: Call) -> None:
 @pytest.mark.parametrize(
     ("command", "overrides", "sentence"),
     [
-        ("run", ("task.kind=dream",), "task.kind is 'dream': it must be forecast or masked"),
+        ("run", ("task.kind=dream",), "task.kind is 'dream': it must be one of forecast, masked"),
         ("run", ("model.patch=5",), "model.patch 5 does not divide data.image_size"),
         ("train", ("data.image_size=[32,32]",), "fewer than a crop of 32 x 32"),
         ("train", ("training.validate_every=1",), "none of the 2 images .* is for validation"),

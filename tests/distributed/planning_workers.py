@@ -15,7 +15,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.training.optim import build_optimizer, clip_gradient
+from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 
@@ -53,7 +53,8 @@ def measured_peak(
             loss = task.squared_error(model, *batch)
         loss.backward()
         del loss
-        clip_gradient(model.parameters(), 1.0, mesh)
+        unscaled = torch.ones((), dtype=torch.float64)
+        scale_and_clip_gradient(model.parameters(), unscaled, 1.0, mesh)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -119,7 +119,11 @@ def test_a_step_gathers_one_token_a_partition_in_its_precision() -> None:
     assert sent["all-gather over tp", 4 * B * L * G * D] == 1
     assert not any(name.startswith("reduce-scatter") for name, _ in sent)
     mixed = simulate_step(
-        model(), ParallelConfig(fsdp=1, tp=2), samples=B, precision=torch.bfloat16
+        model(),
+        ParallelConfig(fsdp=1, tp=2),
+        loss=planned_loss,
+        samples=B,
+        precision=torch.bfloat16,
     )
     sent = sum((phase.sent for phase in mixed.phases), Counter())
     assert sent["all-gather over tp", 2 * B * L * G * D] == 1

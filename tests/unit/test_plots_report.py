@@ -504,5 +504,5 @@ def test_a_region_has_no_zonal_spectrum(latitude, longitude, why):
 def test_a_dollar_sign_is_text(tmp_path):
     figure = new_figure(4.0, 3.0, r"trait $\frac{1$")
     figure.subplots().set(ylabel=r"$\frac{1$ per m", yscale="log")
-    plots.save_figure(figure, tmp_path / "a.png", r"Data: me, 5 $\frac{1$ a year")
+    save_figure(figure, tmp_path / "a.png", r"Data: me, 5 $\frac{1$ a year")
     assert (tmp_path / "a.png").stat().st_size > 1000

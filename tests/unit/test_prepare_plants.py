@@ -148,7 +148,9 @@ def test_a_spatial_cut_holds_the_columns_it_says(tmp_path: Path) -> None:
     assert store.split("train") == ["scan_train"] and store.split("test") == ["scan_test"]
     for part in store.names:
         first, last = json.loads(store.cube_attrs(part)["source_columns"])
-        np.testing.assert_array_equal(store.reflectance(part), values[:, :, first:last])
+        # Products of another number of columns may add up in another order: one rounding.
+        found = store.reflectance(part)
+        np.testing.assert_allclose(found, values[:, :, first:last], rtol=0, atol=1e-7)
         np.testing.assert_array_equal(store.plants(part), plants[:, first:last])
     assert json.loads(store.cube_attrs("scan_train")["source_columns"]) == [0, 33]
     assert json.loads(store.cube_attrs("scan_test")["source_columns"]) == [36, 50]

@@ -390,7 +390,7 @@ def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_checkpoint(path)
     (path / RECORD).write_text("{}")
-    with pytest.raises(ValueError, match="is no checkpoint of this package"):
+    with pytest.raises(ValueError, match="has format None where a checkpoint of this package"):
         read_checkpoint(path)
 
 

@@ -24,7 +24,7 @@ class Finding:
     verdict: Literal["ok", "note", "fails"]
     """Whether it is fine, worth knowing, or would fail."""
     what: str
-    """A sentence; for a failure, with the cure."""
+    """A sentence; for a failure, with the fix."""
 
 
 def describe(path: str) -> dict[str, Any]:

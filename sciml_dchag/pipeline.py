@@ -102,7 +102,7 @@ def evaluate(
         run: the run folder.
         recipe: says what is scored; None is the run's own.
         parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave.
-        progress: told of what is scored.
+        progress: called for what is scored.
 
     Raises:
         FileNotFoundError: `run` is no run folder, or holds no checkpoint.

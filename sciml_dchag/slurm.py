@@ -164,7 +164,7 @@ def submit(recipe: Recipe, script: str, run: Path) -> str:
         ) from None
     if done.returncode:
         why = " ".join((done.stderr or done.stdout).split()) or f"status {done.returncode}"
-        raise OSError(f"sbatch refused {path} ({why}): mend what it names and submit again.")
+        raise OSError(f"sbatch refused {path} ({why}): fix what it names and submit again.")
     return done.stdout.strip()
 
 

@@ -50,7 +50,7 @@ def say(line: str) -> None:
 
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
-"""What a user can mend; anything else is a defect of ours and shows its traceback."""
+"""What a user can fix; anything else is a defect of ours and shows its traceback."""
 
 
 SPREAD = ("train", "evaluate", "predict")
@@ -203,7 +203,7 @@ def end_as_rank(error: Exception) -> NoReturn:
 
 
 class ProgressBar:
-    """A bar for every kind of work it is told of, on a terminal; nothing elsewhere.
+    """A bar for every kind of work it is called for, on a terminal; nothing elsewhere.
 
     A bar appears once its work has taken two seconds.
     """

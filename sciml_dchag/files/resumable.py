@@ -96,7 +96,7 @@ def write_progress(
 
 @contextmanager
 def nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
-    """Remove what was written before: mended data are other data, so that nothing goes on there."""
+    """Remove what was written before: fixed data are other data, so that nothing goes on there."""
     try:
         yield
     except ValueError:
@@ -120,7 +120,7 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         else:
             kept = (
                 f"{found['done']} of {found['total']} {found['parts']} are kept in {partial}; make "
-                "room and repeat the command, which goes on from there"
+                "room and repeat the command, which resumes from there"
             )
         explained = OSError(
             f"No room to write {path} ({os.strerror(error.errno).lower()}): {kept}."

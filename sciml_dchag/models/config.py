@@ -30,7 +30,7 @@ class ModelConfig:
     """The architecture: everything that a checkpoint's shapes depend on.
 
     Raises:
-        ValueError: numbers that do not fit together; the message says which and the cure.
+        ValueError: numbers that do not fit together; the message says which and the fix.
     """
 
     size: str = "small"

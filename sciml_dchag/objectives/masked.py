@@ -62,8 +62,8 @@ class MaskedObjective(nn.Module):
         image_size: (H, W).
         patch: side of a patch in pixels; a location is hidden or shown as a whole.
         channels: C, of all ranks.
-        mask_ratio: the part of locations that is hidden.
-        channel_mask_ratio: the part of channel groups that is hidden.
+        mask_ratio: the fraction of locations that is hidden.
+        channel_mask_ratio: the fraction of channel groups that is hidden.
         channel_groups: runs of neighbouring channels that are hidden together; 0 for every
             channel by itself. Neighbouring bands tell nearly the same: hidden one by one, each is
             read off the next.

@@ -86,7 +86,7 @@ def require_divisible(model: ModelConfig, config: ParallelConfig) -> None:
     """Refuse a model whose parts cannot be shared out evenly over the tp axis.
 
     Raises:
-        ValueError: which number tp does not divide, and the cure; or a baseline that gathers
+        ValueError: which number tp does not divide, and the fix; or a baseline that gathers
             tokens, with a model that forms none.
     """
     tp = config.tp

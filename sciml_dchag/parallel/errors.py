@@ -24,7 +24,7 @@ GRACE_SECONDS = float(os.environ.get("SCIML_DCHAG_GRACE_SECONDS", "5"))
 
 LOST = (
     "another rank was killed, as when memory runs out, or does not answer, or the job was stopped "
-    "from outside: see torchrun's report below; the same command goes on from the last checkpoint."
+    "from outside: see torchrun's report below; the same command resumes from the last checkpoint."
 )
 """What a rank says that has no error of its own."""
 

@@ -91,7 +91,7 @@ class Ranks:
 
         Args:
             look: what this rank does by itself; returns its result and, under the names of what
-                must be the same on all ranks, what this rank sees and the cure of a difference.
+                must be the same on all ranks, what this rank sees and how to fix a difference.
 
         Returns:
             This rank's result.

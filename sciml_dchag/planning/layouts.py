@@ -170,7 +170,7 @@ def make_plan(
         ranks: all of them.
         machine: what they run on.
         processes: that share out the simulations, a second or more each.
-        progress: told of every simulation.
+        progress: called for every simulation.
 
     Raises:
         ValueError: no layout deals the batch out evenly.

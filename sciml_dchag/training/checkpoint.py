@@ -156,7 +156,7 @@ class CheckpointWriter:
         except (Exception, CheckpointException) as error:
             raise OSError(
                 f"{self.folder / name} cannot be written ({type(error).__name__}): make room or "
-                f"mend the disk, and resume from the checkpoint before."
+                f"fix the disk, and resume from the checkpoint before."
             ) from error
         self.ranks.wait()
 

@@ -22,11 +22,11 @@ class Start:
     store: TrainingStore
     """The recipe's store, opened."""
     checkpoint: Path | None
-    """The checkpoint to go on from; None begins anew."""
+    """The checkpoint to resume from; None starts again."""
 
 
 def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
-    """Open a recipe's store and find the checkpoint to go on from.
+    """Open a recipe's store and find the checkpoint to resume from.
 
     Raises:
         ValueError: store and recipe do not fit together, or the run folder holds a run of another
@@ -53,7 +53,7 @@ def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
 
 
 def fingerprint_of(start: Start, recipe: Recipe) -> Fingerprint:
-    """Say what this rank sees of what all ranks must see alike, and the cure of a difference."""
+    """Say what this rank sees of what all ranks must see alike, and how to fix a difference."""
     one_recipe = "give all ranks the same recipe file and the same --set"
     one_folder = "let all ranks see the same run folder, on a file system that they share"
     last = start.checkpoint
@@ -61,7 +61,7 @@ def fingerprint_of(start: Start, recipe: Recipe) -> Fingerprint:
     return {
         "recipes": (f"recipe {short_hash(settings)}", one_recipe),
         **start.store.fingerprint(),
-        "checkpoints to go on from": (last.name if last else "none", one_folder),
+        "checkpoints to resume from": (last.name if last else "none", one_folder),
     }
 
 

@@ -30,7 +30,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 Fingerprint = dict[str, tuple[str, str]]
-"""What every rank must see alike, by what it is: (what this rank sees, the cure)."""
+"""What every rank must see alike, by what it is: (what this rank sees, the fix)."""
 Attempt = Callable[[Callable[[], str]], bool]
 """Runs one check and records the sentence it returns or the error it raises; True if it passed."""
 PlannedLoss = Callable[[ChannelTransformer, tuple[range, range], int, torch.dtype], Tensor]
@@ -142,7 +142,7 @@ class Task(abc.ABC, Generic[AnyRecipe]):
         Args:
             run: the run folder with its checkpoints.
             parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave.
-            progress: told of what is scored.
+            progress: called for what is scored.
         """
 
     @classmethod

@@ -84,9 +84,9 @@ def train(
     Args:
         task: the recipe's task; its store must exist.
         run: the run folder, `runs/NAME`, which all processes see.
-        resume: go on from the last checkpoint of the folder, if there is one.
-        progress: told of every optimizer step, on the first rank.
-        console: told of every record of the log, on the first rank.
+        resume: resume from the last checkpoint of the folder, if there is one.
+        progress: called for every optimizer step, on the first rank.
+        console: called for every record of the log, on the first rank.
 
     Raises:
         ValueError: store, recipe and number of ranks do not fit together, ranks see different
@@ -299,7 +299,7 @@ class _Trainer:
         """Say what to do about a run that cannot be carried on with."""
         writer.finish()  # every rank is here: what was being written is from before
         last = last_checkpoint(writer.folder)
-        then = "begins anew" if last is None else f"resumes from {last}"
+        then = "starts again" if last is None else f"resumes from {last}"
         return FloatingPointError(
             f"{what}: lower training.learning_rate, with which the same command {then}, or check "
             f"the data with `sciml-dchag check`."

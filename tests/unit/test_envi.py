@@ -221,7 +221,7 @@ def test_lists_of_another_length_are_left_aside_and_said(tmp_path: Path) -> None
 
 
 def test_headers_of_a_headwall_camera(tmp_path: Path) -> None:
-    """Leading commas and comments; then a size for the header, and its interleave mended."""
+    """Leading commas and comments; then a size for the header, and its interleave fixed."""
     text = (ODD / "darkReference4.hdr").read_text().replace("samples = 1600", "samples = 2")
     truth = smooth("uint16", (1, 2, 978))
     truth.transpose(STORED["bil"]).astype("<u2").tofile(tmp_path / "x.raw")

@@ -40,9 +40,9 @@ def test_the_cure_that_the_refusal_names_works(tmp_path: Path) -> None:
     """The vorticity stays without level and time, and still tells."""
     with xr.open_dataset(WIND) as wind:
         when = np.datetime64("2025-12-01T00", "ns")
-        mended = saved(wind.assign_coords(level=850, time=when), tmp_path / "wind.nc")
+        fixed = saved(wind.assign_coords(level=850, time=when), tmp_path / "wind.nc")
     with pytest.warns(UserWarning, match="flip the rows of u and v"):
-        state = read([mended, str(VORTICITY)], "u850,v850")
+        state = read([fixed, str(VORTICITY)], "u850,v850")
     assert state.shape == (1, 2, 73, 144)
 
 

@@ -41,9 +41,9 @@ class MaskedConfig(TaskConfig):
     kind: Literal["masked"] = "masked"
     """Which task this is."""
     mask_ratio: float = 0.75
-    """The part of locations that is hidden, all bands of them."""
+    """The fraction of locations that is hidden, all bands of them."""
     channel_mask_ratio: float = 0.0
-    """The part of band groups that is hidden, at all locations."""
+    """The fraction of band groups that is hidden, at all locations."""
     channel_groups: int = 0
     """Runs of neighbouring bands that are hidden together; 0 for every band by itself."""
     plants_only: bool = True

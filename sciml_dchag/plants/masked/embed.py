@@ -37,7 +37,7 @@ def embed(
         out: the folder of embeddings.
         overwrite: replace embeddings that are there.
         device: as `parallel.device`; None is the run's.
-        progress: told of crops.
+        progress: called for crops.
 
     Raises:
         FileNotFoundError: no checkpoint or store.

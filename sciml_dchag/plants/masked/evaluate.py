@@ -49,7 +49,7 @@ def evaluate(
     Args:
         run: the run folder with its checkpoints.
         recipe: says which store, and what is drawn.
-        progress: told of crops.
+        progress: called for crops.
 
     Raises:
         ValueError: no test image, a store that does not fit the checkpoint, or several processes.

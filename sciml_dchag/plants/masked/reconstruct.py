@@ -63,7 +63,7 @@ def reconstruct_store(
         batch: passes that are computed at once.
         overwrite: replace reconstructions that are there.
         device: as `parallel.device`; None is the run's.
-        progress: told of lines.
+        progress: called for lines.
 
     Returns:
         The store of reconstructions.

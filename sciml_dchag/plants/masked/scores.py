@@ -233,7 +233,7 @@ def score_images(
         images: names of test images.
         components: of the PCA; 0 for as many as the model is wide.
         batch: passes that are computed at once.
-        progress: told of crops.
+        progress: called for crops.
 
     Raises:
         ValueError: there is no image, or one smaller than a crop.

@@ -1,4 +1,4 @@
-"""What `prepare` can be told of plants; see `sciml_dchag.config.knobs` for where it appears."""
+"""The settings of `prepare plants`; see `sciml_dchag.config.knobs` for where it appears."""
 
 from __future__ import annotations
 

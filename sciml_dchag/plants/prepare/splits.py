@@ -140,7 +140,7 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
         names: their names in the store.
 
     Returns:
-        A row an image, in the order of the images, indexed by name; other rows are left out.
+        One row per image, in the order of the images, indexed by name; other rows are left out.
 
     Raises:
         FileNotFoundError: there is no such table.
@@ -155,8 +155,8 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
         found = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"{path} is no table: give a CSV with a row an image and the names of their files in "
-            f"the first column."
+            f"{path} is no table: give a CSV with one row per image, whose first column "
+            f"names its file."
         ) from error
     found.columns = pd.Index([str(column).strip() for column in found.columns])
     key = next((c for c in found.columns if c.lower() in KEY_COLUMNS), found.columns[0])

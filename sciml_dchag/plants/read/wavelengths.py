@@ -52,13 +52,13 @@ def to_nm(
     except ValueError:
         wrong = next(value for value in values if not _is_number(str(value)))
         raise ValueError(
-            f"The wavelengths of {where} hold {str(wrong)!r} where a number is needed: mend the "
+            f"The wavelengths of {where} hold {str(wrong)!r} where a number is needed: fix the "
             f"list, or give one with `wavelengths=FILE`."
         ) from None
     if not np.isfinite(numbers).all():
         wrong = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise ValueError(
-            f"The wavelength of band {wrong + 1} of {where} is {numbers[wrong]}: mend the list, or "
+            f"The wavelength of band {wrong + 1} of {where} is {numbers[wrong]}: fix the list, or "
             f"give one with `wavelengths=FILE`."
         )
     remark = None

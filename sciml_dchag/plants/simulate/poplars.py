@@ -77,7 +77,7 @@ class Poplar:
     traits: dict[str, Any]
     """The row of the table; PROSPECT's parameters are means over the leaves."""
     leaves: pd.DataFrame
-    """PROSPECT's parameters, a row a leaf."""
+    """PROSPECT's parameters, one row per leaf."""
     canopy: Canopy
 
 
@@ -99,8 +99,8 @@ def simulate_poplars(
     anthocyanins and lets leaves hang. Within 400 to 900 nm water itself hardly shows.
 
     Equal seeds give equal files; an image is the same however many are asked for. `traits.csv` has
-    a row an image, keyed by `cube` (the file's name without its suffix): genotype, treatment, the
-    means over its leaves of PROSPECT's parameters, and `synthetic_photosynthesis_umol_m2_s`, made
+    one row per image, keyed by `cube` (the file's name without its suffix): genotype, treatment,
+    the means over its leaves of PROSPECT's parameters, and `synthetic_photosynthesis_umol_m2_s`, made
     from chlorophyll and water by a formula of our own with 5% noise.
 
     Args:

@@ -73,17 +73,17 @@ def write_cubes(
 ) -> Path:
     """Write a plant store.
 
-    Repeating a call that was interrupted goes on after the last finished image.
+    Repeating a call that was interrupted resumes after the last finished image.
 
     Args:
         cubes: the images, in the order of the table.
         path: the store's place.
         wavelength_nm: centres of the bands, ascending, (C,).
-        table: a row an image, by name; the column `split` is needed, others are the user's.
+        table: one row per image, by name; the column `split` is needed, others are the user's.
         attrs: root attributes; `REQUIRED_ATTRS` must be there, `provenance` may be a mapping. Two
             calls with the same attributes, table and sizes are taken to write the same store.
         overwrite: replace a store at `path`, or one begun there with other settings.
-        progress: told of lines as they are written.
+        progress: called for lines as they are written.
         finish: called with the path of the store, complete but not yet in its place, to add to it.
 
     Returns:

@@ -1,7 +1,7 @@
 """The folder that embeddings are kept in: by patch and by plant, written and read.
 
-    PATH/patches.parquet    a row a patch: cube, plant, y, x, e0, e1, ...
-    PATH/plants.parquet     a row a plant: cube, plant, patches, e0, e1, ... (means over its
+    PATH/patches.parquet    one row per patch: cube, plant, y, x, e0, e1, ...
+    PATH/plants.parquet     one row per plant: cube, plant, patches, e0, e1, ... (means over its
                             patches), and the columns of the store's table
     PATH/embeddings.zarr    the same embeddings as arrays, with attribution and provenance
 
@@ -42,10 +42,10 @@ class Embeddings:
     path: Path
     """Where they lie."""
     patches: pd.DataFrame
-    """A row a patch: `cube`, `plant` (0 for background), `y` and `x` of its centre in pixels, and
-    the embedding in `e0`, `e1`, ..., float32."""
+    """One row per patch: `cube`, `plant` (0 for background), `y` and `x` of its centre in pixels,
+    and the embedding in `e0`, `e1`, ..., float32."""
     plants: pd.DataFrame
-    """A row a plant: `cube`, `plant`, `patches` (how many), the means of their embeddings in
+    """One row per plant: `cube`, `plant`, `patches` (how many), the means of their embeddings in
     float64, and what the store knows of the image."""
     attrs: dict[str, Any]
     """Attribution, provenance and what else the writer recorded."""
@@ -84,8 +84,8 @@ def write_embeddings(
 
     Args:
         path: the folder.
-        patches: a row a patch: `cube`, `plant` (0 for background, which has no mean), `y` and `x`
-            of the patch's centre in pixels; other columns are refused.
+        patches: one row per patch: `cube`, `plant` (0 for background, which has no mean), `y` and
+            `x` of the patch's centre in pixels; other columns are refused.
         values: embeddings of the patches, (patches, D).
         table: what is known of each image, by its name, such as `CubeStore.table`.
         attrs: to be recorded; `attribution` and `simulated` must be there, and `store` (its path)

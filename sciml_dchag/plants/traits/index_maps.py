@@ -1,7 +1,7 @@
 """The folder that `indices` writes: maps of spectral indices, their pictures, a table by plant.
 
-    OUT/indices.csv         a row a plant: cube, plant, pixels, statistics of each index, and the
-                            columns of the store's table
+    OUT/indices.csv         one row per plant: cube, plant, pixels, statistics of each index, and
+                            the columns of the store's table
     OUT/indices_units.csv   of each of those columns: units, meaning, formula, bands, source
     OUT/maps/CUBE.nc        the indices at every pixel, and which plant it is on (CF)
     OUT/pictures/CUBE.png   the same on the plants

@@ -58,7 +58,7 @@ def index_statistics(
         plants: 0 for background, 1, 2, ... for each plant, (rows, columns).
 
     Returns:
-        A row a plant, ascending: `plant`, `pixels`, and NAME_mean, NAME_median, NAME_std (about
+        One row per plant, ascending: `plant`, `pixels`, and NAME_mean, NAME_median, NAME_std (about
         the mean, divided by the number of pixels) and NAME_undefined (pixels without a value).
     """
     on_plant = plants > 0
@@ -79,7 +79,7 @@ def index_statistics(
 def plant_indices(
     store: CubeStore, names: Sequence[str], cubes: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Return `cube` and the columns of `index_statistics`, a row a plant of each image."""
+    """Return `cube` and the columns of `index_statistics`, one row per plant of each image."""
     tables = [
         index_statistics(map_indices(store, cube, names), store.plants(cube)).assign(cube=cube)
         for cube in (store.names if cubes is None else cubes)
@@ -92,7 +92,7 @@ def plant_spectra(store: CubeStore, cubes: Sequence[str] | None = None) -> pd.Da
     """Average the spectra of each plant.
 
     Returns:
-        A row a plant of each image: `cube`, `plant`, `pixels`, and the mean reflectance by band
+        One row per plant of each image: `cube`, `plant`, `pixels`, and the mean reflectance by band
         under the bands' names, NaN where no pixel of the plant is known.
     """
     tables = [_spectra(store, cube) for cube in (store.names if cubes is None else cubes)]

@@ -1,6 +1,6 @@
 """How well traits are read off images: embeddings, mean spectra and indices side by side.
 
-    OUT/scores.csv              a row a trait, kind of features and regressor
+    OUT/scores.csv              one row per trait, kind of features and regressor
     OUT/predictions.csv         every out-of-fold prediction beside what was measured
     OUT/predicted_TRAIT.png     the same, drawn
 
@@ -200,7 +200,7 @@ def _scorable(
 def _features(
     embeddings: Embeddings, store_path: str | Path | None, table: Traits
 ) -> dict[str, pd.DataFrame]:
-    """Features by kind, a row a row of the table of traits, all of them finite."""
+    """Features by kind, as many rows as the table of traits, all of them finite."""
     frames = {"embedding": embeddings.plants.set_index(["cube", "plant"])[embeddings.features]}
     store = _store(embeddings, store_path)
     if store is not None:

@@ -126,7 +126,7 @@ def _plant_numbers(path: Path, column: pd.Series) -> pd.Series:
     if wrong.any():
         raise ValueError(
             f"{path} names a plant {column[wrong].iloc[0]!r} where the plant's number in the mask "
-            f"(1, 2, ...) is needed: mend the column `plant`, or leave it out for whole images."
+            f"(1, 2, ...) is needed: fix the column `plant`, or leave it out for whole images."
         )
     return numbers.astype(np.int64)
 
@@ -137,7 +137,7 @@ def _numbers(path: Path, column: pd.Series) -> pd.Series:
     if wrong.any():
         raise ValueError(
             f"{path} holds {column[wrong].iloc[0]!r} in the trait {column.name!r} where a number "
-            f"or nothing is needed: mend it."
+            f"or nothing is needed: fix it."
         )
     return numbers
 

@@ -70,7 +70,7 @@ def evaluate(
         recipe: says which store, period, lead times, channels and metrics. Its degrees of
             `parallel` are those of the training and do not matter here.
         parallel: degrees of `fsdp` and `tp`; `dp` takes the ranks that they leave.
-        progress: told of every batch of initial times, on the first rank.
+        progress: called for every batch of initial times, on the first rank.
 
     Raises:
         ValueError: no test period, one that overlaps training, lead times out of reach, or degrees

@@ -64,7 +64,7 @@ def predict(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Forecast from initial times and write a store, going on where an interrupted call stopped.
+    """Forecast from initial times and write a store, resuming where an interrupted call stopped.
 
     On several ranks each makes this call; any number of them goes on with what others began.
 
@@ -76,7 +76,7 @@ def predict(
         lead_hours: lead times.
         batch: initial times that are forecast at once.
         overwrite: replace finished forecasts, or such as were begun with other settings.
-        progress: told of every batch, on the first rank.
+        progress: called for every batch, on the first rank.
 
     Raises:
         FileExistsError: `out` exists, and `overwrite` is off or it holds no forecasts.
@@ -216,7 +216,7 @@ def predict_period(
         overwrite: replace forecasts that are there.
         parallel: degrees of `fsdp` and `tp`, `dp` takes the ranks that they leave; and the device.
             Of the recipe's the device alone is the default.
-        progress: told of every batch, on the first rank.
+        progress: called for every batch, on the first rank.
 
     Raises:
         FileExistsError: `out` exists.

@@ -157,7 +157,7 @@ def evaluate(
     Args:
         run: the run folder with its checkpoints.
         recipe: says which store and times.
-        progress: told of times.
+        progress: called for times.
 
     Raises:
         ValueError: no test period, a store that does not fit the checkpoint, or several processes.

@@ -32,7 +32,7 @@ def check_values(
 
     Raises:
         ValueError: infinite values, missing ones where they are not allowed, or a time whose mean
-            the channel's units cannot have; naming the channel, the time and the mend.
+            the channel's units cannot have; naming the channel, the time and the fix.
 
     Warns:
         UserWarning: a field that is the same everywhere.

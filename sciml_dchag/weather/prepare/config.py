@@ -1,4 +1,4 @@
-"""What `prepare` can be told of weather; see `sciml_dchag.config.knobs` for where it appears."""
+"""The settings of `prepare era5`; see `sciml_dchag.config.knobs` for where it appears."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class RawField:
             if is_remote(self.source):
                 raise OSError(
                     f"{self.source} cannot be read ({in_short(error)}): check the network and "
-                    f"repeat the command, which goes on where it stopped."
+                    f"repeat the command, which resumes where it stopped."
                 ) from error
             raise ValueError(
                 f"{self.source} cannot be read ({in_short(error)}): it is truncated or damaged, so "

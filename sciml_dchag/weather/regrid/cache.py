@@ -76,7 +76,7 @@ def weights_between(
     """The weights from the cache, or made and put there.
 
     With `engine="auto"` they are ESMF's where xESMF imports or has left its weights in the cache,
-    and native else. A damaged file is made anew, and a cache that cannot be written is done
+    and native else. A damaged file is made again, and a cache that cannot be written is done
     without; both with a warning.
 
     Args:
@@ -142,7 +142,7 @@ def _read(path: Path, source: Grid, target: Grid) -> sp.csr_array | None:
         return finished(read_weights(path, source, target))
     except (OSError, RuntimeError, ValueError) as error:
         warnings.warn(
-            f"The cached regridding weights {path} are damaged ({error}) and are made anew.",
+            f"The cached regridding weights {path} are damaged ({error}) and are made again.",
             stacklevel=3,
         )
         return None

@@ -155,7 +155,7 @@ def _valid_time(forecast: xr.Dataset) -> NDArray[np.datetime64]:
             first = tuple(int(i) for i in np.argwhere(differs)[0])
             raise ValueError(
                 f"the forecast's valid_time is {_time(stated[first])} where init_time plus "
-                f"lead_time is {_time(computed[first])}: drop valid_time or mend it."
+                f"lead_time is {_time(computed[first])}: drop valid_time or fix it."
             )
     return computed
 

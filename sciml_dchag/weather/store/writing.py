@@ -1,7 +1,7 @@
 """Writing weather stores by blocks of times: bounded memory, resumable, never half of one in place.
 
 A store grows as `NAME.zarr.partial/` and is renamed at the end. `progress.json` inside says how
-many times are finished and for which settings, so that the same command goes on where it stopped.
+many times are finished and for which settings, so that the same command resumes where it stopped.
 Reading is `data.store`'s; opening and regridding what is written is `prepare`'s.
 """
 
@@ -61,7 +61,7 @@ def write_store(
 ) -> Path:
     """Write a weather store, block by block of times.
 
-    Repeating a call that was interrupted goes on after the last finished block.
+    Repeating a call that was interrupted resumes after the last finished block.
 
     Args:
         state: (time, channel, latitude, longitude), lazy (Dask) or in memory; written as float32.

@@ -100,8 +100,8 @@ def simulate_poplars(
 
     Equal seeds give equal files; an image is the same however many are asked for. `traits.csv` has
     one row per image, keyed by `cube` (the file's name without its suffix): genotype, treatment,
-    the means over its leaves of PROSPECT's parameters, and `synthetic_photosynthesis_umol_m2_s`, made
-    from chlorophyll and water by a formula of our own with 5% noise.
+    the means over its leaves of PROSPECT's parameters, and `synthetic_photosynthesis_umol_m2_s`,
+    made from chlorophyll and water by a formula of our own with 5% noise.
 
     Args:
         folder: is made; all is written beside it and renamed at the end.

@@ -54,7 +54,7 @@ def open(path: PathLike) -> Any:
     ):
         saved = find_model(place)
         run = place if (place / "recipe.yaml").is_file() else None
-        return named(TASKS[saved.checkpoint.kind].model)(saved, run)
+        return _model_class(saved.checkpoint.kind)(saved, run)
     if not place.exists():
         begun = partial_path(place)
         cure = (
@@ -196,6 +196,17 @@ def from_pretrained(path: PathLike) -> Any:
         raise ValueError(f"{path} holds no model: name a run, a checkpoint or an exported file.")
     opened.model  # noqa: B018 - loaded now, so that a damaged file is refused here
     return opened
+
+
+def _model_class(kind: str) -> Any:
+    """Return the class of a task's trained models."""
+    from sciml_dchag.training.trained import TrainedModel
+
+    entry = TASKS[kind]
+    if entry.model:
+        return named(entry.model)
+    members = {"kind": f"model of task {kind}", "recipe_type": named(entry.recipe)}
+    return type("TaskModel", (TrainedModel,), members)
 
 
 def _opened(thing: Any) -> Any:

@@ -26,8 +26,8 @@ class Entry:
     """Its recipe's dataclass; importing it needs no torch."""
     task: str
     """Its `Task`."""
-    model: str
-    """Its `TrainedModel`: what `sciml_dchag.open` makes of a run."""
+    model: str = ""
+    """Its `TrainedModel`: what `sciml_dchag.open` makes of a run; empty for what all have."""
 
 
 TASKS = {

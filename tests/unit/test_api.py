@@ -1,5 +1,6 @@
 """The public API as notebooks use it: real stores, and models that were trained for a few steps."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -329,3 +330,15 @@ def test_images_are_embedded_and_reconstructed_in_one_call(
     assert list(small) == list(kernel)
     assert np.isfinite(small[next(iter(small))]["reflectance"]).all()
     assert sd.evaluate(kernel_run).to_frame()["model"].notna().any()
+
+
+def test_a_task_without_a_model_of_its_own_is_opened_as_what_all_have(
+    msl_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sciml_dchag import tasks
+
+    plain = dataclasses.replace(tasks.TASKS["forecast"], model="")
+    monkeypatch.setitem(tasks.TASKS, "forecast", plain)
+    opened = sd.open(msl_run.path)
+    assert "model of task forecast" in repr(opened) and not hasattr(opened, "forecast")
+    assert opened.recipe.kind == "forecast" and opened.model.config.output_channels

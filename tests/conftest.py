@@ -16,17 +16,21 @@ from sciml_dchag.weather.store.writing import write_store
 DATA = Path(__file__).parent / "data"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say which tests stay together where several processes share them out (`pytest -n 2`).
 
-    Tests on ranks, which keep their ranks alive, form one group; of the others, those of one file,
-    which share fixtures.
+    Tests on ranks, which keep their ranks alive, are one lane; others go by file, whose tests share
+    fixtures and, in some, a port.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        on_ranks = hasattr(getattr(item, "module", None), "on_ranks")
-        item.add_marker(pytest.mark.xdist_group("ranks" if on_ranks else item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "ranks" if file.startswith("tests/distributed/") else file
+
+    return Lanes(config, log)
 
 
 def unpacked_simulation() -> xr.DataArray:

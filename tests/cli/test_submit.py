@@ -258,7 +258,7 @@ def test_a_job_trains_on_its_ranks(
         )  # fmt: skip
     finally:
         shutil.rmtree(f"/tmp/miopen-{JOB_ID}", ignore_errors=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, (done.stdout, done.stderr[:3000], done.stderr[-3000:])
     records = [r for r in read_log(own_work / "runs/job/log.jsonl") if "loss" in r]
     assert [record["step"] for record in records] == [1, 2, 3]
     # The small demonstration was trained by one process: the same numbers, from two ranks.

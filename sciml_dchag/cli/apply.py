@@ -22,7 +22,11 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
 @model_argument
 @input_argument
 @output_argument
-@click.option("--start", default=None, help="First initial time; the first of INPUT by default.")
+@click.option(
+    "--start",
+    default=None,
+    help="First initial time; by default the test period in the run's own store, else all.",
+)
 @click.option("--end", default=None, help="Last initial time, included.")
 @click.option(
     "--every-hours",

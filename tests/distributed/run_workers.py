@@ -160,7 +160,7 @@ def score_and_forecast(
                 (row.channel, row.lead_hours, row.metric): (
                     row.model, row.persistence, row.climatology,
                 )
-                for row in scorer.rows()
+                for row in scorer.table().itertuples()
             }  # fmt: skip
             drawn = {key: scorer.drawn_fields(*key) for key in scorer.drawn if ranks.first}
             found.append((scores, drawn))
@@ -180,15 +180,15 @@ def predict_until_rank_1_fails(run: str, out: str, batches: int) -> None:
     """Forecast, and stop the second rank while it writes a batch; the first goes on alone."""
     from sciml_dchag.weather.forecast import predict
 
-    write, written = predict._write_fields, []
+    split, written = predict.by_variable, []
 
-    def stopping(*arguments: Any) -> None:
+    def stopping(*arguments: Any) -> Any:
         written.append(arguments)
         if torch.distributed.get_rank() == 1 and len(written) > 2 * batches:  # two lead times each
             raise InterruptedError("stopped on purpose")
-        write(*arguments)
+        return split(*arguments)
 
-    with mock.patch.object(predict, "_write_fields", stopping):
+    with mock.patch.object(predict, "by_variable", stopping):
         predict_on_ranks(run, out)
 
 

@@ -94,7 +94,7 @@ def assert_same_scores(ours: workers.Scores, theirs: workers.Scores) -> None:
 
 
 def assert_same_forecasts(out: xr.Dataset, expected: xr.Dataset, store: Path) -> None:
-    assert list(out) == list(expected) and len(expected.data_vars) == 7
+    assert list(out) == list(expected) and len(expected.data_vars) == 9
     for name in expected.data_vars:
         assert_same_fields(out[name].values, expected[name].values, str(name), store)
 
@@ -102,7 +102,10 @@ def assert_same_forecasts(out: xr.Dataset, expected: xr.Dataset, store: Path) ->
 def assert_same_fields(ours: np.ndarray, theirs: np.ndarray, name: str, store: Path) -> None:
     """To 1e-6 of the standard deviation, and one rounding of values that are large beside it."""
     statistics = Store.open(store).statistics()
-    of_variable = [name in (c.long_name, c.name) for c in statistics.channels]
+    of_variable = [
+        name in (c.long_name, c.name, f"{c.long_name}_{c.level_hpa}hpa")
+        for c in statistics.channels
+    ]
     largest = np.nanmax(np.abs(theirs))
     tolerance = 1e-6 * statistics.std[of_variable].min() + np.spacing(largest)
     assert ours.shape == theirs.shape

@@ -209,7 +209,7 @@ def predict_period(
         recipe: what the defaults come from; None is the one that was trained.
         store: where the initial states come from, a store, a file or a Dataset; see
             `initial_states`. None is the recipe's store.
-        period: initial times; (None, None) is the test period, or all where there is none.
+        period: initial times; (None, None) is the recipe's test period in its own store, else all.
         every_hours: between initial times; None is the recipe's.
         lead_hours: None is the recipe's.
         batch: initial times at once; None is the recipe's.
@@ -230,7 +230,7 @@ def predict_period(
     saved = find_model(checkpoint)
     recipe = recipe or from_mapping(ForecastRecipe, saved.checkpoint.recipe)
     opened = initial_states(saved, store if store is not None else recipe.data.store)
-    if period == (None, None) and recipe.data.test is not None and store is None:
+    if period == (None, None) and recipe.data.test is not None and _is_own(store, recipe):
         period = recipe.data.test
     every = every_hours or recipe.evaluation.initial_every_hours
     initial = initial_positions(opened, period, every, recipe.data.history_hours)
@@ -245,6 +245,14 @@ def predict_period(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def _is_own(source: Source | None, recipe: ForecastRecipe) -> bool:
+    """Whether a source is the store that the model was trained on."""
+    path = source.path if isinstance(source, Store) else source
+    if path is None or isinstance(path, xr.Dataset):
+        return path is None
+    return Path(path).resolve() == Path(recipe.data.store).resolve()
 
 
 def initial_states(saved: SavedModel, source: Source) -> States:

@@ -112,6 +112,18 @@ class TaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskingConfig(TaskConfig):
+    """What is learnt: what is hidden of a sample from what is shown."""
+
+    mask_ratio: float = 0.75
+    """The fraction of locations that is hidden, all channels of them."""
+    channel_mask_ratio: float = 0.0
+    """The fraction of channel groups that is hidden, at all locations."""
+    channel_groups: int = 0
+    """Runs of neighbouring channels that are hidden together; 0 for every channel by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that one run does; a run folder keeps it as `recipe.yaml`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import html
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +11,12 @@ MOST = 24
 """Items of a list that are shown."""
 
 
-class Described:
+class Described(abc.ABC):
     """An object whose representation says what is in it."""
 
+    @abc.abstractmethod
     def facts(self) -> dict[str, Any]:
         """What it holds, by what it is; `kind` says what the object is."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         facts = dict(self.facts())

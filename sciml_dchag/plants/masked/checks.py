@@ -15,12 +15,12 @@ from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.training import (
     MaskedTrainingStore,
     masked_model_config,
-    masked_objective,
 )
 from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import in_short
+from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.task import Attempt
 
 
@@ -99,7 +99,9 @@ def _check_model(
     recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64], attempt: Attempt
 ) -> None:
     def masks() -> str:
-        task = masked_objective(recipe, masked_model_config(recipe, wavelength_nm))
+        task = masked_objective(
+            recipe.seed, recipe.task, masked_model_config(recipe, wavelength_nm)
+        )
         return f"{task.visible} of {task.locations} locations are seen"
 
     if attempt(lambda: in_words(masked_model_config(recipe, wavelength_nm))):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig
+from sciml_dchag.config.common import MaskingConfig, Recipe, StoreConfig
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.plants.prepare.config import PreparePlants
 
@@ -35,17 +35,11 @@ class CubesConfig(StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedConfig(TaskConfig):
+class MaskedConfig(MaskingConfig):
     """What is learnt: what is hidden of an image from what is shown."""
 
     kind: Literal["masked"] = "masked"
     """Which task this is."""
-    mask_ratio: float = 0.75
-    """The fraction of locations that is hidden, all bands of them."""
-    channel_mask_ratio: float = 0.0
-    """The fraction of band groups that is hidden, at all locations."""
-    channel_groups: int = 0
-    """Runs of neighbouring bands that are hidden together; 0 for every band by itself."""
     plants_only: bool = True
     """Errors count on plants alone; off, on the background too."""
 

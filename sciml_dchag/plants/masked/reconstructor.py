@@ -26,9 +26,10 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.crops import require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
-from sciml_dchag.plants.masked.training import MaskedRecord, masked_objective
+from sciml_dchag.plants.masked.training import MaskedRecord
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
+from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.trainer import autocast
 
 
@@ -94,7 +95,7 @@ class Reconstructor:
         self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
         found.load_into(self.model)
         self.config = config
-        self.task = masked_objective(self.recipe, config)
+        self.task = masked_objective(self.recipe.seed, self.recipe.task, config)
         self.mean, self.std = mean[self._places], std[self._places]
         self.training_images = data.training_images
 

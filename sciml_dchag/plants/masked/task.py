@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.objectives.masked import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.plants.masked.checks import check, expected_model
 from sciml_dchag.plants.masked.config import MaskedRecipe
@@ -20,6 +18,7 @@ from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.masked import planned_loss
 from sciml_dchag.training.task import Attempt, PlannedLoss, Task
 
 
@@ -51,10 +50,7 @@ class MaskedTask(Task[MaskedRecipe]):
 
     def planned_loss(self) -> PlannedLoss:
         """The error of what is hidden."""
-        task = self.recipe.task
-        return partial(
-            planned_loss, mask_ratio=task.mask_ratio, channel_mask_ratio=task.channel_mask_ratio
-        )
+        return planned_loss(self.recipe.task)
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check images or store, model and masks."""

@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
-from sciml_dchag.objectives.masked import MaskedObjective
-from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.training.batches import MaskedBatch
 from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.masked import MaskedData
 from sciml_dchag.training.task import Fingerprint, short_hash
 
 
@@ -107,46 +104,32 @@ class MaskedTrainingStore:
         return None
 
 
-class MaskedTrainingData:
+class MaskedTrainingData(MaskedData):
     """Crops of the training and validation images, and the task."""
 
     def __init__(
         self, subject: MaskedTrainingStore, model: ChannelTransformer, ranks: Ranks
     ) -> None:
         recipe, store, data = subject.recipe, subject.store, subject.recipe.data
+        super().__init__(recipe.seed, recipe.task, model, ranks)
         self.subject = subject
-        self.task = masked_objective(recipe, model.config)
-        self.task.complete = ranks.complete
-        self.task.own_inputs, self.task.own_outputs = own_channels(model, ranks.mesh)
         crops = partial(
             CubePatches,
             store,
             mean=subject.statistics.mean,
             std=subject.statistics.std,
             image_size=data.image_size,
-            draw_mask=self.task.draw_mask,
+            draw_mask=self.objective.draw_mask,
             seed=recipe.seed,
             crops=data.crops,
             plants_only=recipe.task.plants_only,
             memory_mebibytes=data.memory_mebibytes,
-            inputs=self.task.own_inputs,
+            inputs=self.objective.own_inputs,
         )
         self.samples = crops(store.split("train"), flip=data.flip, rotate=data.rotate)
         self.validation = None
         if recipe.training.validate_every:
             self.validation = crops(store.split("validation"))
-
-    def error(self, model: ChannelTransformer, batch: MaskedBatch) -> Tensor:
-        """Sum the squared errors over what is hidden."""
-        return self.task.squared_errors(model, *batch.tensors)[0]
-
-    def weight(self, batch: MaskedBatch) -> Tensor:
-        """Count what is hidden and known."""
-        return self.task.weights(*batch.tensors)[0]
-
-    def without(self, batch: MaskedBatch, absent: list[bool]) -> MaskedBatch:
-        """Weight the pixels of some samples by nothing."""
-        return batch.without(absent)
 
     def record(self) -> dict[str, Any]:
         """Bands, their statistics, and the images that these are from."""
@@ -169,18 +152,4 @@ def masked_model_config(recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64]
         input_channels=names,
         output_channels=names,
         image_size=recipe.data.image_size,
-    )
-
-
-def masked_objective(recipe: MaskedRecipe, config: ModelConfig) -> MaskedObjective:
-    """Build the task of a recipe for the bands and crops of a model."""
-    task = recipe.task
-    return MaskedObjective(
-        seed=recipe.seed,
-        image_size=config.image_size,
-        patch=config.patch,
-        channels=len(config.input_channels),
-        mask_ratio=task.mask_ratio,
-        channel_mask_ratio=task.channel_mask_ratio,
-        channel_groups=task.channel_groups,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
+from sciml_dchag.config.common import MaskingConfig, Recipe, StoreConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.weather.prepare.config import Period, PrepareWeather
 
@@ -25,17 +25,11 @@ class StatesConfig(StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedWeatherConfig(TaskConfig):
+class MaskedWeatherConfig(MaskingConfig):
     """What is learnt: what is hidden of a state from what is shown."""
 
     kind: Literal["masked-weather"] = "masked-weather"
     """Which task this is."""
-    mask_ratio: float = 0.75
-    """The fraction of locations that is hidden, all channels of them."""
-    channel_mask_ratio: float = 0.0
-    """The fraction of channel groups that is hidden, at all locations."""
-    channel_groups: int = 0
-    """Runs of neighbouring channels that are hidden together; 0 for every channel by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

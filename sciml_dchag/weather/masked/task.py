@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
-from sciml_dchag.objectives.masked import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.masked import masked_objective, planned_loss
 from sciml_dchag.training.task import Attempt, PlannedLoss, Task
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
@@ -22,7 +21,6 @@ from sciml_dchag.weather.masked.evaluate import evaluate
 from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
-    masked_objective,
 )
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 from sciml_dchag.weather.training_store import WeatherRecord
@@ -55,10 +53,7 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
 
     def planned_loss(self) -> PlannedLoss:
         """The error of what is hidden."""
-        task = self.recipe.task
-        return partial(
-            planned_loss, mask_ratio=task.mask_ratio, channel_mask_ratio=task.channel_mask_ratio
-        )
+        return planned_loss(self.recipe.task)
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check store, model and masks."""
@@ -68,7 +63,7 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             return f"statistics of the training period {' to '.join(opened.statistics.period)}"
 
         def masks() -> str:
-            objective = masked_objective(self.recipe, self.expected_model())
+            objective = masked_objective(self.recipe.seed, self.recipe.task, self.expected_model())
             return f"{objective.visible} of {objective.locations} locations are seen"
 
         fits = not Path(self.recipe.data.store).exists() or attempt(store)

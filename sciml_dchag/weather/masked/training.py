@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.masked import MaskedObjective
-from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.batches import MaskedBatch
+from sciml_dchag.training.masked import MaskedData
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.store.store import Period, Store
@@ -93,34 +92,19 @@ class States:
         return state
 
 
-class MaskedWeatherData:
+class MaskedWeatherData(MaskedData):
     """States of the training and validation periods, and the objective."""
 
     def __init__(self, store: MaskedWeatherStore, model: ChannelTransformer, ranks: Ranks) -> None:
         recipe = store.recipe
-        self.store = store
-        self.objective = masked_objective(recipe, model.config)
-        self.objective.complete = ranks.complete
-        inputs, outputs = own_channels(model, ranks.mesh)
-        self.objective.own_inputs, self.objective.own_outputs = inputs, outputs
+        super().__init__(recipe.seed, recipe.task, model, ranks)
+        self.store, inputs = store, self.objective.own_inputs
         self.samples = States(store, recipe.data.train, self.objective, recipe.seed, inputs)
         self.validation = None
         if recipe.data.validation and recipe.training.validate_every:
             self.validation = States(
                 store, recipe.data.validation, self.objective, recipe.seed, inputs
             )
-
-    def error(self, model: ChannelTransformer, batch: MaskedBatch) -> Tensor:
-        """Sum the squared errors over what is hidden, times the cells' areas."""
-        return self.objective.squared_errors(model, *batch.tensors)[0]
-
-    def weight(self, batch: MaskedBatch) -> Tensor:
-        """Sum the areas of what is hidden and known."""
-        return self.objective.weights(*batch.tensors)[0]
-
-    def without(self, batch: MaskedBatch, absent: list[bool]) -> MaskedBatch:
-        """Weight the cells of some samples by nothing."""
-        return batch.without(absent)
 
     def record(self) -> dict[str, Any]:
         """Channels, statistics and grid."""
@@ -137,22 +121,4 @@ def complete_model_config(
     """
     return dataclasses.replace(
         recipe.model, input_channels=channels, output_channels=channels, image_size=size
-    )
-
-
-def masked_objective(recipe: MaskedWeatherRecipe, config: ModelConfig) -> MaskedObjective:
-    """Build the objective of a recipe for the channels and grid of a model.
-
-    Raises:
-        ValueError: nothing would be hidden, or nothing would be seen.
-    """
-    task = recipe.task
-    return MaskedObjective(
-        seed=recipe.seed,
-        image_size=config.image_size,
-        patch=config.patch,
-        channels=len(config.input_channels),
-        mask_ratio=task.mask_ratio,
-        channel_mask_ratio=task.channel_mask_ratio,
-        channel_groups=task.channel_groups,
     )

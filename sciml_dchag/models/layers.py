@@ -37,7 +37,9 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Bring each token's features to mean 0 and variance 1, then scale and shift them."""
-        weight, bias = self.own(self.weight), self.own(self.bias)
+        # Sharded parameters may arrive in bfloat16 where autocast keeps the tokens in float32.
+        exact = torch.promote_types(self.weight.dtype, x_BLD.dtype)
+        weight, bias = self.own(self.weight).to(exact), self.own(self.bias).to(exact)
         return F.layer_norm(x_BLD, self.normalized_shape, weight, bias, self.eps)
 
 

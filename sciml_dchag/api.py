@@ -1,6 +1,6 @@
 """The public API: what a notebook types, see `sciml_dchag`.
 
-Here is what is alike for all tasks; what one can do with a store or a model of a wing is in
+What all tasks share is here; what can be done with a store or a model of a wing is in
 `weather.opened` and `plants.opened`.
 """
 

@@ -23,7 +23,7 @@ class Variable:
 
     `plausible` bounds the spatial mean (for `z`, `q` and other strongly level-dependent
     quantities: over all levels from 1 to 1000 hPa); it is wide enough for any weather and narrow
-    enough to tell deg C from K, or geopotential height from geopotential.
+    enough to distinguish deg C from K, or geopotential height from geopotential.
     """
 
     short: str
@@ -36,7 +36,7 @@ class Variable:
 
 
 def canonical_units(units: str) -> str:
-    """Units in one spelling, `m2 s-2` for `m**2 s**-2`, `m^2/s^2` and `m2 s-2` alike."""
+    """Units in one spelling, `m2 s-2` for `m**2 s**-2`, `m^2/s^2` and `m2 s-2`."""
     plain = units.strip().replace("**", "").replace("^", "").replace("*", " ")
     plain = re.sub(r"/\s*([A-Za-z]+)(\d*)", lambda m: f" {m[1]}-{m[2] or 1}", plain)
     return " ".join(plain.split())

@@ -23,11 +23,12 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
 @input_argument
 @output_argument
 @click.option(
-    "--start",
+    "--start-time",
+    "start",
     default=None,
     help="First initial time; by default the test period in the run's own store, else all.",
 )
-@click.option("--end", default=None, help="Last initial time, included.")
+@click.option("--end-time", "end", default=None, help="Last initial time, included.")
 @click.option(
     "--every-hours",
     type=click.IntRange(min=1),

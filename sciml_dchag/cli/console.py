@@ -178,14 +178,14 @@ def _short_warnings() -> Iterator[None]:
         yield
 
 
-def tell(error: str) -> None:
+def show_error(error: str) -> None:
     """Show an error."""
     print(f"Error: {error}", file=sys.stderr, flush=True)
 
 
 def end_as_rank(error: Exception) -> NoReturn:
-    """End a process that torchrun started, after an error that one of the ranks tells."""
-    from sciml_dchag.parallel.errors import LOST, lost_contact, tell_once
+    """End a process that torchrun started, after an error that one of the ranks reports."""
+    from sciml_dchag.parallel.errors import LOST, lost_contact, report_once
 
     status, lost = 1, lost_contact(error)
     if lost:
@@ -196,7 +196,7 @@ def end_as_rank(error: Exception) -> NoReturn:
         text = "Aborted!"
     else:
         text = "".join(traceback.format_exception(error)).rstrip()
-    tell_once(text, tell, alone=lost)
+    report_once(text, show_error, alone=lost)
     sys.stdout.flush()
     # No usual end: it would wait for a checkpoint's thread, and that for ranks that do not come.
     os._exit(status)

@@ -15,7 +15,7 @@ from sciml_dchag.cli.options import recipe_options
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(path: str, as_json: bool) -> None:
-    """Tell what PATH holds: raw files, a store, a forecast store, a run or a checkpoint.
+    """Report what PATH holds: raw files, a store, a forecast store, a run or a checkpoint.
 
     \b
     Example:

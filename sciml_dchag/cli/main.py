@@ -8,7 +8,7 @@ import click
 
 from sciml_dchag._version import __version__
 from sciml_dchag.cli import apply, launch, learn, look, plan, plants, prepare, run, simulate
-from sciml_dchag.cli.console import Group, end_as_rank, tell
+from sciml_dchag.cli.console import Group, end_as_rank, show_error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,9 +45,9 @@ def start() -> None:
     """Run the command line in this process, be it the only one or one that torchrun started."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         main()
-    from sciml_dchag.parallel.errors import tell_when_stopped
+    from sciml_dchag.parallel.errors import report_when_stopped
 
-    tell_when_stopped(tell)
+    report_when_stopped(show_error)
     try:
         main(standalone_mode=False)
     except Exception as error:

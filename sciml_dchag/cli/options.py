@@ -41,5 +41,5 @@ def recipe_options(command: Decorated) -> Decorated:
 
 
 def folder_option(text: str) -> Callable[[Decorated], Decorated]:
-    """Make `--out`, the folder to write, whose default is told in the help."""
+    """Make `--out`, the folder to write, whose default the help names."""
     return click.option("--out", "folder", type=click.Path(path_type=Path), help=text)

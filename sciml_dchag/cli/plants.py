@@ -109,7 +109,7 @@ def probe(
 ) -> None:  # fmt: skip
     """Regress TRAITS (a CSV) on EMBEDDINGS, beside mean spectra and indices.
 
-    TRAITS has a column cube (the image's file name), by choice a column plant (its number in the
+    TRAITS has a column cube (the image's file name), optionally a column plant (its number in the
     mask), and a column a trait with its units in brackets. Ridge and PLS regression are scored by
     nested cross-validation; R2 is that of the pooled out-of-fold predictions.
 

@@ -1,7 +1,7 @@
 """The masked autoencoder's decoder: from features where it was seen to features everywhere.
 
 He et al., Masked Autoencoders Are Scalable Vision Learners (arXiv 2111.06377), section 3. Narrow
-and shallow, as it is thrown away once the encoder has learnt; over tp it is computed alike on
+and shallow, as it is thrown away once the encoder has learnt; over tp the same is computed on
 every rank. The maps to each channel's pixels are `heads.ChannelHead`'s.
 
 Shapes: B batch, L locations, V locations that were seen, D embedding, E the decoder's width.

@@ -1,8 +1,8 @@
 """Channels known by their wavelength: every band's parameters as smooth functions of nanometres.
 
-With a parameter of its own for each band a model knows one camera. Here a small network maps the
-wavelength of a band, as Fourier features, to its embedding and to how it mixes a few shared patch
-maps. No parameter has a size that depends on the bands, so that a model trained on one camera
+With a parameter of its own for each band a model is bound to one camera. Here a small network
+maps the wavelength of a band, as Fourier features, to its embedding and to how it mixes a few
+shared patch maps. No parameter has a size that depends on the bands, so that a model trained on one camera
 takes another one's.
 
 Shapes: C bands, G partitions, K channel slots of a partition, M shared maps, P pixels of a patch,
@@ -32,7 +32,7 @@ absorption band."""
 class BandFunction(nn.Module):
     """Numbers of a band from its wavelength: Fourier features and one hidden layer.
 
-    Fourier features let so small a network tell bands apart that are close (Tancik et al.,
+    Fourier features let so small a network distinguish bands that are close (Tancik et al.,
     arXiv 2006.10739).
 
     Args:

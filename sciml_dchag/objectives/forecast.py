@@ -1,6 +1,6 @@
 """Forecasting: how a model's output becomes the state at a later time, and the loss.
 
-Knows nothing of files, optimizers or ranks. Shapes: B batch, N input channels, C state channels,
+Independent of files, optimizers and ranks. Shapes: B batch, N input channels, C state channels,
 O target channels, T times of the input (initial time, then history), F static fields and forcings,
 H x W grid; N = C * T + F in the order of `layout.InputLayout`.
 """
@@ -106,7 +106,7 @@ class ForecastObjective(nn.Module):
 
         Divided by `weight` it is the loss, the same however samples and channels are dealt out.
         Errors are in units of the standard deviation of a channel (direct) or of its change
-        (residual), so that every channel counts alike. Missing target values are left out.
+        (residual), so that every channel has the same weight. Missing target values are left out.
 
         Args:
             model, inputs, now, hours: as in `step`.

@@ -1,7 +1,7 @@
 """Masked autoencoding: what is hidden of a sample, what is asked of a model, and the errors.
 
 Locations are hidden from the encoder, all channels of them, or channels, at all locations, or
-both. Knows nothing of files, optimizers or ranks. Shapes: B batch, C channels, H x W image,
+both. Independent of files, optimizers and ranks. Shapes: B batch, C channels, H x W image,
 L locations, V locations that are seen.
 """
 
@@ -65,7 +65,7 @@ class MaskedObjective(nn.Module):
         mask_ratio: the fraction of locations that is hidden.
         channel_mask_ratio: the fraction of channel groups that is hidden.
         channel_groups: runs of neighbouring channels that are hidden together; 0 for every
-            channel by itself. Neighbouring bands tell nearly the same: hidden one by one, each is
+            channel by itself. Neighbouring bands hold nearly the same: hidden one by one, each is
             read off the next.
 
     Raises:

@@ -1,1 +1,1 @@
-"""One model on many processes: the mesh, what ranks tell each other, and `parallelize`."""
+"""One model on many processes: the mesh, the communication, and `parallelize`."""

@@ -184,7 +184,7 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: b
     With `sequence_parallel` the all-reduce is a reduce-scatter, after which each rank goes on with
     its own locations, and an all-gather before the next product (Korthikanti et al. 2022).
     Every rank holds all of a parameter now and cuts its own slice; nothing is sent. A masked
-    autoencoder's decoder is left whole: it is small, and every rank computes it alike up to the
+    autoencoder's decoder is left whole: it is small, and every rank computes the same up to the
     head's `enter`, which gives each of them its whole gradient.
     """
     between: Placement = Shard(1) if sequence_parallel else Replicate()

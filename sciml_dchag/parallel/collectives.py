@@ -1,4 +1,4 @@
-"""What ranks tell each other inside the model, forward and backward.
+"""Communication between ranks inside the model, forward and backward.
 
 Each function is one change of layout of a distributed tensor, from which PyTorch derives the
 collective, its backward and what `torch.compile` sees. `mesh` is always the one-dimensional tp
@@ -6,7 +6,7 @@ axis.
 
 | function  | forward    | backward   | used where                                           |
 | --------- | ---------- | ---------- | ---------------------------------------------------- |
-| `gather`  | all-gather | none       | what follows is computed alike on every rank         |
+| `gather`  | all-gather | none       | every rank computes the same after it                 |
 | `enter`   | none       | all-reduce | before what ranks compute apart                      |
 | `leave`   | all-reduce | none       | after it, where each has a part of a sum             |
 | `part`    | none       | all-gather | before what each rank does for its own locations     |

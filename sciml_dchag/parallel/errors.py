@@ -1,8 +1,8 @@
-"""Which rank of a failing job tells the user why, so that it is told once.
+"""Which rank of a failing job reports the reason, so that it is printed once.
 
 A rank that fails leaves its error in torchrun's key-value store, which outlives the ranks, before
-it ends. An error that all ranks have is told by the first one; otherwise who fails first tells,
-since others fail because it did.
+it ends. An error that all ranks have is reported by the first one; otherwise the first to fail
+reports, since others fail because it did.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch.distributed as dist
 
 GRACE_SECONDS = float(os.environ.get("SCIML_DCHAG_GRACE_SECONDS", "5"))
-"""How long a failing rank waits for others to fail in the same way before it speaks for itself."""
+"""How long a failing rank waits for others to fail in the same way before it reports by itself."""
 
 LOST = (
     "another rank was killed, as when memory runs out, or does not answer, or the job was stopped "
@@ -29,12 +29,12 @@ LOST = (
 """What a rank says that has no error of its own."""
 
 
-def tell_once(text: str, tell: Callable[[str], None], *, alone: bool = False) -> None:
-    """Call `tell` on one of the ranks that fail, with the error and the rank's name where needed.
+def report_once(text: str, show: Callable[[str], None], *, alone: bool = False) -> None:
+    """Call `show` on one of the ranks that fail, with the error and the rank's name where needed.
 
     Args:
         text: this rank's error.
-        tell: shows an error to the user.
+        show: shows an error to the user.
         alone: no other rank can have this error, so that none is waited for.
     """
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -46,28 +46,28 @@ def tell_once(text: str, tell: Callable[[str], None], *, alone: bool = False) ->
         deadline = time.monotonic() + (0 if alone else GRACE_SECONDS)
         while not (complete := store.check(everyone)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        alike = complete and len({store.get(key) for key in everyone}) == 1
-        if not (alike and rank) and store.add("speakers", 1) == 1:
-            _report(text if alike else named, failed_at)
-            tell(text if alike else named)
-            store.set("told", "")
+        common = complete and len({store.get(key) for key in everyone}) == 1
+        if not (common and rank) and store.add("speakers", 1) == 1:
+            _to_torchrun(text if common else named, failed_at)
+            show(text if common else named)
+            store.set("reported", "")
         else:  # torchrun kills all ranks once one has ended
-            store.wait(["told"], datetime.timedelta(seconds=GRACE_SECONDS))
+            store.wait(["reported"], datetime.timedelta(seconds=GRACE_SECONDS))
     except dist.DistError:  # no store any more: twice is better than never
-        tell(named)
+        show(named)
 
 
-def tell_when_stopped(tell: Callable[[str], None]) -> None:
-    """From now on let this rank end, when torchrun stops it, only after a reason has been told.
+def report_when_stopped(show: Callable[[str], None]) -> None:
+    """From now on let this rank end, when torchrun stops it, only after a reason is reported.
 
-    A rank that was killed tells none, and those that outlive it may not have noticed.
+    A rank that was killed reports none, and those that outlive it may not have noticed.
     """
     # A handler would wait until a collective returns; a thread need not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:
         signal.sigwait({signal.SIGTERM})
-        tell_once(LOST, tell, alone=True)
+        report_once(LOST, show, alone=True)
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -93,7 +93,7 @@ def _store() -> Any:
     return dist.PrefixStore(f"sciml_dchag/{attempt}", store)  # type: ignore[attr-defined]
 
 
-def _report(text: str, failed_at: int) -> None:
+def _to_torchrun(text: str, failed_at: int) -> None:
     """Hand an error to torchrun, whose report, the last that a user sees, takes the earliest."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": text, "timestamp": str(failed_at)}

@@ -18,7 +18,7 @@ AXES = ("dp", "fsdp", "tp")
 
 
 def sharded_axes(tensor: Tensor) -> dict[str, int]:
-    """Tell over which of the mesh's axes a tensor is sharded, and along which dimension."""
+    """Return over which of the mesh's axes a tensor is sharded, and along which dimension."""
     if not isinstance(tensor, DTensor):
         return {}
     names = tensor.device_mesh.mesh_dim_names or ()

@@ -1,6 +1,6 @@
 """This process among the processes of a run: started by torchrun, or alone.
 
-Also what ranks tell each other outside the model: sums, agreements, objects. Every rank makes
+Also the communication outside the model: sums, agreements, objects. Every rank makes
 every call, and none waits for ever.
 """
 
@@ -87,7 +87,7 @@ class Ranks:
         return answers
 
     def agree(self, look: Callable[[], tuple[T, Mapping[str, tuple[str, str]]]]) -> T:
-        """Let every rank look at what all must see alike, and refuse what they do not.
+        """Compare what every rank sees, and refuse a difference.
 
         Args:
             look: what this rank does by itself; returns its result and, under the names of what
@@ -97,7 +97,7 @@ class Ranks:
             This rank's result.
 
         Raises:
-            ValueError: on all ranks alike, where one cannot look or some see something else.
+            ValueError: on all ranks, where one cannot look or some see something else.
             OSError: all ranks cannot look, for the same reason.
         """
         error: Exception | None = None
@@ -129,7 +129,7 @@ class Ranks:
 
         Args:
             own: how many channels this rank has.
-            apart: whether each rank then uses channels of its own, or all ranks use all alike.
+            apart: whether each rank then uses channels of its own, or all ranks use all channels.
         """
         counts = self.of_channels(own)
         if self.mesh is None or len(counts) == 1:
@@ -288,5 +288,5 @@ def joined(config: ParallelConfig) -> Iterator[Ranks]:
     ranks.agree(_versions)
     yield ranks
     # Not after an error: it may wait for ranks that do not come, and the closed connections would
-    # make other ranks fail before this one has told its error.
+    # make other ranks fail before this one has reported its error.
     dist.destroy_process_group()

@@ -52,7 +52,7 @@ class StepRecorder(TorchDispatchMode):
     """Records the phases of what runs in its context.
 
     Args:
-        model: whose parameters and gradients are told from activations.
+        model: whose parameters and gradients are distinguished from activations.
         stage_of: names the stage of the modules that are one; others belong to the one around.
     """
 

@@ -2,7 +2,7 @@
 
 The model, `parallelize` and the loss are those that train. Tensors are fake ones, which have a
 shape, a type and a storage of so many bytes, and collectives are those of a process group that
-answers at once. Blocks are alike, so that five stand for any number of them.
+answers at once. All blocks cost the same, so that five stand for any number of them.
 """
 
 from __future__ import annotations

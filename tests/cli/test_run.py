@@ -171,7 +171,7 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
     options = ["--lead-hours", "6,12", "--batch", "8"]
     run, whole_file, parts_store = "runs/small", tmp_path / "whole.nc", tmp_path / "parts.zarr"
     store = "stores/demo_weather.zarr"
-    options = [*options, "--start", "2025-12-25", "--end", "2025-12-31"]
+    options = [*options, "--start-time", "2025-12-25", "--end-time", "2025-12-31"]
     assert call("predict", run, store, whole_file, *options).exit_code == 0
 
     def stop(done: int, total: int, what: str) -> None:

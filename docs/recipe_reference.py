@@ -11,13 +11,11 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from sciml_dchag.config import Recipe
 from sciml_dchag.config.knobs import field_docs
 from sciml_dchag.config.mapping import describe_kind
+from sciml_dchag.config.new_recipe import as_yaml
 from sciml_dchag.tasks import TASKS, named
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -64,15 +62,8 @@ def _rows(section: type, prefix: str, skip: set[str]) -> Iterator[tuple[str, str
             yield f"`{prefix}{field.name}`", "a list of sections", "`[]`", docs[field.name]
             yield from _rows(typing.cast(type, inner[0]), f"{prefix}{field.name}[].", set())
             continue
-        shown = f"`{_shown(field.default)}`" if field.default is not dataclasses.MISSING else ""
+        shown = f"`{as_yaml(field.default)}`" if field.default is not dataclasses.MISSING else ""
         yield f"`{prefix}{field.name}`", describe_kind(kind).replace("|", "\\|"), shown, text
-
-
-def _shown(default: Any) -> str:
-    """A default as YAML on one line."""
-    plain = list(default) if isinstance(default, tuple) else default
-    text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 if __name__ == "__main__":

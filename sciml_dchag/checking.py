@@ -1,6 +1,6 @@
-"""Looking before work starts: what a path holds, and what of a recipe would fail.
+"""Looking before work starts: what of a recipe would fail.
 
-Reads metadata alone, so that both are safe on a login node and done in seconds.
+Reads metadata alone, so that it is safe on a login node and done in seconds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from sciml_dchag.config import Recipe
 from sciml_dchag.parallel.runtime import choose_device
-from sciml_dchag.tasks import DESCRIBERS, named, task_class, task_of
-from sciml_dchag.training.checkpoint import RECORD, last_checkpoint, read_checkpoint
+from sciml_dchag.tasks import task_of
+from sciml_dchag.training.checkpoint import last_checkpoint
+from sciml_dchag.training.start import continues_finished, require_same_run
 from sciml_dchag.training.start_from import preview_start
+from sciml_dchag.training.task import Attempt, Task
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,6 @@ class Finding:
     """Whether it is fine, worth knowing, or would fail."""
     what: str
     """A sentence; for a failure, with the fix."""
-
-
-def describe(path: str) -> dict[str, Any]:
-    """Describe raw files, a store, a forecast store, a run folder or a checkpoint.
-
-    Raises:
-        FileNotFoundError, ValueError: there is nothing, or nothing known.
-    """
-    place = Path(path)
-    if (place / RECORD).is_file() or (place / "checkpoints").is_dir():
-        return _describe_checkpoint(place)
-    for describer in DESCRIBERS:
-        facts: dict[str, Any] | None = named(describer)(path)
-        if facts is not None:
-            return facts
-    raise ValueError(f"{path} holds nothing that is known here: name raw files, a store or a run.")
 
 
 def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
@@ -56,7 +42,9 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
         try:
             findings.append(Finding("ok", check()))
         except (ValueError, OSError, ImportError) as error:
-            findings.append(Finding("fails", " ".join(str(error).split())))
+            what = " ".join(str(error).split())
+            missing = isinstance(error, FileNotFoundError)
+            findings.append(Finding("fails", recipe.with_command(what) if missing else what))
         return findings[-1].verdict == "ok"
 
     def note(sentence: str) -> None:
@@ -75,19 +63,24 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
         choose_device(recipe.parallel.device)
     except ValueError as error:  # a login node may lack what the job will have
         note(str(error))
-    if (last := last_checkpoint(runs / recipe.name / "checkpoints")) is not None:
-        note(f"{last} is there: `train` resumes from it")
+    _check_run(task, runs / recipe.name, attempt, note)
     return findings
 
 
-def _describe_checkpoint(place: Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(place)
-    model = checkpoint.model_config
-    return {
-        "kind": "checkpoint",
-        "run": checkpoint.recipe["name"],
-        "step": checkpoint.step,
-        "training": "ended" if checkpoint.complete else "not ended",
-        "model": f"{model['aggregation']}, {model['depth']} blocks of {model['embed_dim']}",
-        **task_class(checkpoint.recipe).describe(checkpoint, place),
-    }
+def _check_run(task: Task[Any], run: Path, attempt: Attempt, note: Callable[[str], None]) -> None:
+    """Look at what training would resume, and at whether it is ever validated."""
+    training = task.recipe.training
+    if (last := last_checkpoint(run / "checkpoints")) is not None:
+
+        def resumed() -> str:
+            checkpoint = require_same_run(task, run, last)
+            if longer := continues_finished(checkpoint, training):
+                note(longer)
+            return f"`train` resumes from {last}, step {checkpoint.step} of {training.steps}"
+
+        attempt(resumed)
+    if training.validate_every and training.validate_every > training.steps:
+        note(
+            f"training.validate_every {training.validate_every} is beyond the last of "
+            f"{training.steps} steps: the run is validated once, at its end"
+        )

@@ -54,7 +54,10 @@ def run_recipe(
         ValueError, OSError: as the steps do; finished steps stay finished.
     """
     task = task_of(recipe)
-    task.prepare(progress, console)
+    try:
+        task.prepare(progress, console)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(recipe.with_command(str(error))) from error
     _train_unless_done(task, run, progress, console)
     newest = (find_checkpoint(run) / RECORD).stat().st_mtime
     same = _same_evaluation(recipe, run)

@@ -51,6 +51,7 @@ TASKS = {
 
 DESCRIBERS = (
     "sciml_dchag.plants.store.summary:describe",
+    "sciml_dchag.plants.traits.embeddings:describe",
     "sciml_dchag.weather.forecast.describing:describe",
 )
 """Functions that `inspect` asks in turn: given a path, each returns facts, or None if not known."""

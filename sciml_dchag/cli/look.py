@@ -1,4 +1,4 @@
-"""`inspect` and `check`: look before work starts."""
+"""`inspect`, `check` and `recipe new`: before work starts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, out
+from sciml_dchag.cli.console import Command, Group, out, say
 from sciml_dchag.cli.options import recipe_options
+from sciml_dchag.tasks import TASKS
 
 
 @click.command(cls=Command)
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(path: str, as_json: bool) -> None:
-    """Report what PATH holds: raw files, a store, a forecast store, a run or a checkpoint.
+    """Report what PATH holds.
+
+    PATH is a recipe, raw files, a store, forecasts, embeddings, a run, a checkpoint, an exported
+    model, or scores.
 
     \b
     Example:
       sciml-dchag inspect stores/demo_weather.zarr
     """
-    from sciml_dchag.checking import describe
+    from sciml_dchag.inspecting import describe
 
     facts = describe(path)
     if as_json:
@@ -53,3 +57,29 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs
         out.print(finding.what, highlight=False, markup=False, soft_wrap=True)
     if any(finding.verdict == "fails" for finding in findings):
         context.exit(2)
+
+
+@click.group(cls=Group)
+def recipe() -> None:
+    """Begin a recipe."""
+
+
+@recipe.command("new", cls=Command)
+@click.argument("kind", type=click.Choice(list(TASKS)))
+@click.argument("path", type=click.Path(path_type=Path))
+def new_recipe(kind: str, path: Path) -> None:
+    """Write a recipe for a task of KIND to PATH, every knob with its meaning and default.
+
+    \b
+    Example:
+      sciml-dchag recipe new forecast my_forecast.yaml
+    """
+    from sciml_dchag.config.new_recipe import commented_recipe
+    from sciml_dchag.files.atomic import write_text
+    from sciml_dchag.tasks import named
+
+    if path.exists():
+        raise FileExistsError(f"{path} exists: choose another name.")
+    values = {"name": path.stem, "data.store": f"stores/{path.stem}.zarr", "task.kind": kind}
+    write_text(path, commented_recipe(named(TASKS[kind].recipe), values))
+    say(f"Recipe: {path}; set prepare.sources and what your data need, then `check` it.")

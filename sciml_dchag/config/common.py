@@ -24,6 +24,19 @@ def require_at_least(least: int, key: str, value: float) -> None:
         raise ValueError(f"{key} is {value}: it must be at least {least}.")
 
 
+def require_period_to_validate(period: object, every: int) -> None:
+    """Refuse validations without a period of their own: none would ever be made.
+
+    Raises:
+        ValueError: `training.validate_every` is set and `data.validation` is not.
+    """
+    if every and period is None:
+        raise ValueError(
+            f"training.validate_every is {every} and data.validation is null: set data.validation "
+            f"to a period, or validate_every to 0."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How it is learnt."""
@@ -131,6 +144,8 @@ class Recipe:
     """The run's name: results go to `runs/NAME`."""
     seed: int = 0
     """Seed of start values, sample order, masks and dropout."""
+    sources_made_by: str = ""
+    """The command that makes the sources of `prepare`, printed where they are missing."""
     data: StoreConfig = field(default_factory=StoreConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -141,6 +156,12 @@ class Recipe:
     def kind(self) -> str:
         """Which task this is the recipe of."""
         return self.task.kind
+
+    def with_command(self, missing: str) -> str:
+        """Add to a sentence that says which source is missing the command that makes it."""
+        return (
+            f"{missing} Make it with `{self.sources_made_by}`." if self.sources_made_by else missing
+        )
 
     def replace(self, **changes: Any) -> Self:
         """Return a recipe with some knobs changed, checked as a recipe that is read.

@@ -8,7 +8,7 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 Section = TypeVar("Section")
@@ -28,18 +28,38 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def from_mapping(section: type[Section], mapping: Mapping[str, Any], where: str = "") -> Section:
+def from_mapping(
+    section: type[Section], mapping: Mapping[str, Any], where: str = "", whole: type | None = None
+) -> Section:
     """Build a section from plain values, checking every key and kind.
+
+    Args:
+        section: its dataclass.
+        mapping: the values by key.
+        where: the section's key with a dot, for messages; empty for what is not a section.
+        whole: the dataclass that the section is a part of, whose keys a message may suggest.
 
     Raises:
         ValueError: an unknown key or a value of the wrong kind.
     """
-    kinds = typing.get_type_hints(section)
+    kinds, whole = typing.get_type_hints(section), whole or section
     unknown = [key for key in mapping if key not in kinds]
     if unknown:
-        raise ValueError(_unknown_key(where + str(unknown[0]), [where + kind for kind in kinds]))
-    values = {key: _convert(kinds[key], value, where + key) for key, value in mapping.items()}
+        own = [where + kind for kind in kinds]
+        raise ValueError(unknown_key(where + str(unknown[0]), own, list(all_keys(whole))))
+    values = {
+        key: _convert(kinds[key], value, where + key, whole) for key, value in mapping.items()
+    }
     return section(**values)
+
+
+def all_keys(section: type, where: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a section and of the sections in it."""
+    for name, kind in typing.get_type_hints(section).items():
+        if dataclasses.is_dataclass(kind):
+            yield from all_keys(typing.cast(type, kind), f"{where}{name}.")
+        else:
+            yield where + name
 
 
 def changed(section: Section, changes: Mapping[str, Any]) -> Section:
@@ -60,31 +80,55 @@ def _merged(mapping: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _unknown_key(key: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}."
+SYNONYMS = {
+    "batch_size": "batch", "bands": "wavelengths", "channel": "channels", "cuda": "device",
+    "dim": "embed_dim", "epochs": "steps", "ema": "ema_decay", "grad_clip": "clip_norm",
+    "gradient_clip": "clip_norm", "hidden_dim": "embed_dim", "iterations": "steps",
+    "layers": "depth", "leads": "lead_hours", "lead_time": "lead_hours",
+    "lead_times": "lead_hours", "levels": "channels", "lr": "learning_rate",
+    "lr_min": "final_learning_rate", "max_steps": "steps", "num_heads": "heads",
+    "num_layers": "depth", "num_workers": "workers", "patch_size": "patch", "resolution": "grid",
+    "val": "validation", "variables": "channels", "warmup": "warmup_steps", "wd": "weight_decay",
+    "years": "period",
+}  # fmt: skip
+"""What other packages call knobs of ours."""
+
+
+def unknown_key(key: str, own: list[str], everywhere: list[str]) -> str:
+    """Say that a key is unknown, and which is meant by its meaning, its place or its letters.
+
+    Args:
+        key: the unknown one, dotted.
+        own: keys of the section where it stands.
+        everywhere: keys of the whole recipe.
+    """
+    name = key.rpartition(".")[2]
+    meant = (SYNONYMS.get(name.lower(), name), name)
+    by_meaning = [k for want in meant for k in (*own, *everywhere) if k.rpartition(".")[2] == want]
+    nearest = by_meaning[:1] or difflib.get_close_matches(key, own, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(own)}."
     return f"The recipe has an unknown key {key!r}: {hint}"
 
 
-def _convert(kind: Any, value: Any, key: str) -> Any:
+def _convert(kind: Any, value: Any, key: str, whole: type) -> Any:
     """Convert a YAML value to a field's type, or say what is needed."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return from_mapping(typing.cast(type, kind), value, where=f"{key}.")
+        return from_mapping(typing.cast(type, kind), value, f"{key}.", whole)
     if origin in UNIONS:
         if value in (None, "") and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, key)
+        return _convert(next(a for a in arguments if a is not type(None)), value, key, whole)
     if origin is Literal and value in arguments:
         return value
     if origin is tuple:
         values = value.split(",") if isinstance(value, str) else value
         values = values if isinstance(values, list | tuple) else [values]
         if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], v, key) for v in values)
+            return tuple(_convert(arguments[0], v, key, whole) for v in values)
         if len(values) == len(arguments):
             pairs = zip(arguments, values, strict=True)
-            return tuple(_convert(argument, v, key) for argument, v in pairs)
+            return tuple(_convert(argument, v, key, whole) for argument, v in pairs)
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:  # YAML 1.1 reads 2e-5 as text
             return float(value)

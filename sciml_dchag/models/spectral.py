@@ -2,8 +2,8 @@
 
 With a parameter of its own for each band a model is bound to one camera. Here a small network
 maps the wavelength of a band, as Fourier features, to its embedding and to how it mixes a few
-shared patch maps. No parameter has a size that depends on the bands, so that a model trained on one camera
-takes another one's.
+shared patch maps. No parameter has a size that depends on the bands, so that a model trained on
+one camera takes another one's.
 
 Shapes: C bands, G partitions, K channel slots of a partition, M shared maps, P pixels of a patch,
 D embedding, E width of the head's input.

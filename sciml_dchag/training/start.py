@@ -12,6 +12,7 @@ from typing import Any
 
 from sciml_dchag.config import Recipe, TrainingConfig, to_mapping
 from sciml_dchag.training.checkpoint import Checkpoint, last_checkpoint, read_checkpoint
+from sciml_dchag.training.optim import learning_rate
 from sciml_dchag.training.task import Fingerprint, Task, TrainingStore, short_hash
 
 
@@ -44,12 +45,47 @@ def find_start(task: Task[Any], run: Path, *, resume: bool) -> Start:
             )
         checkpoint = read_checkpoint(last)
         _require_same_recipe(run, checkpoint, task.recipe)
-        if difference := store.difference(checkpoint):
-            raise ValueError(
-                f"{run} holds a run {difference}: set data.store to the store that it began with, "
-                f"choose another name with `name=NAME`, or remove the folder."
-            )
+        _require_same(store, checkpoint, run)
     return Start(store, last)
+
+
+def require_same_run(task: Task[Any], run: Path, last: Path) -> Checkpoint:
+    """Read the checkpoint that a run would resume from, if it is of this recipe.
+
+    Args:
+        task: of the recipe; its store is looked at where it is there.
+        run: the run folder, for a message.
+        last: the checkpoint.
+
+    Raises:
+        ValueError: a checkpoint of another recipe or another store, or a damaged one.
+    """
+    checkpoint = read_checkpoint(last)
+    _require_same_recipe(run, checkpoint, task.recipe)
+    if Path(task.recipe.data.store).exists():
+        _require_same(task.open(), checkpoint, run)
+    return checkpoint
+
+
+def continues_finished(checkpoint: Checkpoint, training: TrainingConfig) -> str | None:
+    """Say what more steps do to a run that had ended; None where there are no more."""
+    if not checkpoint.complete or training.steps <= checkpoint.step:
+        return None
+    planned = checkpoint.recipe["training"]["steps"]
+    return (
+        f"the run ended at step {checkpoint.step} of {planned}: up to step {training.steps} it "
+        f"continues at the learning rate of a cosine of {training.steps} steps, "
+        f"{learning_rate(training, checkpoint.step):.2g} at first, not at the "
+        f"{training.final_learning_rate:.2g} that it ended with"
+    )
+
+
+def _require_same(store: TrainingStore, checkpoint: Checkpoint, run: Path) -> None:
+    if difference := store.difference(checkpoint):
+        raise ValueError(
+            f"{run} holds a run {difference}: set data.store to the store that it began with, "
+            f"choose another name with `name=NAME`, or remove the folder."
+        )
 
 
 def fingerprint_of(start: Start, recipe: Recipe) -> Fingerprint:

@@ -46,7 +46,13 @@ from sciml_dchag.training.optim import (
     learning_rate,
     scale_and_clip_gradient,
 )
-from sciml_dchag.training.start import Start, find_start, fingerprint_of, own_samples
+from sciml_dchag.training.start import (
+    Start,
+    continues_finished,
+    find_start,
+    fingerprint_of,
+    own_samples,
+)
 from sciml_dchag.training.start_from import StartReport, start_from
 from sciml_dchag.training.task import Task, TrainingStore
 
@@ -111,7 +117,9 @@ def train(
         log = None
         report = None
         if start.checkpoint is not None:
-            trainer.restore(start.checkpoint)
+            restored = trainer.restore(start.checkpoint)
+            if console is not None and (longer := continues_finished(restored, recipe.training)):
+                console(f"{longer[0].upper()}{longer[1:]}.")
         elif other := recipe.training.start_from:
             report = ranks.agree(lambda: _start_from(trainer.model, other))
             trainer.restart_average()
@@ -174,7 +182,7 @@ class _Trainer:
         if self.average is not None:
             self.average = AveragedWeights(self.model, self.recipe.training.ema_decay)
 
-    def restore(self, path: Path) -> None:
+    def restore(self, path: Path) -> Checkpoint:
         """Go on from a checkpoint, whatever the mesh that wrote it."""
         checkpoint, tensors = read_checkpoint(path), self.tensors()
         load_tensors(path, tensors)
@@ -183,6 +191,7 @@ class _Trainer:
         best = checkpoint.best_validation
         self.best_validation = math.inf if best is None else best
         self.validations_since_best = checkpoint.validations_since_best
+        return checkpoint
 
     def tensors(self) -> dict[str, Any]:
         """Everything of a checkpoint that lies in tensors; shares their memory."""

@@ -49,6 +49,16 @@ class WeatherRecord:
     """First and last time that mean and std were computed over."""
 
 
+def unused_validation(validation: Period | None, every: int) -> str | None:
+    """Say that a validation period is never used; None where it is, or where there is none."""
+    if validation is None or every:
+        return None
+    return (
+        "data.validation is set and training.validate_every is 0: the run is never validated, and "
+        "its last weights are used"
+    )
+
+
 class WeatherTrainingStore:
     """A weather store with statistics of the training period.
 

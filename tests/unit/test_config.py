@@ -36,6 +36,12 @@ def test_a_recipe_without_name_is_called_after_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("training.lr=3", "did you mean 'training.learning_rate'"),
+        ("training.device=cpu", "did you mean 'parallel.device'"),
+        ("device=cpu", "did you mean 'parallel.device'"),
+        ("data.lead_hours=[6]", "did you mean 'task.lead_hours'"),
+        ("model.patch_size=2", "did you mean 'model.patch'"),
+        ("prepare.variables=t2m", "did you mean 'prepare.channels'"),
         ("training.stepz=3", "unknown key 'training.stepz': did you mean 'training.steps'"),
         ("trainig.steps=3", "unknown key 'trainig': did you mean 'training'"),
         ("training.steps=many", "training.steps is 'many': it must be a whole number"),

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.plants.traits import embeddings
-from sciml_dchag.plants.traits.embeddings import read_embeddings, write_embeddings
+from sciml_dchag.plants.traits.embeddings import describe, read_embeddings, write_embeddings
 
 ATTRS = {"attribution": "Random numbers.", "simulated": 1, "store": "s.zarr", "settings": {"a": 1}}
 TABLE = pd.DataFrame(
@@ -26,6 +26,14 @@ def write(
     path: Path, patches: pd.DataFrame = PATCHES, values: Any = VALUES, **changes: Any
 ) -> Path:
     return write_embeddings(path, patches, values, **{"table": TABLE, "attrs": ATTRS, **changes})
+
+
+def test_a_description_counts_what_is_there(tmp_path: Path) -> None:
+    assert describe(str(write(tmp_path / "e"))) == {
+        "kind": "embeddings (of synthetic images)", "images": 2, "plants": 3, "patches": 6,
+        "dimensions": 5, "store": "s.zarr", "attribution": "Random numbers.",
+    }  # fmt: skip
+    assert describe(str(tmp_path)) is None
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -148,6 +148,22 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     return Embeddings(path=path, patches=patches, plants=plants, attrs=attrs)
 
 
+def describe(path: str) -> dict[str, Any] | None:
+    """What `inspect` shows of embeddings; None where `path` holds none."""
+    if not (Path(path) / ARRAYS).exists():
+        return None
+    found = read_embeddings(path)
+    return {
+        "kind": "embeddings" + (" (of synthetic images)" if found.simulated else ""),
+        "images": found.patches["cube"].nunique(),
+        "plants": len(found.plants),
+        "patches": len(found.patches),
+        "dimensions": len(found.features),
+        "store": str(found.attrs.get("store", "")),
+        "attribution": found.attribution,
+    }
+
+
 def _check(
     patches: pd.DataFrame,
     embedding: NDArray[np.float32],

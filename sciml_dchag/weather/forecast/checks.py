@@ -25,7 +25,7 @@ from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.sources import list_contents
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.store import Store
-from sciml_dchag.weather.training_store import check_periods, training_statistics
+from sciml_dchag.weather.training_store import check_periods, training_statistics, unused_validation
 from sciml_dchag.weather.windows import require_even_steps
 
 
@@ -40,6 +40,8 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
             note(missing)
         _check_before_store(recipe, attempt)
     attempt(lambda: _metrics(recipe))
+    if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
+        note(unused)
 
 
 def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) -> None:

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import Recipe, StoreConfig, TaskConfig, require_at_least
+from sciml_dchag.config.common import (
+    Recipe,
+    StoreConfig,
+    TaskConfig,
+    require_at_least,
+    require_period_to_validate,
+)
 from sciml_dchag.weather.prepare.config import Period, PrepareWeather
 
 
@@ -117,6 +123,7 @@ class ForecastRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         declare(self.channels)
+        require_period_to_validate(self.data.validation, self.training.validate_every)
         if self.model.head != "forecast":
             raise ValueError(
                 f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "

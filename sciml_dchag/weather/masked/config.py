@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import MaskingConfig, Recipe, StoreConfig, require_at_least
+from sciml_dchag.config.common import (
+    MaskingConfig,
+    Recipe,
+    StoreConfig,
+    require_at_least,
+    require_period_to_validate,
+)
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.weather.prepare.config import Period, PrepareWeather
 
@@ -61,6 +67,7 @@ class MaskedWeatherRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         declare(self.channels)
+        require_period_to_validate(self.data.validation, self.training.validate_every)
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
         if self.model.channel_embedding == "wavelength":

@@ -23,7 +23,7 @@ from sciml_dchag.weather.masked.training import (
     complete_model_config,
 )
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
-from sciml_dchag.weather.training_store import WeatherRecord
+from sciml_dchag.weather.training_store import WeatherRecord, unused_validation
 
 
 class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
@@ -66,6 +66,9 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             objective = masked_objective(self.recipe.seed, self.recipe.task, self.expected_model())
             return f"{objective.visible} of {objective.locations} locations are seen"
 
+        recipe = self.recipe
+        if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
+            note(unused)
         fits = not Path(self.recipe.data.store).exists() or attempt(store)
         if fits and attempt(lambda: in_words(self.expected_model())):
             attempt(masks)

@@ -1,0 +1,114 @@
+"""What a path holds: raw files, a store, forecasts, a recipe, a run, an exported model, scores.
+
+Reads metadata alone; torch is imported only where a model is described. What a wing writes or
+reads is described by its own functions (`tasks.DESCRIBERS`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.tasks import DESCRIBERS, load_recipe, named, task_class, task_of
+from sciml_dchag.training.evaluation import SCORES, Evaluation
+
+if TYPE_CHECKING:
+    from sciml_dchag.training.checkpoint import Checkpoint
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Describe what is at a path, in pairs of a name and what to print beside it.
+
+    Raises:
+        FileNotFoundError, ValueError: there is nothing, or nothing known.
+    """
+    place = Path(path)
+    checkpoint = (place / "checkpoint.json").is_file() or (place / "checkpoints").is_dir()
+    if checkpoint or place.suffix == ".safetensors":
+        return _describe_model(place)
+    if (place / "recipe.yaml").is_file():
+        begun = {"training": "no checkpoint yet: `sciml-dchag train` with this recipe begins anew"}
+        return {**_describe_recipe(place / "recipe.yaml"), "kind": "run", **begun}
+    if place.suffix in (".yaml", ".yml") and place.is_file():
+        return _describe_recipe(place)
+    if (place / SCORES).is_file() or place.name == SCORES:
+        return _describe_scores(place if place.is_dir() else place.parent)
+    for describer in DESCRIBERS:
+        facts: dict[str, Any] | None = named(describer)(path)
+        if facts is not None:
+            return facts
+    raise ValueError(f"{path} holds nothing that is known here: name raw files, a store or a run.")
+
+
+def _describe_model(place: Path) -> dict[str, Any]:
+    from sciml_dchag.training.checkpoint import RECORD
+    from sciml_dchag.training.export import find_model
+
+    saved = find_model(place)
+    checkpoint, run = saved.checkpoint, (place / "checkpoints").is_dir()
+    facts = {
+        "kind": "exported model" if saved.exported else "run" if run else "checkpoint",
+        "run": checkpoint.recipe["name"],
+        **({"checkpoint": str(saved.path)} if run else {}),
+        "task": checkpoint.kind,
+        "step": f"{checkpoint.step} of {checkpoint.recipe['training']['steps']}",
+        "training": _state(checkpoint, saved.path if saved.exported else saved.path / RECORD),
+        "model": _in_words(ModelConfig(**checkpoint.model_config)),
+        **task_class(checkpoint.recipe).describe(checkpoint, saved.path),
+    }
+    if run and (place / "evaluation" / SCORES).is_file():
+        facts["scores"] = Evaluation.read(place).summary
+    return facts
+
+
+def _state(checkpoint: Checkpoint, written: Path) -> str:
+    """Say whether and when training ended."""
+    when = datetime.datetime.fromtimestamp(written.stat().st_mtime, datetime.UTC)
+    early = checkpoint.step < checkpoint.recipe["training"]["steps"]
+    ended = ("ended early, as validation no longer fell" if early else "ended") + ", written"
+    state = ended if checkpoint.complete else "not ended, last written"
+    return f"{state} {when:%Y-%m-%d %H:%M} UTC"
+
+
+def _describe_recipe(path: Path) -> dict[str, Any]:
+    recipe = load_recipe(path)
+    try:
+        model = _in_words(task_of(recipe).expected_model())
+    except (ValueError, OSError) as error:  # the store decides, and is not there or not readable
+        model = f"not known yet: {error}"
+    store, training, mesh = recipe.data.store, recipe.training, recipe.parallel
+    return {
+        "kind": "recipe",
+        "run": recipe.name,
+        "task": recipe.kind,
+        "store": f"{store} ({'there' if Path(store).exists() else 'not there yet'})",
+        "model": model,
+        "training": f"{training.steps} steps of {training.batch} samples, "
+        f"learning rate {training.learning_rate:g}",
+        "parallel": f"dp {mesh.dp}, fsdp {mesh.fsdp}, tp {mesh.tp}",
+    }
+
+
+def _describe_scores(folder: Path) -> dict[str, Any]:
+    found = Evaluation.read(folder.parent)
+    metrics = list(dict.fromkeys(found.table["metric"]))
+    return {
+        "kind": "scores",
+        "title": found.title,
+        "summary": found.summary,
+        "metrics": metrics,
+        "baselines": found.baselines,
+        "rows": len(found.table),
+        **{name.lower(): str(place) for name, place in found.paths.items()},
+        "attribution": found.attribution,
+    }
+
+
+def _in_words(model: ModelConfig) -> str:
+    return (
+        f"{model.aggregation}, {model.depth} blocks of {model.embed_dim}, "
+        f"{len(model.input_channels)} channels in, {len(model.output_channels)} out, "
+        f"{model.image_size[0]} x {model.image_size[1]} in patches of {model.patch}"
+    )

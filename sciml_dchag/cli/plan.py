@@ -19,13 +19,12 @@ from sciml_dchag.cli.options import recipe_options
 @click.option(
     "--machine",
     type=click.Choice(["frontier", "a100", "h100"]),
-    default="frontier",
-    show_default=True,
-    help="Whose speed and links times are estimated with.",
+    default=None,
+    help="Whose speed and links times are estimated with; frontier (MI250X) by default.",
 )
 def plan(
     recipe: Path, overrides: tuple[str, ...], runs: Path, gpus: int, memory: str | None,
-    machine: str,
+    machine: str | None,
 ) -> None:  # fmt: skip
     """Say what each layout of RECIPE over some GPUs needs, and which is the fastest that fits.
 
@@ -41,7 +40,7 @@ def plan(
     from sciml_dchag.tasks import load_recipe, task_of
 
     loaded = load_recipe(recipe, overrides)
-    demand, on = demand_of(task_of(loaded)), chosen_machine(machine, memory)
+    demand, on = demand_of(task_of(loaded)), chosen_machine(machine or "frontier", memory)
     with ProgressBar() as progress:
         found = make_plan(demand, gpus, on, processes=os.cpu_count() or 1, progress=progress)
     if not found.fitting:
@@ -55,4 +54,6 @@ def plan(
         out.print(f"does not fit: {show.why_too_large(layout, on)}", highlight=False)
     for reason in found.impossible:
         out.print(f"not possible: {reason}", highlight=False, markup=False)
+    if machine is None:
+        out.print("Times are estimated for Frontier (MI250X): name your own with --machine.")
     out.print(f"\nProposed: {show.settings(best)}", highlight=False, soft_wrap=True)

@@ -1,8 +1,10 @@
 """The notebooks run from top to bottom; with all of their steps, their scores are worth showing."""
 
+import ast
 import json
 import math
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +131,24 @@ def test_the_plant_notebook_beats_the_mean_spectrum(
     assert 0.7 < chlorophyll["embedding"] < chlorophyll["indices"]
 
 
-@pytest.mark.slow
+def test_the_scale_notebook_imports_what_is_there() -> None:
+    """All of it runs in the full tests; parity and plans are tested by themselves."""
+    notebook = nbformat.read(NOTEBOOKS / "03_scale_with_dchag.ipynb", as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    trees = [ast.parse(re.sub(r"(?m)^%.*$", "", source)) for source in code]
+    imports = [
+        node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    ]
+    ours = [node for node in imports if (node.module or "").startswith("sciml_dchag")]
+    assert len(ours) > 3
+    for node in ours:
+        for name in node.names:
+            assert hasattr(import_module(str(node.module)), name.name) or import_module(
+                f"{node.module}.{name.name}"
+            )
+
+
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_the_scale_notebook_shows_parity_and_what_dchag_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

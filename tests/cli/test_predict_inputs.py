@@ -1,7 +1,5 @@
 """`predict MODEL INPUT OUTPUT` of all that MODEL and INPUT may be, and messages in its own words."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,26 +63,3 @@ def test_parameters_are_said_as_options_of_the_command(
     with click.Context(command):
         assert console.describe(ValueError(said)) == shown
     assert console.describe(ValueError(said)) == said
-
-
-def test_an_exported_model_is_shared_out_over_ranks(own_work: Path) -> None:
-    sd.open("runs/small").export("small.safetensors")
-    words = [
-        "small.safetensors",
-        "stores/demo_weather.zarr",
-        "--every-hours",
-        "120",
-        "--lead-hours",
-        "6",
-    ]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    fields = []
-    for launcher, tp in (([], "1"), (torchrun, "2")):
-        out = f"tp{tp}.zarr"
-        command = [sys.executable, *launcher, "-m", "sciml_dchag", "predict", *words[:2], out]
-        done = subprocess.run(
-            [*command, *words[2:], "--tp", tp], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        fields.append(xr.open_zarr(out, decode_timedelta=True)[FIELD].load())
-    np.testing.assert_allclose(fields[0], fields[1], rtol=1e-6)

@@ -162,7 +162,7 @@ def test_check_and_inspect_understand_plants(call: Call, work: Path, tmp_path: P
 
 def test_a_plan_of_the_papers_run_before_there_is_data(call: Call) -> None:
     recipe = recipe_path("demo_plants").resolve().with_name("poplar_masked.yaml")
-    result = call("plan", recipe, "--gpus", "2", "--memory", "64GiB")
+    result = call("plan", recipe, "--gpus", "1", "--memory", "64GiB")
     assert result.exit_code == 0, result.output
     assert "Proposed: --set parallel.dp=" in result.output
     assert "Times are estimated for Frontier (MI250X)" in result.output

@@ -235,7 +235,8 @@ def test_a_refusal_of_sbatch_is_passed_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "nodes"), [("nvidia", 2), ("frontier", 1), ("frontier by srun", 2)]
+    ("launcher", "nodes"),
+    [("nvidia", 2), pytest.param("frontier", 1, marks=pytest.mark.full), ("frontier by srun", 2)],
 )
 def test_a_job_trains_on_its_ranks(
     launcher: str, nodes: int, own_work: Path, cluster: Path, tmp_path: Path, call: Call

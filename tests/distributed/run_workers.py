@@ -196,3 +196,13 @@ def predict_on_ranks(run: str, out: str, batch: int = 2) -> None:
     from sciml_dchag.weather.forecast.predict import predict_period
 
     predict_period(Path(run), Path(out), period=EVERYTHING, lead_hours=[6, 12], batch=batch)
+
+
+def predict_exported(model: str, store: str, out: str, tp: int) -> None:
+    from sciml_dchag.parallel.config import ParallelConfig
+    from sciml_dchag.weather.forecast.predict import predict_period
+
+    predict_period(
+        Path(model), Path(out), store=Path(store), period=EVERYTHING, lead_hours=[6, 12], batch=4,
+        parallel=ParallelConfig(tp=tp, fsdp=1),
+    )  # fmt: skip

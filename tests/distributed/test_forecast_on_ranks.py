@@ -17,6 +17,7 @@ from rank_launcher import on_ranks
 
 from sciml_dchag.cli import main
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.export import export
 from sciml_dchag.weather.store.climatology import compute_climatology
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
@@ -221,3 +222,14 @@ def test_plain_commands_take_one_process(runs: Path, monkeypatch: pytest.MonkeyP
     for words in (["inspect", run], ["run", "a.yaml"], ["evaluate", run, "--against", run]):
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 2 and "works on one process" in result.output, result.output
+
+
+def test_an_exported_model_is_shared_out_over_ranks(
+    runs: Path, store: Path, tmp_path: Path
+) -> None:
+    exported = export(runs / "rolled", tmp_path / "rolled.safetensors")
+    one, two = tmp_path / "one.zarr", tmp_path / "two.zarr"
+    workers.predict_exported(str(exported), str(store), str(one), 1)
+    on_ranks(2, workers.predict_exported, str(exported), str(store), str(two), 2)
+    ours, theirs = (xr.open_zarr(out, decode_timedelta=True) for out in (two, one))
+    assert_same_forecasts(ours, theirs, store)

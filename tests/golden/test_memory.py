@@ -36,7 +36,7 @@ def test_what_absorbed_is_to_need(accounting: str) -> None:
         assert goal.reached, goal
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_run_of_the_paper() -> None:
     rows = [memory.row_of(run) for run in RUNS]
     assert len(rows) == 48

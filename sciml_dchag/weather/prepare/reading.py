@@ -173,8 +173,8 @@ def _read(reader: _Reader, block_id: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _as_slice(times: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Neighbouring positions as a slice, which every backend reads at once."""
-    if len(times) == times[-1] - times[0] + 1:
+    """Neighbouring positions in ascending order as a slice, which every backend reads at once."""
+    if (np.diff(times) == 1).all():
         return slice(int(times[0]), int(times[-1]) + 1)
     return times
 

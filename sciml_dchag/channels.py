@@ -23,7 +23,11 @@ class Variable:
 
     `plausible` bounds the spatial mean (for `z`, `q` and other strongly level-dependent
     quantities: over all levels from 1 to 1000 hPa); it is wide enough for any weather and narrow
-    enough to tell deg C from K, or geopotential height from geopotential.
+    enough to tell deg C from K, or geopotential height from geopotential. `cell_bounds` bounds every
+    value; what lies outside is no value but a mark of a missing one, or a damaged one.
+
+    `accumulated_hours` is None for a quantity at a point in time, the hours over which another is
+    summed, and 0 where these are the time step of whatever holds it.
     """
 
     short: str
@@ -33,6 +37,8 @@ class Variable:
     plausible: tuple[float, float]
     standard_name: str | None = None
     aliases: tuple[str, ...] = ()
+    cell_bounds: tuple[float, float] = (-math.inf, math.inf)
+    accumulated_hours: int | None = None
 
 
 def canonical_units(units: str) -> str:

@@ -22,7 +22,7 @@ from sciml_dchag.weather.forecast.training import (
     model_config_of,
 )
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.sources import list_contents
+from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods, training_statistics

@@ -23,6 +23,7 @@ from sciml_dchag.files.provenance import describe_sources
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.opening import expand_sources
@@ -84,8 +85,9 @@ def prepare_era5(
     paths = resolve_samples(config.sources)
     static_paths = resolve_samples(config.static_sources)
     state = open_era5(
-        paths, ChannelSet.of(config.channels), period=config.period, step_hours=config.step_hours
-    )
+        paths, ChannelSet.of(config.channels), period=config.period, step_hours=config.step_hours,
+        judge=(judge := Believable(at_once=scheduler is not None)),
+    )  # fmt: skip
     training = state["time"].values[
         times_within(state["time"].values, statistics_period, "the sources")
     ]
@@ -107,6 +109,7 @@ def prepare_era5(
     def check(
         block: NDArray[np.float32], times: NDArray[np.datetime64], channels: ChannelSet
     ) -> None:
+        judge.raise_first()
         check_values(block, times, channels, allow_missing=config.allow_missing)
 
     def finish(path: Path) -> None:
@@ -144,7 +147,7 @@ def _attributes(
     found = Grid.of(state)
     simulated = int(state.attrs.get("simulated", 0))
     name = found.name if grid == NATIVE else grid
-    what = "Simulated weather" if simulated else "ERA5"
+    what = str(state.attrs["what"])
     number = state.sizes["channel"]
     regridding = {
         key: state.attrs[key]
@@ -154,6 +157,7 @@ def _attributes(
     return {
         "title": f"{what}, {number} channel{'s' * (number > 1)}, grid {name}",
         "attribution": state.attrs["attribution"],
+        **({"license": state.attrs["license"]} if "license" in state.attrs else {}),
         "simulated": simulated,
         "grid": name,
         "grid_kind": found.kind,

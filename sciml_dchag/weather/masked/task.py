@@ -22,8 +22,9 @@ from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
+from sciml_dchag.weather.prepare.preview import is_remote_source, preview
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
-from sciml_dchag.weather.training_store import WeatherRecord
+from sciml_dchag.weather.training_store import WeatherRecord, check_periods
 
 
 class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
@@ -66,9 +67,25 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             objective = masked_objective(self.recipe.seed, self.recipe.task, self.expected_model())
             return f"{objective.visible} of {objective.locations} locations are seen"
 
-        fits = not Path(self.recipe.data.store).exists() or attempt(store)
+        if Path(self.recipe.data.store).exists():
+            fits = attempt(store)
+        else:
+            fits = self._check_sources(attempt, note)
         if fits and attempt(lambda: in_words(self.expected_model())):
             attempt(masks)
+
+    def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> bool:
+        data, prepare = self.recipe.data, self.recipe.prepare
+
+        def periods() -> str:
+            assert announced is not None
+            check_periods(announced, data)
+            return "periods do not touch each other"
+
+        announced = preview(prepare, data.store, data.train, attempt, note)
+        if announced is not None:
+            attempt(periods)
+        return announced is not None or is_remote_source(prepare)
 
     def evaluate(
         self,

@@ -59,14 +59,14 @@ def said(variable: xr.Variable, *names: str) -> str:
 
 def horizontal_axis(dataset: xr.Dataset, ours: str, dims: Iterable[Hashable]) -> str | None:
     """Find which dimension is our latitude or longitude; None where none is called so."""
-    dims = [str(dim) for dim in dims]
+    names = [str(dim) for dim in dims]
     for alias in HORIZONTAL[ours]:
-        for dim in dims:
-            if dim.lower() == alias:
-                return dim
-    for dim in dims:
-        if dim in dataset.coords and said(dataset[dim].variable, "standard_name") == ours:
-            return dim
+        for name in names:
+            if name.lower() == alias:
+                return name
+    for name in names:
+        if name in dataset.coords and said(dataset[name].variable, "standard_name") == ours:
+            return name
     return None
 
 
@@ -97,11 +97,11 @@ def not_on_a_grid(dataset: xr.Dataset, name: str) -> str | None:
         if dim is None:
             return None  # an axis is missing, which whoever reads the field says
         if dim not in dataset.coords:
-            return f"has a dimension {dim} without coordinates"
+            return f"is without {ours} coordinates on its dimension {dim}"
         if reason := _no_degrees(dataset[dim].variable, dim, ours):
             return reason
     rows, columns = (dataset[axes[ours]].values.astype(float) for ours in HORIZONTAL)
-    return _by_values(rows, columns, *(str(axes[ours]) for ours in HORIZONTAL), dataset)
+    return _by_values(rows, columns, str(axes["latitude"]), str(axes["longitude"]), dataset)
 
 
 _PLACES = ("lat", "lon", "latitude", "longitude", "xlat", "xlong", "nav_lat", "nav_lon")

@@ -165,7 +165,8 @@ def _refuse_outside(
     raise ValueError(
         f"{source} has {channel.name} outside {bounds[0]:.6g} to {bounds[1]:.6g} "
         f"{channel.units} in {int(wrong.sum())} of {fields.size} cells of {len(times)} time(s), "
-        f"the first {fields[t, row, column]:.6g} at {iso(times[t])}, {cells.place(row, column)}: {cure}."
+        f"the first {fields[t, row, column]:.6g} at {iso(times[t])}, {cells.place(row, column)}: "
+        f"{cure}."
     )
 
 

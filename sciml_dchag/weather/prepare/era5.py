@@ -23,21 +23,15 @@ from sciml_dchag.files.provenance import describe_sources
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.announce import NATIVE, announce
 from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.opening import expand_sources
-from sciml_dchag.weather.prepare.pieces import require_same_grid
-from sciml_dchag.weather.prepare.sources import open_era5, open_static
-from sciml_dchag.weather.prepare.times import warn_of_missing_ends
-from sciml_dchag.weather.regrid.regrid import regrid
-from sciml_dchag.weather.store.climatology import compute_climatology, wants_hourly
+from sciml_dchag.weather.store.climatology import compute_climatology
 from sciml_dchag.weather.store.statistics import compute_statistics
-from sciml_dchag.weather.store.store import Period, times_within
+from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.store.writing import WEATHER_STORE, write_store
-
-NATIVE = "native"
-"""The grid's name that keeps the source's."""
 
 
 @takes(PrepareWeather)
@@ -82,25 +76,10 @@ def prepare_era5(
     } | {"statistics_period": list(statistics_period)}
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
-    paths = resolve_samples(config.sources)
     static_paths = resolve_samples(config.static_sources)
-    state = open_era5(
-        paths, ChannelSet.of(config.channels), period=config.period, step_hours=config.step_hours,
-        judge=(judge := Believable(at_once=scheduler is not None)),
-    )  # fmt: skip
-    training = state["time"].values[
-        times_within(state["time"].values, statistics_period, "the sources")
-    ]
-    warn_of_missing_ends(training, statistics_period, "training period")
+    judge = Believable(at_once=scheduler is not None)
+    state, fields = announce(config, statistics_period, judge)
     climatology, window_days = config.climatology, config.climatology_window_days
-    wants_hourly(training, climatology, window_days)  # refuse now what fails later
-    fields = open_static(static_paths or paths, config.static) if config.static else None
-    state = _on_grid(state, config)
-    if fields is not None:
-        if config.grid == NATIVE:
-            require_same_grid(fields, state)
-        fields = _on_grid(fields, config).astype(np.float32).compute()
-
     static_files = expand_sources(static_paths) if static_paths else []
     files = list(dict.fromkeys([*state.attrs["sources"], *static_files]))
     described = describe_sources(files, progress)
@@ -126,15 +105,6 @@ def prepare_era5(
         state, out, attrs=attrs, static=fields, overwrite=overwrite, scheduler=scheduler,
         progress=progress, check=check, finish=finish,
     )  # fmt: skip
-
-
-def _on_grid(data: xr.DataArray, config: PrepareWeather) -> xr.DataArray:
-    """Regrid, or keep the source's own grid, which is in a store's order already."""
-    if config.grid == NATIVE:
-        return data
-    attrs = data.attrs
-    moved = regrid(data, Grid.named(config.grid), config.method, config.engine)
-    return moved.assign_attrs({**attrs, **moved.attrs})
 
 
 def _attributes(

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from sciml_dchag.channels import Channel, ChannelSet, variables
+from sciml_dchag.channels import Channel, ChannelSet, declared_channels, variables
+from sciml_dchag.weather.channels import level_name
 from sciml_dchag.weather.prepare.accumulations import accumulated
 from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
@@ -31,10 +32,13 @@ from sciml_dchag.weather.prepare.times import (
 from sciml_dchag.weather.prepare.winds import check_winds
 from sciml_dchag.weather.store.store import Period
 
+ALL = "all"
+"""Stands for every channel that the sources hold."""
+
 
 def open_era5(
     sources: Sequence[str],
-    channels: ChannelSet,
+    channels: ChannelSet | None,
     *,
     period: Period = (None, None),
     step_hours: int | None = None,
@@ -48,7 +52,7 @@ def open_era5(
 
     Args:
         sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
-        channels: the channels wanted.
+        channels: the channels wanted; None for all that the sources hold.
         period: first and last time, both included; None for no bound.
         step_hours: time step wanted; finer data are thinned to its multiples since midnight, or
             since the first time where it does not divide a day. Accumulations are summed over it.
@@ -67,6 +71,7 @@ def open_era5(
         raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
     paths = expand_sources(sources)
     raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
+    channels = held_channels(raw) if channels is None else channels
     state = join_states(raw, channels, period=period, step_hours=step_hours, judge=judge)
     warn_of_missing_ends(state["time"].values, period, "period")
     state.attrs = {**origin(raw, state["time"].values), "sources": paths}
@@ -115,6 +120,30 @@ def join_states(
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
         refuse_missing_chunks([field for part in parts for field in part.fields])
     return lazy_state(parts, channels.names, grid, judge)
+
+
+def held_channels(raw: Sequence[tuple[str, xr.Dataset]]) -> ChannelSet:
+    """List every channel that datasets under our names hold, by variable and level.
+
+    Raises:
+        ValueError: they hold none.
+    """
+    names: dict[str, None] = {}
+    kinds = {short: variable.kind for short, variable in variables().items()}
+    own = {(c.variable, c.level_hpa): c.name for c in declared_channels()}
+    for path, dataset in raw:
+        for name in map(str, dataset.data_vars):
+            piece = Piece(dataset[name], path)
+            if name == "state":
+                names |= dict.fromkeys(map(str, dataset["channel"].values))
+            elif name in kinds and "time" in piece.field.coords and not piece.further_dims:
+                levels = piece.levels if kinds[name] == "level" else [None]
+                for level in levels if kinds[name] in ("level", "surface") else []:
+                    plain = name if level is None else level_name(name, level)
+                    names[own.get((name, level), plain)] = None
+    if not names:
+        raise ValueError("The sources hold no channel that is known: name other files.")
+    return ChannelSet(names)
 
 
 def _is_sum(channel: Channel) -> bool:

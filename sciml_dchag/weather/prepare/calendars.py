@@ -75,7 +75,7 @@ def _decoded(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of dates that only cftime holds
-            time = xr.decode_cf(bare, decode_times=coder)["time"].variable
+            time = xr.decode_cf(bare, decode_times=coder)["time"].variable.load()
         if time.dtype.kind not in "MO":  # units of no time are left as they are
             raise ValueError(units)
     except (ValueError, TypeError, OverflowError) as error:
@@ -102,7 +102,8 @@ def _whole_months(
             f"1900-01-01."
         )
     first = np.datetime64(f"{int(match[1]):04d}-{int(match[2]):02d}", "M")
-    return _in_range(first + whole * (12 if unit == "year" else 1), source)
+    months = _in_range(first + whole * (12 if unit == "year" else 1), source)
+    return months.astype("datetime64[ns]")
 
 
 def _by_date(dates: NDArray[Any], source: str) -> NDArray[np.datetime64]:

@@ -26,8 +26,7 @@ class Variable:
     enough to tell deg C from K, or geopotential height from geopotential. `cell_bounds` bounds
     every value; what lies outside is no value but a mark of a missing one, or a damaged one.
 
-    `accumulated_hours` is None for a quantity at a point in time, the hours over which another is
-    summed, and 0 where these are the time step of whatever holds it.
+    `accumulated_hours` is None at a point in time, else over how long a sum is; 0 is the time step.
     """
 
     short: str

@@ -21,7 +21,11 @@ def field(name: str = "t2m", units: str = "K", count: int = 20, base: float = 28
     values = np.random.default_rng(0).normal(base, 5, (count, 8, 16)).astype(np.float32)
     return xr.Dataset(
         {name: (("time", "latitude", "longitude"), values, {"units": units})},
-        coords={"time": when, "latitude": -78.75 + 22.5 * np.arange(8), "longitude": 22.5 * np.arange(16)},
+        coords={
+            "time": when,
+            "latitude": -78.75 + 22.5 * np.arange(8),
+            "longitude": 22.5 * np.arange(16),
+        },
     )
 
 
@@ -30,11 +34,17 @@ def recipe(folder: Path, prepare: dict[str, Any], data: dict[str, Any], kind: st
     periods = {"train": ["2019-07-01", "2019-07-03"], "test": ["2019-07-04", "2019-07-05"], **data}
     forecast = "task: {lead_hours: [6, 6]}\nevaluation: {lead_hours: [6]}\n"
     text = (
-        f"name: small\nprepare: {settings!r}\ndata: {({'store': str(folder / 'a.zarr'), **periods})!r}\n"
-        "model: {embed_dim: 16, depth: 1, heads: 2, patch: 2}\n"
-        "training: {steps: 2, batch: 2, warmup_steps: 1}\n"
-    ).replace("None", "null").replace("(", "[").replace(")", "]").replace("True", "true")
-    masked = "task: {kind: masked, mask_ratio: 0.5}\n"
+        (
+            f"name: small\nprepare: {settings!r}\ndata: { ({'store': str(folder / 'a.zarr'), **periods})!r}\n"
+            "model: {embed_dim: 16, depth: 1, heads: 2, patch: 2, partitions: 1}\n"
+            "training: {steps: 2, batch: 2, warmup_steps: 1}\n"
+        )
+        .replace("None", "null")
+        .replace("(", "[")
+        .replace(")", "]")
+        .replace("True", "true")
+    )
+    masked = "task: {kind: masked-weather, mask_ratio: 0.5}\n"
     path = folder / "small.yaml"
     path.write_text(text + (forecast if kind == "forecast" else masked))
     return path
@@ -55,7 +65,7 @@ CASES: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], dict[str, Any], dict[
     "steps of a forecast": (lambda d: d.expand_dims(step=[1, 2]), {}, {}, "holds 2 values of t2m"),
     "members": (lambda d: d.expand_dims(number=[1, 2]), {}, {}, "2 ensemble members"),
     "region": (lambda d: d.isel(latitude=slice(2, 6)), {"grid": "4x8"}, {}, "cover"),
-    "projected": (lambda d: d.rename(latitude="y", longitude="x").drop_vars(["y", "x"]), {}, {}, "no latitude axis"),
+    "projected": (lambda d: d.rename(latitude="y", longitude="x").drop_vars(["y", "x"]), {}, {}, "without latitude coordinates"),
     "no whole hour": (lambda d: d.assign_coords(time=d["time"] + np.timedelta64(10, "m")), {}, {}, "no whole hour"),
     "hourly climatology": (lambda d: d, {"climatology": "hourly"}, {}, "needs a year"),
     "static": (lambda d: d, {"static": ["lsm"]}, {}, "static field 'lsm' is not in"),
@@ -92,7 +102,12 @@ def test_what_only_training_would_refuse_is_found_too(tmp_path: Path) -> None:
     path = recipe(tmp_path, {"sources": [str(tmp_path / "raw.nc")]}, {}, "forecast")
     found = [f.what for f in check_recipe(load_recipe(path)) if f.verdict == "fails"]
     assert any("are uneven" in what for what in found), found
-    path = recipe(tmp_path, {"sources": [str(tmp_path / "raw.nc")]}, {"test": ["2019-07-02", "2019-07-05"]}, "masked")
+    path = recipe(
+        tmp_path,
+        {"sources": [str(tmp_path / "raw.nc")]},
+        {"test": ["2019-07-02", "2019-07-05"]},
+        "masked",
+    )
     found = [f.what for f in check_recipe(load_recipe(path)) if f.verdict == "fails"]
     assert any("data.train and data.test share" in what for what in found), found
 

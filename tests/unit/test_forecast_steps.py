@@ -28,7 +28,8 @@ def forecasts(name: str = "t2m", steps: tuple[int, ...] = (6,), every: int = 12)
 
 
 @pytest.mark.parametrize(
-    "kind", ["with valid_time", "without", "scalar", "hours", "one time", "new names", "WeatherBench"]
+    "kind",
+    ["with valid_time", "without", "scalar", "hours", "one time", "new names", "WeatherBench"],
 )
 def test_a_step_of_one_means_valid_time(tmp_path: Path, kind: str) -> None:
     data = forecasts()
@@ -107,7 +108,11 @@ def test_hourly_sums_are_added_over_the_step(tmp_path: Path, name: str, units: s
     assert state["time"].values.tolist() == times(4)[1:].tolist()
     np.testing.assert_allclose(state[:, 0].values, expected.values, rtol=1e-5)
     with pytest.warns(UserWarning, match="is left out"):  # of the other channels too
-        both = read([file, saved(surface(when=times(24, hours=1)), tmp_path / "t.nc")], f"t2m,{name}", step_hours=6)
+        both = read(
+            [file, saved(surface(when=times(24, hours=1)), tmp_path / "t.nc")],
+            f"t2m,{name}",
+            step_hours=6,
+        )
     assert both.shape == (3, 2, 5, 8)
     assert read([file], name).shape == (24, 1, 5, 8)
 
@@ -117,7 +122,9 @@ def test_sums_over_other_hours_are_other_variables(tmp_path: Path) -> None:
     day = saved(rain(4, 6, "total_precipitation_24hr"), tmp_path / "24.nc")
     assert read([six], "tp").shape == read([six], "tp_6h").shape == (4, 1, 5, 8)
     assert read([day], "tp_24h").shape == (4, 1, 5, 8)
-    with pytest.raises(ValueError, match="sums over 24 h, which do not make .* 6 h: take .* tp_24h"):
+    with pytest.raises(
+        ValueError, match="sums over 24 h, which do not make .* 6 h: take .* tp_24h"
+    ):
         read([day], "tp")
     later = rain(4, 6, "total_precipitation_24hr").assign_coords(time=times(4, "2001-01-02"))
     files = [six, saved(later, tmp_path / "later.nc")]

@@ -36,19 +36,25 @@ def test_values_outside_what_a_cell_can_have(tmp_path: Path) -> None:
         ("msl", "Pa", 101e3, 900, 32767.0), ("tp", "m", 3e-4, 1e-4, -999.0), ("sp", "hPa", 980, 20, 1e20),
     ):  # fmt: skip
         field = smooth(name, units, base, amplitude)
-        assert np.isfinite(stored(saved(field, tmp_path / "whole.nc"), tmp_path, name, overwrite=True)).all()
+        assert np.isfinite(
+            stored(saved(field, tmp_path / "whole.nc"), tmp_path, name, overwrite=True)
+        ).all()
         field[name].values[2, 3, 5] = field[name].values[3, 4, 6] = wrong
         encoding = {name: {"_FillValue": None}}
         file = saved(field, tmp_path / f"{name}{wrong:g}broken.nc", encoding=encoding)
         place = "2001-01-01T12:00, latitude -50.625, longitude 56.25"
         for grid in ("native", "4x8"):  # looked at before regridding, which would dilute it
-            with pytest.raises(ValueError, match=rf"broken.nc has {name} outside .*{place}") as refused:
+            with pytest.raises(
+                ValueError, match=rf"broken.nc has {name} outside .*{place}"
+            ) as refused:
                 stored(file, tmp_path, name, grid=grid, overwrite=True)
             assert "1 of 512 cells" in str(refused.value) or "2 of 2048" in str(refused.value)
     field = smooth("t2m", "K", 280, 12)
     field["t2m"].values[2, 3, 5] = -999
     declared = saved(field, tmp_path / "declared.nc", encoding={"t2m": {"_FillValue": -999.0}})
-    assert np.isnan(stored(declared, tmp_path, "t2m", allow_missing=True, overwrite=True)).sum() == 1
+    assert (
+        np.isnan(stored(declared, tmp_path, "t2m", allow_missing=True, overwrite=True)).sum() == 1
+    )
 
 
 @pytest.mark.parametrize(("name", "units"), [("z", "m2 s-2"), ("t", "K"), ("q", "kg kg-1")])
@@ -65,7 +71,9 @@ def test_bounds_on_levels(tmp_path: Path, name: str, units: str) -> None:
 @pytest.mark.parametrize("name", ["t2m", "u10"])
 def test_a_missing_chunk_of_zarr(tmp_path: Path, name: str) -> None:
     units = {"t2m": "K", "u10": "m s-1"}[name]
-    field = smooth(name, units, {"t2m": 280, "u10": 1}[name], 8).chunk(time=2, latitude=8, longitude=8)
+    field = smooth(name, units, {"t2m": 280, "u10": 1}[name], 8).chunk(
+        time=2, latitude=8, longitude=8
+    )
     source = tmp_path / "a.zarr"
     to_zarr(field, source, zarr_format=3, encoding={name: {"fill_value": 0.0}})
     assert np.isfinite(stored(str(source), tmp_path, name)).all()

@@ -21,7 +21,7 @@ from sciml_dchag.weather.forecast.training import (
     model_config_of,
 )
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.announce import NATIVE
+from sciml_dchag.weather.prepare.era5 import NATIVE
 from sciml_dchag.weather.prepare.preview import Announced, preview
 from sciml_dchag.weather.prepare.sources import ALL
 from sciml_dchag.weather.scores.metrics import check_metrics

@@ -22,7 +22,7 @@ from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
-from sciml_dchag.weather.prepare.preview import is_remote_source, preview
+from sciml_dchag.weather.prepare.preview import Announced, is_remote_source, preview
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 from sciml_dchag.weather.training_store import WeatherRecord, check_periods
 
@@ -63,18 +63,26 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             opened = self.open()
             return f"statistics of the training period {' to '.join(opened.statistics.period)}"
 
+        def model() -> ModelConfig:
+            if announced is None:
+                return self.expected_model()
+            names = tuple(announced.channels.names)
+            return complete_model_config(self.recipe, names, announced.shape)
+
         def masks() -> str:
-            objective = masked_objective(self.recipe.seed, self.recipe.task, self.expected_model())
+            objective = masked_objective(self.recipe.seed, self.recipe.task, model())
             return f"{objective.visible} of {objective.locations} locations are seen"
 
+        announced: Announced | None = None
         if Path(self.recipe.data.store).exists():
             fits = attempt(store)
         else:
-            fits = self._check_sources(attempt, note)
-        if fits and attempt(lambda: in_words(self.expected_model())):
+            announced = self._check_sources(attempt, note)
+            fits = announced is not None or is_remote_source(self.recipe.prepare)
+        if fits and attempt(lambda: in_words(model())):
             attempt(masks)
 
-    def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> bool:
+    def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> Announced | None:
         data, prepare = self.recipe.data, self.recipe.prepare
 
         def periods() -> str:
@@ -85,7 +93,7 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
         announced = preview(prepare, data.store, data.train, attempt, note)
         if announced is not None:
             attempt(periods)
-        return announced is not None or is_remote_source(prepare)
+        return announced
 
     def evaluate(
         self,

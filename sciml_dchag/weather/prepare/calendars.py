@@ -154,8 +154,7 @@ def _rounded(
             f"{source} has {int(missing.sum())} missing times: repair its time coordinate."
         )
     micro = values.astype("datetime64[us]")
-    second, minute = np.timedelta64(1, "s"), np.timedelta64(1, "m")
-    seconds = (micro + second / 2).astype("datetime64[s]")
-    minutes = (micro + minute / 2).astype("datetime64[m]")
-    near = np.abs(micro - minutes) < second
+    seconds = (micro + np.timedelta64(500, "ms")).astype("datetime64[s]")
+    minutes = (micro + np.timedelta64(30, "s")).astype("datetime64[m]")
+    near = np.abs(micro - minutes) < np.timedelta64(1, "s")
     return np.where(near, minutes.astype("datetime64[s]"), seconds).astype("datetime64[ns]")

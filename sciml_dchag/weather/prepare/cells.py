@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel, ChannelSet, variables
-from sciml_dchag.weather.prepare.checks import standard_geopotential
+from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
 from sciml_dchag.weather.prepare.reading import RawField
 from sciml_dchag.weather.store.layout import iso
 
@@ -156,6 +156,9 @@ def _refuse_outside(
     wrong = (fields < bounds[0]) | (fields > bounds[1])
     t, row, column = np.argwhere(wrong)[0].tolist()
     everywhere = wrong.mean() > 0.5
+    if everywhere:  # other units, of which a mean says more than a cell
+        variable, when = variables()[channel.variable], iso(times[t])
+        check_mean(fields[t], channel.name, variable, channel.level_hpa, when=when)
     cure = (
         f"convert it to {channel.units} and set its units attribute"
         if everywhere

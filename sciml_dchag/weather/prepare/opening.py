@@ -41,7 +41,11 @@ FOREIGN = (
     (b"PAR1", "a Parquet table", "name files of fields on a grid"),
     (b"II*\0", "a TIFF image", _CONVERT),
     (b"MM\0*", "a TIFF image", _CONVERT),
-    (b"<", "a web page or XML, as failed downloads are", "open it to see why, and download again"),
+    (
+        b"<",
+        "neither NetCDF nor GRIB but a web page or XML, as failed downloads are",
+        "open it to see why, and download it again",
+    ),
 )
 """First bytes of files of other kinds, what such a file is, and what to do with it."""
 

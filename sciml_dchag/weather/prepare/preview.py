@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.training.task import Attempt
-from sciml_dchag.weather.prepare.announce import announce
 from sciml_dchag.weather.prepare.config import PrepareWeather
+from sciml_dchag.weather.prepare.era5 import announce
 from sciml_dchag.weather.store.layout import iso, step_hours
 from sciml_dchag.weather.store.store import Period, times_within
 

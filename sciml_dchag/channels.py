@@ -23,7 +23,10 @@ class Variable:
 
     `plausible` bounds the spatial mean (for `z`, `q` and other strongly level-dependent
     quantities: over all levels from 1 to 1000 hPa); it is wide enough for any weather and narrow
-    enough to distinguish deg C from K, or geopotential height from geopotential.
+    enough to distinguish deg C from K, or geopotential height from geopotential. `cell_bounds` bounds
+    every value; what lies outside is no value but a mark of a missing one, or a damaged one.
+
+    `accumulated_hours` is None at a point in time, else over how long a sum is; 0 is the time step.
     """
 
     short: str
@@ -33,6 +36,8 @@ class Variable:
     plausible: tuple[float, float]
     standard_name: str | None = None
     aliases: tuple[str, ...] = ()
+    cell_bounds: tuple[float, float] = (-math.inf, math.inf)
+    accumulated_hours: int | None = None
 
 
 def canonical_units(units: str) -> str:
@@ -134,17 +139,15 @@ class ChannelSet(Sequence[Channel]):
 
     @classmethod
     def of(cls, spec: str | Iterable[str]) -> ChannelSet:
-        """Build from a preset's name, a comma-separated list, or an iterable of names.
+        """Build from names of channels and presets: an iterable, or text with commas between.
 
         Raises:
             ValueError: neither a preset nor names of the vocabulary.
         """
         if isinstance(spec, str):
-            for vocabulary in vocabularies():
-                if spec in vocabulary.presets:
-                    return cls(vocabulary.presets[spec])
             spec = [name.strip() for name in spec.split(",") if name.strip()]
-        return cls(spec)
+        presets = {k: v for vocabulary in vocabularies() for k, v in vocabulary.presets.items()}
+        return cls(name for entry in spec for name in presets.get(entry, [entry]))
 
     @property
     def names(self) -> list[str]:
@@ -319,6 +322,11 @@ def variables() -> dict[str, Variable]:
 def declared() -> list[OwnChannel]:
     """The channels that recipes and stores of this process have declared."""
     return list(_own.values())
+
+
+def declared_channels() -> list[Channel]:
+    """The same as channels."""
+    return list(_own_channels.values())
 
 
 def declare(channels: Iterable[OwnChannel]) -> None:

@@ -48,7 +48,10 @@ def era5(
         --train-start 1979 --train-end 2015
     """
     from sciml_dchag.weather.prepare.era5 import prepare_era5
+    from sciml_dchag.weather.prepare.recipe import WHOLE_PERIOD
 
+    if train_start is None and train_end is None:
+        out.print(WHOLE_PERIOD, highlight=False)
     with ProgressBar() as progress:
         path = prepare_era5(
             out=store,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sciml_dchag.channels import Channel, Variable, Vocabulary, register
 
@@ -19,72 +20,97 @@ VARIABLES: dict[str, Variable] = {
         ),
         Variable(
             short="t", long="temperature", units="K", kind="level",
-            plausible=(170.0, 330.0), standard_name="air_temperature", aliases=("ta",),
+            plausible=(170.0, 330.0), standard_name="air_temperature",
+            aliases=("ta", "air", "air_temperature"),
+            cell_bounds=(130.0, 350.0),
         ),
         Variable(
             short="u", long="u_component_of_wind", units="m s-1", kind="level",
-            plausible=(-80.0, 80.0), standard_name="eastward_wind", aliases=("ua",),
+            plausible=(-80.0, 80.0), standard_name="eastward_wind",
+            aliases=("ua", "uwnd", "eastward_wind"),
+            cell_bounds=(-250.0, 250.0),
         ),
         Variable(
             short="v", long="v_component_of_wind", units="m s-1", kind="level",
-            plausible=(-50.0, 50.0), standard_name="northward_wind", aliases=("va",),
+            plausible=(-50.0, 50.0), standard_name="northward_wind",
+            aliases=("va", "vwnd", "northward_wind"),
+            cell_bounds=(-250.0, 250.0),
         ),
         Variable(
             short="q", long="specific_humidity", units="kg kg-1", kind="level",
-            plausible=(-1e-4, 0.03), standard_name="specific_humidity", aliases=("hus",),
+            plausible=(-1e-4, 0.03), standard_name="specific_humidity",
+            aliases=("hus", "shum", "qv"),
+            cell_bounds=(-0.01, 0.07),
         ),
         Variable(
             short="r", long="relative_humidity", units="%", kind="level",
             plausible=(-5.0, 130.0), standard_name="relative_humidity",
+            aliases=("rhum", "hur", "rh"),
+            cell_bounds=(-50.0, 300.0),
         ),
         Variable(
             short="w", long="vertical_velocity", units="Pa s-1", kind="level",
             plausible=(-2.0, 2.0), standard_name="lagrangian_tendency_of_air_pressure",
+            aliases=("omega", "wap"),
+            cell_bounds=(-100.0, 100.0),
         ),
         Variable(
             short="vo", long="vorticity", units="s-1", kind="level",
             plausible=(-1e-3, 1e-3), standard_name="atmosphere_relative_vorticity",
+            cell_bounds=(-0.1, 0.1),
         ),
         Variable(
             short="t2m", long="2m_temperature", units="K", kind="surface",
-            plausible=(200.0, 320.0), standard_name="air_temperature", aliases=("2t", "tas"),
+            plausible=(200.0, 320.0), standard_name="air_temperature",
+            aliases=("2t", "tas", "var_2t"),
+            cell_bounds=(150.0, 350.0),
         ),
         Variable(
             short="u10", long="10m_u_component_of_wind", units="m s-1", kind="surface",
-            plausible=(-30.0, 30.0), standard_name="eastward_wind", aliases=("10u", "uas"),
+            plausible=(-30.0, 30.0), standard_name="eastward_wind",
+            aliases=("10u", "uas", "u10m", "var_10u"),
+            cell_bounds=(-120.0, 120.0),
         ),
         Variable(
             short="v10", long="10m_v_component_of_wind", units="m s-1", kind="surface",
-            plausible=(-30.0, 30.0), standard_name="northward_wind", aliases=("10v", "vas"),
+            plausible=(-30.0, 30.0), standard_name="northward_wind",
+            aliases=("10v", "vas", "v10m", "var_10v"),
+            cell_bounds=(-120.0, 120.0),
         ),
         Variable(
             short="msl", long="mean_sea_level_pressure", units="Pa", kind="surface",
             plausible=(9.0e4, 1.08e5), standard_name="air_pressure_at_mean_sea_level",
-            aliases=("psl",),
+            aliases=("psl", "slp", "prmsl", "mslp"),
+            cell_bounds=(84000.0, 111000.0),
         ),
         Variable(
             short="sp", long="surface_pressure", units="Pa", kind="surface",
-            plausible=(4.5e4, 1.1e5), standard_name="surface_air_pressure", aliases=("ps",),
-        ),
-        Variable(
-            short="tp", long="total_precipitation", units="m", kind="surface",
-            plausible=(-1e-6, 0.5), aliases=("total_precipitation_6hr", "total_precipitation_24hr"),
+            plausible=(4.5e4, 1.1e5), standard_name="surface_air_pressure",
+            aliases=("ps", "pressfc"),
+            cell_bounds=(25000.0, 112000.0),
         ),
         Variable(
             short="sst", long="sea_surface_temperature", units="K", kind="surface",
             plausible=(260.0, 315.0), standard_name="sea_surface_temperature",
+            aliases=("sstk",),
+            cell_bounds=(200.0, 330.0),
         ),
         Variable(
             short="i10fg", long="instantaneous_10m_wind_gust", units="m s-1", kind="surface",
             plausible=(0.0, 80.0), standard_name="wind_speed_of_gust",
+            cell_bounds=(-1.0, 150.0),
         ),
         Variable(
             short="orography", long="geopotential_at_surface", units="m2 s-2", kind="static",
             plausible=(-2e3, 6e4), standard_name="surface_geopotential",
+            aliases=("phis",),
+            cell_bounds=(-10000.0, 95000.0),
         ),
         Variable(
             short="lsm", long="land_sea_mask", units="1", kind="static",
             plausible=(-1e-6, 1.0 + 1e-6), standard_name="land_binary_mask",
+            aliases=("sftlf",),
+            cell_bounds=(-0.05, 1.05),
         ),
         Variable(
             short="cos_latitude", long="cosine_of_latitude", units="1", kind="forcing",
@@ -106,6 +132,37 @@ VARIABLES: dict[str, Variable] = {
     )
 }  # fmt: skip
 """Every known variable by its short name."""
+
+SPANS = (1, 3, 6, 12, 24)
+"""Hours over which accumulations are summed that have names of their own."""
+
+
+ACCUMULATIONS = (
+    Variable(
+        short="tp", long="total_precipitation", units="m", kind="surface",
+        plausible=(-1e-5, 0.2), aliases=("apcp",), cell_bounds=(-1e-3, 2.0), accumulated_hours=0,
+    ),
+    Variable(
+        short="ssrd", long="surface_solar_radiation_downwards", units="J m-2", kind="surface",
+        plausible=(-1e3, 4.5e7), cell_bounds=(-1e5, 6e7), accumulated_hours=0,
+        standard_name="integral_wrt_time_of_surface_downwelling_shortwave_flux_in_air",
+    ),
+    Variable(
+        short="strd", long="surface_thermal_radiation_downwards", units="J m-2", kind="surface",
+        plausible=(-1e3, 4.5e7), cell_bounds=(-1e5, 6e7), accumulated_hours=0,
+        standard_name="integral_wrt_time_of_surface_downwelling_longwave_flux_in_air",
+    ),
+)  # fmt: skip
+"""Variables that are summed over the time step; bounds are those of sums over a day at most."""
+
+VARIABLES |= {v.short: v for v in ACCUMULATIONS} | {
+    f"{v.short}_{hours}h": replace(
+        v, short=f"{v.short}_{hours}h", long=f"{v.long}_{hours}hr", aliases=(),
+        accumulated_hours=hours,
+    )
+    for v in ACCUMULATIONS
+    for hours in SPANS
+}  # fmt: skip
 
 LEVELS_13 = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 """WeatherBench's 13 pressure levels, hPa."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
@@ -149,7 +150,18 @@ def training_statistics(store: Store, train: Period) -> Statistics:
     return statistics
 
 
-def check_periods(store: Store, data: Periods) -> None:
+class Timed(Protocol):
+    """A store, or one that will be: its times."""
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Its times."""
+
+    def time_indices(self, period: Period) -> NDArray[np.int64]:
+        """Positions of the times within a period."""
+
+
+def check_periods(store: Timed, data: Periods) -> None:
     """Refuse a test or validation period that shares a time with another one.
 
     Raises:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -224,7 +226,23 @@ def _standardised(
     return ((fields - mean) / np.maximum(std, 1e-12)).astype(np.float32)
 
 
-def require_even_steps(store: States) -> int:
+class Stepped(Protocol):
+    """A store, or one that will be: its times and the step between them."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Its times."""
+
+    @property
+    def step_hours(self) -> int | None:
+        """Hours between its times; None where they differ."""
+
+
+def require_even_steps(store: Stepped) -> int:
     """Return the store's time step in hours.
 
     Raises:

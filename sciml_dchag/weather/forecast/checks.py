@@ -9,7 +9,6 @@ from pathlib import Path
 import fsspec
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
@@ -22,8 +21,11 @@ from sciml_dchag.weather.forecast.training import (
     model_config_of,
 )
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.sources import list_contents
+from sciml_dchag.weather.prepare.era5 import NATIVE
+from sciml_dchag.weather.prepare.preview import Announced, preview
+from sciml_dchag.weather.prepare.sources import ALL
 from sciml_dchag.weather.scores.metrics import check_metrics
+from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods, training_statistics, unused_validation
 from sciml_dchag.weather.windows import require_even_steps
@@ -38,7 +40,7 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
     else:
         if missing := _missing_filesystem(recipe.prepare.sources):
             note(missing)
-        _check_before_store(recipe, attempt)
+        _check_before_store(recipe, attempt, note)
     attempt(lambda: _metrics(recipe))
     if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
         note(unused)
@@ -62,17 +64,12 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
 
 
-def _check_before_store(recipe: ForecastRecipe, attempt: Attempt) -> None:
+def _check_before_store(
+    recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None]
+) -> None:
     prepare = recipe.prepare
     channels: list[ChannelSet] = []
-
-    def sources() -> str:
-        if not prepare.sources:
-            raise ValueError("prepare.sources is empty: name the raw files.")
-        if any("://" in source for source in prepare.sources):
-            return f"sources {', '.join(prepare.sources)} (remote: not opened)"
-        contents = list_contents(resolve_samples(prepare.sources))
-        return "sources: {files} file(s), {times} times, {period}".format(**contents)
+    announced: Announced | None = None
 
     def engine() -> str:
         if prepare.engine == "xesmf" and importlib.util.find_spec("esmpy") is None:
@@ -83,20 +80,34 @@ def _check_before_store(recipe: ForecastRecipe, attempt: Attempt) -> None:
         return f"regridding to {prepare.grid}, {prepare.method}, engine {prepare.engine}"
 
     def chosen() -> str:
-        channels.append(ChannelSet.of(prepare.channels))
+        if announced is None and prepare.channels == (ALL,):
+            return "channels: all that the sources hold"
+        channels.append(announced.channels if announced else ChannelSet.of(prepare.channels))
         return f"{len(channels[0])} channels: {channels[0]!r}"
 
     def model() -> str:
-        if prepare.grid == "native":
+        if announced is not None:
+            return in_words(model_config_of(recipe, announced.channels, announced.shape))
+        if prepare.grid == NATIVE:
             return "model: its size is known once the store is there"
         return in_words(expected_model(recipe))
 
-    attempt(sources)
+    def periods(store: Announced) -> str:
+        check_periods(store, recipe.data)
+        check_rotation(store, recipe)
+        first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
+        return f"training period {iso(first)} to {iso(last)}"
+
+    announced = preview(prepare, recipe.data.store, recipe.data.train, attempt, note)
     attempt(engine)
-    if attempt(chosen):
+    if announced is not None:
+        store = announced
+        attempt(lambda: f"time step {require_even_steps(store)} h")
+        attempt(lambda: periods(store))
+    if attempt(chosen) and channels:
         attempt(model)
-        step = prepare.step_hours
-        attempt(lambda: _leads(recipe, channels[0], step or 1))
+        step = (announced.step_hours if announced else None) or prepare.step_hours or 1
+        attempt(lambda: _leads(recipe, channels[0], step))
 
 
 def expected_model(recipe: ForecastRecipe) -> ModelConfig:

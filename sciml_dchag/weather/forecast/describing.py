@@ -9,7 +9,7 @@ import xarray as xr
 
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.files.zarr_groups import read_attrs
-from sciml_dchag.weather.prepare.sources import list_contents
+from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.store.layout import FORMAT, iso
 from sciml_dchag.weather.store.store import Store
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -136,7 +136,19 @@ class ForecastTrainingData:
         }
 
 
-def check_rotation(store: Store, recipe: ForecastRecipe) -> None:
+class Placed(Protocol):
+    """A store, or one that will be: where it is and its columns."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def longitude(self) -> NDArray[np.float64]:
+        """Column centres, degrees east."""
+
+
+def check_rotation(store: Placed, recipe: ForecastRecipe) -> None:
     """Refuse to turn the fields of a region, whose east edge would become its west edge.
 
     Raises:

@@ -22,8 +22,9 @@ from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
+from sciml_dchag.weather.prepare.preview import Announced, is_remote_source, preview
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
-from sciml_dchag.weather.training_store import WeatherRecord, unused_validation
+from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
 
 
 class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
@@ -62,16 +63,40 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             opened = self.open()
             return f"statistics of the training period {' to '.join(opened.statistics.period)}"
 
+        def model() -> ModelConfig:
+            if announced is None:
+                return self.expected_model()
+            names = tuple(announced.channels.names)
+            return complete_model_config(self.recipe, names, announced.shape)
+
         def masks() -> str:
-            objective = masked_objective(self.recipe.seed, self.recipe.task, self.expected_model())
+            objective = masked_objective(self.recipe.seed, self.recipe.task, model())
             return f"{objective.visible} of {objective.locations} locations are seen"
 
         recipe = self.recipe
         if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
             note(unused)
-        fits = not Path(self.recipe.data.store).exists() or attempt(store)
-        if fits and attempt(lambda: in_words(self.expected_model())):
+        announced: Announced | None = None
+        if Path(self.recipe.data.store).exists():
+            fits = attempt(store)
+        else:
+            announced = self._check_sources(attempt, note)
+            fits = announced is not None or is_remote_source(self.recipe.prepare)
+        if fits and attempt(lambda: in_words(model())):
             attempt(masks)
+
+    def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> Announced | None:
+        data, prepare = self.recipe.data, self.recipe.prepare
+
+        def periods() -> str:
+            assert announced is not None
+            check_periods(announced, data)
+            return "periods do not touch each other"
+
+        announced = preview(prepare, data.store, data.train, attempt, note)
+        if announced is not None:
+            attempt(periods)
+        return announced
 
     def evaluate(
         self,

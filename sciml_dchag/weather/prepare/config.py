@@ -18,8 +18,9 @@ class PrepareWeather:
     sources: tuple[str, ...] = knob((), argument=True)
     """NetCDF or GRIB files, globs, Zarr directories or URLs; `sample:era5_msl` is the embedded
     sample."""
-    channels: str = "era5_80"
-    """A preset (`era5_80`, `era5_84`, `wb2_69`) or names separated by commas (`t2m,z500`)."""
+    channels: tuple[str, ...] = ("era5_80",)
+    """Presets (`era5_80`, `era5_84`, `wb2_69`) and names (`t2m,z500`), or `all` that the sources
+    hold."""
     grid: str = "5.625"
     """`5.625`, `2.8125`, `1.40625`, `ROWSxCOLUMNS`, or `native` to keep the source's, with rows
     from south to north."""
@@ -47,7 +48,8 @@ class PrepareWeather:
     """Keep missing values as missing instead of refusing them."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.channels, str):  # a library's caller may give a list of names
-            object.__setattr__(self, "channels", ",".join(self.channels))
-        for name in ("sources", "static_sources", "static", "period"):
+        if isinstance(self.channels, str):  # a library's caller may give names as one text
+            names = tuple(name.strip() for name in self.channels.split(",") if name.strip())
+            object.__setattr__(self, "channels", names)
+        for name in ("sources", "channels", "static_sources", "static", "period"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

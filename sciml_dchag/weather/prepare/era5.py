@@ -23,14 +23,16 @@ from sciml_dchag.files.provenance import describe_sources
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.pieces import require_same_grid
-from sciml_dchag.weather.prepare.sources import open_era5, open_static
+from sciml_dchag.weather.prepare.sources import ALL, open_era5, open_static
 from sciml_dchag.weather.prepare.times import warn_of_missing_ends
 from sciml_dchag.weather.regrid.regrid import regrid
 from sciml_dchag.weather.store.climatology import compute_climatology, wants_hourly
+from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Period, times_within
 from sciml_dchag.weather.store.writing import WEATHER_STORE, write_store
@@ -81,24 +83,10 @@ def prepare_era5(
     } | {"statistics_period": list(statistics_period)}
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
-    paths = resolve_samples(config.sources)
     static_paths = resolve_samples(config.static_sources)
-    state = open_era5(
-        paths, ChannelSet.of(config.channels), period=config.period, step_hours=config.step_hours
-    )
-    training = state["time"].values[
-        times_within(state["time"].values, statistics_period, "the sources")
-    ]
-    warn_of_missing_ends(training, statistics_period, "training period")
+    judge = Believable(at_once=scheduler is not None)
+    state, fields = announce(config, statistics_period, judge)
     climatology, window_days = config.climatology, config.climatology_window_days
-    wants_hourly(training, climatology, window_days)  # refuse now what fails later
-    fields = open_static(static_paths or paths, config.static) if config.static else None
-    state = _on_grid(state, config)
-    if fields is not None:
-        if config.grid == NATIVE:
-            require_same_grid(fields, state)
-        fields = _on_grid(fields, config).astype(np.float32).compute()
-
     static_files = expand_sources(static_paths) if static_paths else []
     files = list(dict.fromkeys([*state.attrs["sources"], *static_files]))
     described = describe_sources(files, progress)
@@ -107,6 +95,7 @@ def prepare_era5(
     def check(
         block: NDArray[np.float32], times: NDArray[np.datetime64], channels: ChannelSet
     ) -> None:
+        judge.raise_first()
         check_values(block, times, channels, allow_missing=config.allow_missing)
 
     def finish(path: Path) -> None:
@@ -123,6 +112,44 @@ def prepare_era5(
         state, out, attrs=attrs, static=fields, overwrite=overwrite, scheduler=scheduler,
         progress=progress, check=check, finish=finish,
     )  # fmt: skip
+
+
+def announce(
+    config: PrepareWeather, statistics_period: Period, judge: Believable | None = None
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Open the sources, and check on their metadata what a store is to be made of.
+
+    Args:
+        config: what to prepare, and from what.
+        statistics_period: first and last time of the training period, both included.
+        judge: checks fields as they are read.
+
+    Returns:
+        The state on its grid, (time, channel, latitude, longitude), not read yet; and the static
+        fields, in memory, where any are asked for.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        ValueError: the sources do not hold what is asked, or not as it should be.
+    """
+    paths, static_paths = resolve_samples(config.sources), resolve_samples(config.static_sources)
+    channels = None if config.channels == (ALL,) else ChannelSet.of(config.channels)
+    state = open_era5(
+        paths, channels, period=config.period, step_hours=config.step_hours, judge=judge
+    )
+    times = state["time"].values
+    if (odd := times[times != times.astype("datetime64[h]")]).size:
+        raise ValueError(f"Time {iso(odd[0])} is no whole hour: select the whole hours first.")
+    training = times[times_within(times, statistics_period, "the sources")]
+    warn_of_missing_ends(training, statistics_period, "training period")
+    wants_hourly(training, config.climatology, config.climatology_window_days)
+    fields = open_static(static_paths or paths, config.static) if config.static else None
+    state = _on_grid(state, config)
+    if fields is not None:
+        if config.grid == NATIVE:
+            require_same_grid(fields, state)
+        fields = _on_grid(fields, config).astype(np.float32).compute()
+    return state, fields
 
 
 def _on_grid(data: xr.DataArray, config: PrepareWeather) -> xr.DataArray:
@@ -144,7 +171,7 @@ def _attributes(
     found = Grid.of(state)
     simulated = int(state.attrs.get("simulated", 0))
     name = found.name if grid == NATIVE else grid
-    what = "Simulated weather" if simulated else "ERA5"
+    what = str(state.attrs["what"])
     number = state.sizes["channel"]
     regridding = {
         key: state.attrs[key]
@@ -154,6 +181,7 @@ def _attributes(
     return {
         "title": f"{what}, {number} channel{'s' * (number > 1)}, grid {name}",
         "attribution": state.attrs["attribution"],
+        **({"license": state.attrs["license"]} if "license" in state.attrs else {}),
         "simulated": simulated,
         "grid": name,
         "grid_kind": found.kind,

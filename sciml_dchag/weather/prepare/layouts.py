@@ -1,36 +1,47 @@
-"""One raw file, whatever its layout, as a Dataset under our names, not yet read.
+"""One raw file, whatever its layout, as Datasets under our names, not yet read.
 
-Giving dimensions, variables, times and levels one form. Opening files is `opening`'s work, their
-variables' names and units are `names`', reading values is `reading`'s, joining files `sources`'.
+Opening files is `opening`'s work, their variables' names and units are `names`', their axes
+`axes`', their times `valid_times`', reading values is `reading`'s, joining files `sources`'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
+
 import numpy as np
 import xarray as xr
 
+from sciml_dchag.weather.prepare.axes import (
+    HORIZONTAL,
+    NOT_ON_A_GRID,
+    NOT_ON_PRESSURE,
+    Vertical,
+    horizontal_axis,
+    levels_in_hpa,
+    not_on_a_grid,
+    vertical_axis,
+)
+from sciml_dchag.weather.prepare.calendars import decode_times
 from sciml_dchag.weather.prepare.names import (
+    AT_HEIGHT,
     GEOPOTENTIAL_HEIGHT,
+    SURFACE_HEIGHT,
     UNITS_UNTOLD,
     Known,
     known_variables,
 )
 from sciml_dchag.weather.prepare.opening import open_source
+from sciml_dchag.weather.prepare.valid_times import by_valid_time
 
-DIMENSION_NAMES = {
-    "latitude": ("lat", "y"),
-    "longitude": ("lon", "x"),
-    "level": ("pressure_level", "isobaricInhPa", "isobaricInPa", "plev", "lev", "pressure"),
-    "time": ("valid_time", "time_index", "initial_time0_hours"),
-}
-"""Our name of a dimension, and the names that files give it."""
+STORED_AS = "stored_as"
+"""Attribute of a field: its name in its file."""
 
-HECTOPASCAL = ("hpa", "millibar", "millibars", "mbar", "mb")
-PASCAL = ("pa", "pascal", "pascals")
+UNKNOWN = "unknown_variables"
+"""Attribute of a Dataset without variables: the names in a file that none of ours is."""
 
 
 def open_raw(source: str) -> list[xr.Dataset]:
-    """Open one source under our names, reading no fields; GRIB may hold several hypercubes.
+    """Open one source under our names, reading no fields; each variable is a Dataset or several.
 
     Known variables alone are kept, in the file's units. Dimensions of one value are dropped. Where
     there is one time or one level, it may be a scalar coordinate. Levels are whole hPa; others are
@@ -44,130 +55,92 @@ def open_raw(source: str) -> list[xr.Dataset]:
 
 
 def tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
-    """Give dimensions, variables, times and levels our form; drop what is no field.
-
-    Variables with a level in their names, such as u850, make a dataset of their own by level.
+    """Give dimensions, variables, times and levels our form; name what is no field of ours.
 
     Args:
         dataset: as its file gives it.
         source: what messages call it.
     """
-    dataset = _level_in_hpa(_decode_time(_rename_dimensions(dataset), source), source)
-    if "expver" in dataset.coords and "expver" in dataset.dims:
-        dataset = dataset.sortby("expver")  # final data (1) come before preliminary ones (5)
     if "state" in dataset and "channel" in dataset.dims:
+        times = decode_times(dataset["time"].variable, source, dataset.attrs)
+        dataset = dataset.assign_coords(time=("time", times))
         return [dataset[["state", *(["static"] if "static" in dataset else [])]]]
-    single = {d: 0 for d, size in dataset.sizes.items() if size == 1 and d not in DIMENSION_NAMES}
-    dataset = dataset.isel(single, drop=True)
     known = known_variables(dataset)
-    dataset = dataset.drop_vars([c for c in dataset.coords if c not in DIMENSION_NAMES])
-    levels = dict.fromkeys([None, *(variable.level_hpa for variable in known)])
-    return [
-        _renamed(dataset, [variable for variable in known if variable.level_hpa == level], source)
-        for level in levels
-    ]
+    found = [part for variable in known for part in _tidied(dataset, variable, source)]
+    names = {variable.name for variable in known}
+    others = [str(n) for n in dataset.data_vars if n not in names and dataset[n].ndim > 1]
+    return [*found, xr.Dataset(attrs={**dataset.attrs, UNKNOWN: others})]
 
 
-def _renamed(dataset: xr.Dataset, known: list[Known], source: str) -> xr.Dataset:
-    """Keep some variables under our names, on the level that theirs tell.
-
-    Raises:
-        ValueError: a level in a name that is not the one of the coordinate.
-    """
-    renamed = dataset[[v.name for v in known]].rename({v.name: v.short for v in known})
-    for variable in known:
-        field = renamed[variable.short]
-        if variable.alias in GEOPOTENTIAL_HEIGHT:
-            field.attrs.setdefault("units", UNITS_UNTOLD)
-        if variable.level_hpa is None:
-            continue
-        if "level" not in (*field.dims, *field.coords):
-            renamed = renamed.assign_coords(level=variable.level_hpa)
-        elif (held := np.atleast_1d(field["level"].values).tolist()) != [variable.level_hpa]:
-            raise ValueError(
-                f"{source} has {variable.name} on {', '.join(map(str, held))} hPa by its "
-                f"coordinate level: correct that or the name."
-            )
-    return renamed
-
-
-def _rename_dimensions(dataset: xr.Dataset) -> xr.Dataset:
-    """Give the four dimensions our names, taking the first that a file has."""
-    names: dict[str, str] = {}
-    for ours, theirs in DIMENSION_NAMES.items():
-        on_axis = [name for name in theirs if name in dataset.dims]
-        scalar = [name for name in theirs if name in dataset.coords and not dataset[name].dims]
-        if ours in dataset.dims:
-            continue
-        if on_axis:
-            names[on_axis[0]] = ours
-        elif ours not in dataset.variables and scalar:
-            names[scalar[0]] = ours
-    dataset = dataset.drop_vars([n for n in names.values() if n in dataset.variables])
-    return dataset.rename(names)
+def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Dataset]:
+    """Bring one variable into our form, as one Dataset per step of a forecast."""
+    name = variable.name
+    horizontal = {
+        axis: ours
+        for ours in HORIZONTAL
+        if (axis := horizontal_axis(dataset, ours, dataset[name].dims)) is not None
+    }
+    vertical = vertical_axis(dataset, name)
+    reasons = {NOT_ON_A_GRID: not_on_a_grid(dataset, name), NOT_ON_PRESSURE: vertical.instead}
+    alone = dataset[[name]]
+    short = _at_height(variable.short, alone, vertical)
+    found = []
+    for part in by_valid_time(alone, name, source):
+        if "expver" in part.coords and "expver" in part.dims:
+            part = part.sortby("expver")  # final data (1) come before preliminary ones (5)
+        part = _vertical_named(part, vertical)
+        part = _renamed(part, {a: o for a, o in horizontal.items() if a != o})
+        part = part.rename({name: short}) if name != short else part
+        keep = ("latitude", "longitude", "level", "time")
+        part = part.drop_vars([c for c in part.coords if c not in keep])
+        single = {d: 0 for d, n in part.sizes.items() if n == 1 and d not in keep}
+        part = _level_in_hpa(part.isel(single, drop=True), vertical, source)
+        part = _on_the_level_of_its_name(part, short, variable, source)
+        height = variable.alias in (*GEOPOTENTIAL_HEIGHT, *SURFACE_HEIGHT)
+        if height and not str(part[short].attrs.get("units", "")).strip():
+            part[short].attrs["units"] = UNITS_UNTOLD
+        part[short].attrs[STORED_AS] = name
+        part[short].attrs.update({key: text for key, text in reasons.items() if text is not None})
+        found.append(part)
+    return found
 
 
-def _decode_time(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Make `time` the time for which the fields are valid, as datetime64[ns]."""
-    if "valid_time" in dataset.coords and dataset["valid_time"].dims in (("time",), ()):
-        # GRIB's own `time` is when a forecast began.
-        dataset = dataset.assign_coords(time=dataset["valid_time"].variable)
-    if "time" not in dataset.coords:
-        return dataset
-    time = dataset["time"].variable
-    if time.dtype.kind == "O":
-        raise ValueError(
-            f"{source} has times of the calendar {time.encoding.get('calendar', 'unknown')!r}: "
-            f"only the standard calendar can be read."
-        )
-    if time.dtype.kind != "M":
-        units = time.attrs.get("units") or dataset.attrs.get("time_units")
-        if units is None:
-            raise ValueError(
-                f"{source} has times without units: write `units`, such as hours since 1900-01-01."
-            )
-        units = str(units).split(" (")[0]
-        try:
-            bare = xr.Dataset({"time": (time.dims, time.values, {"units": units})})
-            time = xr.decode_cf(bare)["time"].variable
-            if time.dtype.kind != "M":  # units of no time are left as they are
-                raise ValueError(units)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(
-                f"{source} has times in {units!r}, which cannot be read: write units such as "
-                f"hours since 1900-01-01."
-            ) from error
-    values = time.values.astype("datetime64[ns]")
-    if np.isnat(values).any():
-        raise ValueError(
-            f"{source} has {int(np.isnat(values).sum())} missing times: repair its time coordinate."
-        )
-    return dataset.assign_coords(time=(time.dims, values))
+def _at_height(short: str, dataset: xr.Dataset, vertical: Vertical) -> str:
+    """Name a variable by the one height above the ground that it is on, as 2 m temperature."""
+    axis, instead = vertical
+    if axis is None or axis not in dataset.coords or dataset[axis].size != 1 or instead is None:
+        return short
+    in_metres = "(heights)" in instead or "'m'" in instead
+    height = dataset[axis].values.reshape(-1)[0]
+    return AT_HEIGHT.get((short, int(height)), short) if in_metres else short
 
 
-def _level_in_hpa(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """Turn levels into whole hPa; Pa is told by the units, or by the size where there are none.
+def _renamed(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:
+    """Rename axes, dropping what else has the new names."""
+    free = dataset.drop_vars([n for n in names.values() if n in dataset.variables])
+    present: dict[Hashable, Hashable] = {
+        a: o for a, o in names.items() if a in free.variables or a in free.dims
+    }
+    return free.rename(present)
+
+
+def _vertical_named(dataset: xr.Dataset, vertical: Vertical) -> xr.Dataset:
+    """Call a pressure axis `level`, and another axis of that name something else."""
+    if vertical.instead is not None or vertical.axis is None:
+        return _renamed(dataset, {"level": "other_level"})
+    return dataset if vertical.axis == "level" else _renamed(dataset, {vertical.axis: "level"})
+
+
+def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Dataset:
+    """Turn levels into whole hPa, and leave out those between.
 
     Raises:
-        ValueError: levels labelled hPa that can only be Pa, or levels of no pressure.
+        ValueError: levels labelled hPa that can only be Pa, or a level that is there twice.
     """
     if "level" not in dataset.coords:
         return dataset
     level = dataset["level"].variable
-    values = level.values.astype(np.float64)
-    units = str(level.attrs.get("units", "")).strip()
-    too_large = values.max() > 1100
-    if units.lower() in HECTOPASCAL and too_large:
-        raise ValueError(
-            f"{source} has level {values.max():g} labelled {units}, which only Pa can be: correct "
-            f"the units attribute of its level coordinate."
-        )
-    if units and units.lower() not in (*HECTOPASCAL, *PASCAL):
-        raise ValueError(
-            f"{source} has levels in {units!r}: only pressure levels in hPa or Pa can be read."
-        )
-    if units.lower() in PASCAL or (not units and too_large):
-        values = values / 100.0
+    values = levels_in_hpa(str(vertical.axis), level, source)
     whole = np.rint(values).astype(np.int64)
     # Channels are on whole hPa: 1.5 must not pass for 2. Files of float32 round to 1e-4.
     exact = np.abs(values - whole) < 1e-3
@@ -181,3 +154,28 @@ def _level_in_hpa(dataset: xr.Dataset, source: str) -> xr.Dataset:
             f"two."
         )
     return dataset
+
+
+def _on_the_level_of_its_name(
+    dataset: xr.Dataset, short: str, variable: Known, source: str
+) -> xr.Dataset:
+    """Put a variable on the level that its name tells, as `u850` does.
+
+    Raises:
+        ValueError: it is not the one of the coordinate.
+    """
+    if variable.level_hpa is None:
+        return dataset
+    if "level" not in dataset.coords:
+        return dataset.assign_coords(level=variable.level_hpa)
+    if (held := np.atleast_1d(dataset["level"].values).tolist()) != [variable.level_hpa]:
+        raise ValueError(
+            f"{source} has {variable.name} on {', '.join(map(str, held))} hPa by its "
+            f"coordinate level: correct that or the name."
+        )
+    return dataset
+
+
+def unknown_names(raw: Iterable[tuple[str, xr.Dataset]]) -> list[str]:
+    """List the variables in files that none of ours is, as `tidy` has noted them."""
+    return list(dict.fromkeys(name for _, d in raw for name in d.attrs.get(UNKNOWN, [])))

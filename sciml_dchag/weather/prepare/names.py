@@ -10,27 +10,33 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from sciml_dchag.channels import canonical_units, variables
+from sciml_dchag.channels import variables
+from sciml_dchag.weather.prepare.axes import vertical_axis
+from sciml_dchag.weather.units import in_one_spelling
 
-GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt")
+GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt", "h")
 """Names of the height that is geopotential over standard gravity; its units must say so."""
+
+SURFACE_HEIGHT = ("orog", "hgtsfc", "surface_altitude")
+"""Names of the height of the ground; its units must say so."""
 
 CONVERTIBLE = {
     ("hPa", "Pa"): 100.0,
-    ("mbar", "Pa"): 100.0,
     ("g kg-1", "kg kg-1"): 1e-3,
+    ("1", "kg kg-1"): 1.0,
     ("gpm", "m2 s-2"): 9.80665,
     ("m", "m2 s-2"): 9.80665,
     ("mm", "m"): 1e-3,
+    ("kg m-2", "m"): 1e-3,
+    ("%", "1"): 1e-2,
+    ("1", "%"): 1e2,
+    ("W s m-2", "J m-2"): 1.0,
 }
-"""Factor from a file's units to ours, where there is no doubt; metres are geopotential height."""
+"""Factor from a file's units to ours, where there is no doubt; metres are geopotential height, and
+kg m-2 those of water."""
 
-SAME = {
-    "(0 - 1)": "1", "0-1": "1", "~": "1", "": "1", "dimensionless": "1",
-    "Kelvin": "K", "kelvin": "K", "percent": "%",
-    "metre": "m", "metres": "m", "meter": "m", "meters": "m",
-}  # fmt: skip
-"""Other spellings of units."""
+AT_HEIGHT = {("t", 2): "t2m", ("u", 10): "u10", ("v", 10): "v10"}
+"""Our name of a variable at a height above the ground in metres."""
 
 UNITS_UNTOLD = "untold"
 """Stands for the units of a geopotential height that has none: it may not pass for geopotential."""
@@ -42,7 +48,10 @@ def variable_names() -> dict[str, str]:
         alias.lower(): short
         for short, variable in variables().items()
         for alias in (short, variable.long, *variable.aliases)
-    } | dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z")
+    } | {
+        **dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z"),
+        **dict.fromkeys(SURFACE_HEIGHT, "orography"),
+    }
 
 
 @dataclass(frozen=True)
@@ -71,17 +80,23 @@ def known_variables(dataset: xr.Dataset) -> list[Known]:
         if lower in ours:
             found.append(Known(name, lower, None, ours[lower]))
         elif match and kinds.get(short := ours.get(match[1], "")) == "level":
-            level = _level_told(short, int(match[2]), bool(match[3]), dataset[name])
+            on_levels = vertical_axis(dataset, name).axis is not None
+            level = _level_told(
+                short, int(match[2]), bool(match[3]), dataset[name], on_levels=on_levels
+            )
             if level is not None:
                 found.append(Known(name, match[1], level, short))
     found.sort(key=lambda known: list(ours).index(known.alias))
-    once: dict[tuple[str, int | None], Known] = {}
+    once: dict[tuple[str, int | None, str | None], Known] = {}
     for known in found:
-        once.setdefault((known.short, known.level_hpa), known)
+        lies_on = vertical_axis(dataset, known.name).instead
+        once.setdefault((known.short, known.level_hpa, lies_on), known)
     return list(once.values())
 
 
-def _level_told(short: str, number: int, in_hpa: bool, field: xr.DataArray) -> int | None:
+def _level_told(
+    short: str, number: int, in_hpa: bool, field: xr.DataArray, *, on_levels: bool
+) -> int | None:
     """Tell whether the number in a variable's name is its level in hPa, or a height in metres."""
     if not 1 <= number <= 1100:
         return None
@@ -92,7 +107,7 @@ def _level_told(short: str, number: int, in_hpa: bool, field: xr.DataArray) -> i
         return None
     # Names that others give to heights above the ground: WRF's T2, ERA5's u100.
     in_metres = number < 10 or (short in ("u", "v") and number in (10, 100))
-    return None if in_metres and "level" not in field.coords else number
+    return None if in_metres and not on_levels else number
 
 
 def units_factor(field: xr.DataArray, source: str) -> float:
@@ -107,11 +122,10 @@ def units_factor(field: xr.DataArray, source: str) -> float:
         return 1.0
     if found == UNITS_UNTOLD:
         raise ValueError(
-            f"{source} has a geopotential height without units: if it is in metres, set its units "
-            f"attribute to m."
+            f"{source} has {variable.short} as a height without units: if it is in metres, set its "
+            f"units attribute to m."
         )
-    units = canonical_units(SAME.get(str(found).strip(), str(found)))
-    ours = canonical_units(variable.units)
+    units, ours = in_one_spelling(str(found)), in_one_spelling(variable.units)
     if units == ours:
         return 1.0
     if (units, ours) not in CONVERTIBLE:

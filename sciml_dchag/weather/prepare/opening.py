@@ -15,11 +15,39 @@ from typing import Any, Literal
 import xarray as xr
 
 from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, in_short, is_remote
+from sciml_dchag.weather.prepare.grib import open_grib
 from sciml_dchag.weather.store.layout import FORMAT
 from sciml_dchag.weather.store.store import Store
 
 # SciPy warns of every classic file whose arrays outlive it; nothing is lost, the map lives on.
 warnings.filterwarnings("ignore", "Cannot close a netcdf_file opened with mmap=True")
+
+
+_UNPACK = "unpack it first"
+_CONVERT = "convert it to NetCDF 4 first"
+FOREIGN = (
+    (b"CDF\x05", "of NetCDF's rare format CDF-5", "convert it with nccopy -k nc4"),
+    (b"PK\x03\x04", "a ZIP archive, as the Climate Data Store sends them", _UNPACK),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it first, with gunzip"),
+    (b"\x1f\x9d", "compressed by compress", "unpack it first, with uncompress"),
+    (b"BZh", "compressed by bzip2", "unpack it first, with bunzip2"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it first, with unxz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "unpack it first, with unzstd"),
+    (b"ustar", "a tar archive", _UNPACK),
+    (b"\x0e\x03\x13\x01", "HDF4, which is not NetCDF", f"{_CONVERT}, with h4tonccf_nc4"),
+    (b"MATLAB", "a MATLAB file", f"{_CONVERT}, with ncwrite or scipy.io.loadmat and xarray"),
+    (b"BUFR", "BUFR, which holds observations", "name files of fields on a grid"),
+    (b"{", "JSON, as kerchunk's references are", "name the files to which it refers"),
+    (b"PAR1", "a Parquet table", "name files of fields on a grid"),
+    (b"II*\0", "a TIFF image", _CONVERT),
+    (b"MM\0*", "a TIFF image", _CONVERT),
+    (
+        b"<",
+        "neither NetCDF nor GRIB but a web page or XML, as failed downloads are",
+        "open it to see why, and download it again",
+    ),
+)
+"""First bytes of files of other kinds, what such a file is, and what to do with it."""
 
 
 def expand_sources(sources: Sequence[str]) -> list[str]:
@@ -60,13 +88,15 @@ def open_source(source: str) -> list[xr.Dataset]:
             return [_open_url(source)]
         if directory:
             return [_open_zarr(source)]
-        return _open_grib(source) if engine == "cfgrib" else [_lazily(source, engine)]
+        return open_grib(source) if engine == "grib" else [_lazily(source, engine)]
     except ModuleNotFoundError:
         raise
     except Exception as error:  # every backend has exceptions of its own
         if is_remote(source):
             raise _unreachable(source, error) from error
         cure = "it is truncated or damaged, so download it again"
+        if "dimension scale" in str(error):
+            cure = "it is HDF5 without NetCDF's dimensions, so convert it to NetCDF 4 first"
         if directory:
             cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
         raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
@@ -95,34 +125,36 @@ def _unreachable(url: str, error: Exception) -> ValueError:
     )
 
 
-def _engine(source: str) -> Literal["cfgrib", "scipy", "h5netcdf"]:
+def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
     """Tell by a file's first bytes what opens it."""
     with Path(source).open("rb") as file:
-        magic = file.read(4)
+        start = file.read(2048)
+    magic = start[:4]
     if magic == b"GRIB":
-        return "cfgrib"
+        return "grib"
     if magic in (b"CDF\x01", b"CDF\x02"):
         return "scipy"  # the netCDF library would read zeros beyond the end of a truncated file
     if magic == b"\x89HDF":
         return "h5netcdf"  # not the netCDF library, which can crash where several threads read
-    if magic == b"CDF\x05":
+    if (before := start.find(b"GRIB")) > 0 and b"\0" not in start[:before]:
         raise ValueError(
-            f"{source} cannot be read, because it is of NetCDF's rare format CDF-5: convert it "
-            f"with nccopy -k nc4."
+            f"{source} cannot be read, because {before} bytes of a bulletin's header stand before "
+            f"its GRIB messages: take them off with tail -c +{before + 1} {source} > bare.grib."
         )
-    if magic == b"PK\x03\x04":
-        raise ValueError(
-            f"{source} cannot be read, because it is a ZIP archive, as the Climate Data Store "
-            f"sends them: unpack it first."
-        )
+    for signature, what, cure in FOREIGN:
+        if start.startswith(signature) or (signature == b"ustar" and start[257:262] == signature):
+            raise ValueError(f"{source} cannot be read, because it is {what}: {cure}.")
     what = "is neither NetCDF nor GRIB" if magic else "is empty"
     raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
 
 
 def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:
-    """Open without Dask, whose graph would have to be built for all times at once."""
+    """Open without Dask, whose graph would have to be built for all times at once.
+
+    Times are left as they are: `calendars` decodes more of them, and names what is wrong.
+    """
     return xr.open_dataset(
-        source, engine=engine, chunks=None, cache=False, decode_timedelta=False, **options
+        source, engine=engine, chunks=None, cache=False, decode_times=False, **options
     )
 
 
@@ -140,17 +172,3 @@ def _open_url(url: str) -> xr.Dataset:
     if url.endswith((".nc", ".nc4", ".h5")):
         return _lazily(filesystem.open(url), "h5netcdf")
     return _open_zarr(url, ANONYMOUS.get(url.split("://")[0], {}))
-
-
-def _open_grib(source: str) -> list[xr.Dataset]:
-    try:
-        import cfgrib
-    except (ImportError, RuntimeError) as error:  # the latter where it does not find ecCodes
-        raise ModuleNotFoundError(
-            f"{source} is GRIB, which needs cfgrib: pip install 'sciml-dchag[grib]'."
-        ) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # cfgrib's own use of xarray
-        # No index file is left beside the user's data; a truncated file is an error.
-        options = {"indexpath": "", "errors": "raise"}
-        return list(cfgrib.open_datasets(source, backend_kwargs=options, cache=False))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import variables
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
+from sciml_dchag.weather.prepare.axes import NOT_ON_A_GRID, NOT_ON_PRESSURE
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
 
@@ -50,10 +51,21 @@ class Piece:
         return [int(level) for level in np.atleast_1d(self.field["level"].values)]
 
     @cached_property
+    def not_on_pressure(self) -> str | None:
+        """What its vertical axis is where that is no pressure, in words."""
+        return self.field.attrs.get(NOT_ON_PRESSURE)
+
+    @cached_property
     def further_dims(self) -> list[str]:
         """Dimensions that a field does not have, such as ensemble members."""
-        known = ("time", "latitude", "longitude", "expver", *VERTICAL)
-        return [str(dim) for dim in self.field.dims if dim not in known]
+        known = ["time", "latitude", "longitude", "expver", *VERTICAL]
+        if (ours := variables().get(self.name)) is not None and ours.kind != "level":
+            known.remove("level")  # one value of it is no dimension any more
+        return [
+            str(dim)
+            for dim, size in zip(self.field.dims, self.field.shape, strict=True)
+            if dim not in known and not (dim == "level" and size == 1)
+        ]
 
     @cached_property
     def missing_dims(self) -> list[str]:
@@ -70,20 +82,27 @@ class Piece:
 
     def raw(self) -> RawField:
         """The field ready to be read, if it has the axes of one and units that we know."""
-        if self.missing_dims:
+        if reason := self.field.attrs.get(NOT_ON_A_GRID):
             raise ValueError(
-                f"{self.name} of {self.source} has no {self.missing_dims[0]} axis: only fields on "
-                f"a latitude-longitude grid can be read."
+                f"{self.name} of {self.source} {reason}: only rows of latitude and columns of "
+                f"longitude in degrees can be read, so regrid it to such a grid first."
+            )
+        if self.missing_dims:
+            axes = ", ".join(map(str, self.field.dims))
+            raise ValueError(
+                f"{self.name} of {self.source} has no {self.missing_dims[0]} axis (its axes are "
+                f"{axes}): only fields on a latitude-longitude grid can be read."
             )
         if self.further_dims:
             dim = self.further_dims[0]
             what = "ensemble members" if dim == "number" else "values"
+            on = f", on {self.not_on_pressure}" if self.not_on_pressure else ""
             raise ValueError(
                 f"{self.source} holds {self.field.sizes[dim]} {what} of {self.name} (dimension "
-                f"{dim}) where one is needed: write one of them to a file of its own."
+                f"{dim}{on}) where one is needed: write one of them to a file of its own."
             )
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
-        return RawField(self.field.variable, self.source, factor)
+        return RawField(self.field.variable, self.source, factor, self.name)
 
 
 def north_and_east(field: xr.DataArray) -> xr.DataArray:

@@ -6,7 +6,7 @@ open in seconds. Which file holds what is decided in `sources`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,8 @@ class RawField:
     source: str
     factor: float
     """Multiplies the file's values to give ours."""
+    name: str = ""
+    """Our name of the variable."""
 
     def read(self, times: NDArray[np.int64], levels: Sequence[int]) -> NDArray[np.float32]:
         """Read some times and positions on the vertical axis: (T, C, H, W).
@@ -73,12 +75,27 @@ class RawField:
         return values.reshape(shape).astype(np.float32, copy=False)
 
     @property
+    def packed_range(self) -> float | None:
+        """By how much, in our units, values differ that wrapped integers take for neighbours."""
+        encoding = self.variable.encoding
+        dtype = np.dtype(encoding.get("dtype", np.float32))
+        scale = float(np.ravel(encoding.get("scale_factor", 0.0))[0])
+        if dtype.kind not in "iu" or dtype.itemsize > 2 or not scale:
+            return None
+        return abs(scale * self.factor) * 2.0 ** (8 * dtype.itemsize)
+
+    @property
     def times_together(self) -> int:
         """How many times the file stores in one chunk, which is read as a whole."""
         if "time" not in self.variable.dims:
             return 1
         chunks = self.variable.encoding.get("preferred_chunks", {})
         return int(next((n for dim, n in chunks.items() if "time" in str(dim)), 1))
+
+
+Judge = Callable[[NDArray[np.float32], NDArray[np.datetime64], tuple[str, ...], RawField], None]
+"""Told a block (T, C, H, W) as a file has it, its times and channels, and the field that it is of;
+raises to refuse it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +108,9 @@ class Part:
     """By field, the positions of the channels on its vertical axis."""
     times: NDArray[np.datetime64]
     field_of_time: NDArray[np.int64]
+    """(T, N): the N fields that are summed for each time; one, but for accumulations."""
     place_in_field: NDArray[np.int64]
+    """(T, N): where in its file each is."""
 
     def at(self, positions: NDArray[np.int64]) -> Part:
         """Keep some of the times."""
@@ -102,18 +121,38 @@ class Part:
             place_in_field=self.place_in_field[positions],
         )
 
-    def read(self, first: int, last: int) -> NDArray[np.float32]:
-        """Read the times from `first` to before `last`: (T, C, H, W)."""
-        fields, places = self.field_of_time[first:last], self.place_in_field[first:last]
+    def read(self, first: int, last: int, judge: Judge | None = None) -> NDArray[np.float32]:
+        """Read the times from `first` to before `last`: (T, C, H, W).
+
+        Raises:
+            ValueError: as `RawField.read`, or of `judge`.
+        """
+        fields = self.field_of_time[first:last].reshape(-1)
+        places = self.place_in_field[first:last].reshape(-1)
+        summed = self.field_of_time.shape[1]
+        times = np.repeat(self.times[first:last], summed)
         runs = np.flatnonzero(np.diff(fields)) + 1
-        blocks = [
-            self.fields[run[0]].read(place, self.levels[run[0]])
-            for run, place in zip(np.split(fields, runs), np.split(places, runs), strict=True)
-        ]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        blocks = []
+        for run, place, when in zip(
+            np.split(fields, runs), np.split(places, runs), np.split(times, runs), strict=True
+        ):
+            field = self.fields[run[0]]
+            blocks.append(field.read(place, self.levels[run[0]]))
+            if judge is not None:
+                judge(blocks[-1], when, self.channels, field)
+        block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if summed == 1:
+            return block
+        return (
+            block.reshape(-1, summed, *block.shape[1:])
+            .sum(axis=1, dtype=np.float64)
+            .astype(np.float32)
+        )
 
 
-def lazy_state(parts: Sequence[Part], names: Sequence[str], grid: Grid) -> xr.DataArray:
+def lazy_state(
+    parts: Sequence[Part], names: Sequence[str], grid: Grid, judge: Judge | None = None
+) -> xr.DataArray:
     """Put parts of equal times together: `state(time, channel, latitude, longitude)`, float32.
 
     A chunk is one time, or as many as a file stores together within `CHUNK_BYTES`.
@@ -130,7 +169,9 @@ def lazy_state(parts: Sequence[Part], names: Sequence[str], grid: Grid) -> xr.Da
         data = dask_array.map_blocks(
             _read,
             # One node of the graph, so that a cluster is sent it once and not per chunk.
-            reader=delayed(_Reader(tuple(parts), tuple(names), step), pure=False, traverse=False),
+            reader=delayed(
+                _Reader(tuple(parts), tuple(names), step, judge), pure=False, traverse=False
+            ),
             chunks=(
                 tuple(min(step, len(times) - start) for start in starts),
                 (len(names),),
@@ -157,6 +198,7 @@ class _Reader:
     parts: tuple[Part, ...]
     names: tuple[str, ...]
     step: int
+    judge: Judge | None
 
 
 def _read(reader: _Reader, block_id: tuple[int, ...]) -> NDArray[np.float32]:
@@ -164,7 +206,7 @@ def _read(reader: _Reader, block_id: tuple[int, ...]) -> NDArray[np.float32]:
     first = block_id[0] * reader.step
     last = min(first + reader.step, len(reader.parts[0].times))
     where = {name: position for position, name in enumerate(reader.names)}
-    blocks = {part.channels: part.read(first, last) for part in reader.parts}
+    blocks = {part.channels: part.read(first, last, reader.judge) for part in reader.parts}
     cells = next(iter(blocks.values())).shape[2:]
     state = np.empty((last - first, len(where), *cells), np.float32)
     for channels, block in blocks.items():
@@ -173,8 +215,8 @@ def _read(reader: _Reader, block_id: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _as_slice(times: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Neighbouring positions as a slice, which every backend reads at once."""
-    if len(times) == times[-1] - times[0] + 1:
+    """Neighbouring positions in ascending order as a slice, which every backend reads at once."""
+    if (np.diff(times) == 1).all():
         return slice(int(times[0]), int(times[-1]) + 1)
     return times
 

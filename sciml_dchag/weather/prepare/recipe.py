@@ -12,6 +12,10 @@ from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import training_statistics
 
+WHOLE_PERIOD = (
+    "prepare: no training period is given, so statistics and climatology are those of all times"
+)
+
 
 def prepare_unless_there(
     prepare: PrepareWeather,
@@ -31,6 +35,8 @@ def prepare_unless_there(
         training_statistics(Store.open(store), train)
         return
     console(f"prepare: {prepare.grid} degrees, {prepare.method}, into {store}")
+    if train == (None, None):
+        console(WHOLE_PERIOD)
     prepare_era5(
         out=store, **dataclasses.asdict(prepare), statistics_period=train, progress=progress
     )

@@ -6,18 +6,21 @@ What a single file looks like is `layouts`' concern, one variable of it `pieces`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from sciml_dchag.channels import Channel, ChannelSet, variables
-from sciml_dchag.weather.grid import Grid
+from sciml_dchag.channels import Channel, ChannelSet, declared_channels, variables
+from sciml_dchag.weather.channels import level_name
+from sciml_dchag.weather.prepare.accumulations import accumulated
+from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
-from sciml_dchag.weather.prepare.layouts import open_raw
+from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
+from sciml_dchag.weather.prepare.contents import list_contents
+from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.opening import expand_sources
+from sciml_dchag.weather.prepare.origin import origin
 from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
 from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
 from sciml_dchag.weather.prepare.times import (
@@ -27,18 +30,19 @@ from sciml_dchag.weather.prepare.times import (
     warn_of_missing_ends,
 )
 from sciml_dchag.weather.prepare.winds import check_winds
-from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Period
 
-ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
+ALL = "all"
+"""Stands for every channel that the sources hold."""
 
 
 def open_era5(
     sources: Sequence[str],
-    channels: ChannelSet,
+    channels: ChannelSet | None,
     *,
     period: Period = (None, None),
     step_hours: int | None = None,
+    judge: Believable | None = None,
 ) -> xr.DataArray:
     """Open raw files as lazy `state(time, channel, latitude, longitude)`, float32.
 
@@ -48,10 +52,11 @@ def open_era5(
 
     Args:
         sources: NetCDF, GRIB or Zarr files, globs, URLs, or a store of ours.
-        channels: the channels wanted.
+        channels: the channels wanted; None for all that the sources hold.
         period: first and last time, both included; None for no bound.
         step_hours: time step wanted; finer data are thinned to its multiples since midnight, or
-            since the first time where it does not divide a day.
+            since the first time where it does not divide a day. Accumulations are summed over it.
+        judge: checks fields as they are read.
 
     Raises:
         FileNotFoundError: a source that is not there.
@@ -66,9 +71,10 @@ def open_era5(
         raise ValueError(f"A time step of {step_hours} h was asked: give 1 or more, such as 6.")
     paths = expand_sources(sources)
     raw = [(path, dataset) for path in paths for dataset in open_raw(path)]
-    state = join_states(raw, channels, period=period, step_hours=step_hours)
+    channels = held_channels(raw) if channels is None else channels
+    state = join_states(raw, channels, period=period, step_hours=step_hours, judge=judge)
     warn_of_missing_ends(state["time"].values, period, "period")
-    state.attrs = {**_origin([d for _, d in raw], state["time"].values), "sources": paths}
+    state.attrs = {**origin(raw, state["time"].values), "sources": paths}
     return state
 
 
@@ -78,6 +84,7 @@ def join_states(
     *,
     period: Period = (None, None),
     step_hours: int | None = None,
+    judge: Believable | None = None,
 ) -> xr.DataArray:
     """Join datasets under our names as `open_era5` does, each given with what messages call it.
 
@@ -92,14 +99,56 @@ def join_states(
     ]
     if not {"u", "v"}.isdisjoint(channel.variable for channel in channels):
         check_winds(pieces)
-    chosen = _choose_pieces(pieces, channels)
-    grid = one_grid([piece for _, held, _ in chosen for piece in held])
-    parts = []
-    for names, held, levels in chosen:
+    parts, used, lost = [], [], []
+    sums = {c.name: accumulated(c, pieces, period, step_hours) for c in channels if _is_sum(c)}
+    for sum_ in sums.values():
+        if sum_ is not None:
+            parts.append(sum_.part)
+            used += sum_.pieces
+            lost.append(sum_.lost)
+    rest = ChannelSet(c for c in channels if sums.get(c.name) is None)
+    for names, held, levels in _choose_pieces(pieces, rest, unknown_names(raw)):
         part = join_times(names, [p.raw() for p in held], [p.times for p in held], levels)
         parts.append(choose_times(part, period, step_hours))
+        used += held
+    grid = one_grid(used)
+    if lost:  # of a time without its sums nothing is kept
+        without = np.concatenate(lost)
+        parts = [p.at(np.flatnonzero(~np.isin(p.times, without))) for p in parts]
     check_times(parts, step_hours)
-    return lazy_state(parts, channels.names, grid)
+    if judge is not None:
+        judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
+        refuse_missing_chunks([field for part in parts for field in part.fields])
+    return lazy_state(parts, channels.names, grid, judge)
+
+
+def held_channels(raw: Sequence[tuple[str, xr.Dataset]]) -> ChannelSet:
+    """List every channel that datasets under our names hold, by variable and level.
+
+    Raises:
+        ValueError: they hold none.
+    """
+    names: dict[str, None] = {}
+    kinds = {short: variable.kind for short, variable in variables().items()}
+    own = {(c.variable, c.level_hpa): c.name for c in declared_channels()}
+    for path, dataset in raw:
+        for name in map(str, dataset.data_vars):
+            piece = Piece(dataset[name], path)
+            if name == "state":
+                names |= dict.fromkeys(map(str, dataset["channel"].values))
+            elif name in kinds and "time" in piece.field.coords and not piece.further_dims:
+                levels = piece.levels if kinds[name] == "level" else [None]
+                for level in levels if kinds[name] in ("level", "surface") else []:
+                    plain = name if level is None else level_name(name, level)
+                    names[own.get((name, level), plain)] = None
+    if not names:
+        raise ValueError("The sources hold no channel that is known: name other files.")
+    return ChannelSet(names)
+
+
+def _is_sum(channel: Channel) -> bool:
+    ours = variables().get(channel.variable)
+    return ours is not None and ours.accumulated_hours is not None and not channel.offset_hours
 
 
 def open_static(sources: Sequence[str], names: Sequence[str]) -> xr.DataArray:
@@ -130,6 +179,7 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
                 continue
             # A file of surface geopotential calls it z, on no level.
             on_surface = name == "z" and "level" not in dataset[name].coords
+            on_surface &= "surface" in (piece.not_on_pressure or "surface")
             short = "orography" if on_surface else str(name)
             if short in ours and ours[short].kind == "static":
                 found[short] = (piece, [])
@@ -156,61 +206,13 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
     )
 
 
-def list_contents(sources: Sequence[str]) -> dict[str, object]:
-    """Say what raw files hold, reading no values: variables, levels, grid, times.
-
-    Raises:
-        FileNotFoundError, ValueError: as `open_era5`.
-    """
-    paths = expand_sources(sources)
-    held: dict[str, set[int | str]] = {}
-    grids: dict[str, None] = {}
-    times: list[NDArray[np.datetime64]] = []
-    for path in paths:
-        for dataset in open_raw(path):
-            for name in dataset.data_vars:
-                piece = Piece(dataset[name], path)
-                on = dataset["channel"].values.tolist() if name == "state" else piece.levels
-                held.setdefault(piece.name, set()).update(on)
-                if {"latitude", "longitude"} <= set(piece.field.dims):
-                    grid = Grid.of(piece.field)
-                    grids[f"{grid.shape[0]} x {grid.shape[1]}, {grid.kind}"] = None
-                if "time" in piece.field.coords:
-                    times.append(piece.times)
-    unique = np.unique(np.concatenate(times)) if times else np.array([], "datetime64[ns]")
-    return {
-        "files": len(paths),
-        "variables": [_in_words(name, on) for name, on in held.items()],
-        "grid": "; ".join(grids) or "none",
-        "times": len(unique),
-        "period": f"{iso(unique[0])} to {iso(unique[-1])}" if len(unique) else "none",
-    }
-
-
-def _in_words(name: str, on: Iterable[int | str]) -> str:
-    if name == "state":
-        return f"state of {len(list(on))} channel(s)"
-    levels = sorted(int(level) for level in on)
-    return (
-        f"{name} on {len(levels)} level(s): {', '.join(map(str, levels))} hPa" if levels else name
-    )
-
-
-def _origin(datasets: Sequence[xr.Dataset], times: NDArray[np.datetime64]) -> dict[str, Any]:
-    """Tell whether data are simulated, and whom to thank; a store of ours knows both."""
-    stores = [dataset.attrs for dataset in datasets if "state" in dataset]
-    first, last = str(times[0])[:4], str(times[-1])[:4]
-    copernicus = f"{ERA5_ATTRIBUTION} {first if first == last else f'{first}-{last}'}"
-    told = [str(attrs["attribution"]) for attrs in stores if "attribution" in attrs]
-    simulated = any(int(attrs.get("simulated", 0)) for attrs in stores)
-    return {"attribution": (told or [copernicus])[0], "simulated": int(simulated)}
-
-
 _Chosen = tuple[tuple[str, ...], list[Piece], list[tuple[int, ...]]]
 """Names of channels, the pieces that hold them, and by piece their positions on its levels."""
 
 
-def _choose_pieces(pieces: Sequence[Piece], channels: ChannelSet) -> list[_Chosen]:
+def _choose_pieces(
+    pieces: Sequence[Piece], channels: ChannelSet, unknown: Sequence[str]
+) -> list[_Chosen]:
     """Find the pieces that hold each channel; channels of the same pieces go together."""
     wanted: dict[str, list[Channel]] = {}
     for channel in channels:
@@ -227,7 +229,7 @@ def _choose_pieces(pieces: Sequence[Piece], channels: ChannelSet) -> list[_Chose
         for channel in members:
             holders = tuple(i for i, piece in enumerate(pieces) if _position(piece, channel) >= 0)
             if not holders:
-                raise ValueError(_missing(pieces, channel))
+                raise ValueError(_missing(pieces, channel, unknown))
             groups.setdefault(holders, []).append(channel)
         for holders, together in groups.items():
             held = [pieces[i] for i in holders]
@@ -246,35 +248,45 @@ def _position(piece: Piece, channel: Channel) -> int:
     if piece.name == "state":
         names = piece.field["channel"].values.tolist()
         return names.index(channel.name) if channel.name in names else -1
-    if piece.name != channel.variable:
+    if piece.name != channel.variable or (channel.level_hpa and piece.not_on_pressure):
         return -1
     if channel.level_hpa is None:
         return 0
     return piece.levels.index(channel.level_hpa) if channel.level_hpa in piece.levels else -1
 
 
-def _missing(pieces: Sequence[Piece], channel: Channel) -> str:
+def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) -> str:
     """Say which channel is missing and what is there."""
-    levels = {level for p in pieces if p.name == channel.variable for level in p.levels}
+    of_it = [piece for piece in pieces if piece.name == channel.variable]
+    levels = {level for piece in of_it for level in piece.levels}
     if levels:
         return (
             f"The sources lack {channel.variable} at {channel.level_hpa} hPa and hold it at "
             f"{', '.join(map(str, sorted(levels)))}: add that level's file or change the channels."
         )
-    untold = [piece for piece in pieces if piece.name == channel.variable]
-    if untold:
-        timeless = "time" not in untold[0].field.coords
+    if elsewhere := [piece for piece in of_it if piece.not_on_pressure]:
+        return (
+            f"{channel.variable} of {elsewhere[0].source} lies on {elsewhere[0].not_on_pressure}, "
+            f"and only pressure levels can be read: interpolate it to pressure levels first."
+        )
+    if of_it:
+        timeless = "time" not in of_it[0].field.coords
         nor, what = (", nor at which time", "both") if timeless else ("", "it")
         return (
-            f"The sources do not say on which level {channel.variable} is{nor}: add {what} to "
-            f"{untold[0].source}, as xarray's assign_coords(level={channel.level_hpa}"
-            f"{', time=...' if timeless else ''}) does."
+            f"The sources do not say on which level {channel.variable} is{nor}: if it is at "
+            f"{channel.level_hpa} hPa, add {what} to {of_it[0].source}, as xarray's "
+            f"assign_coords(level={channel.level_hpa}{', time=...' if timeless else ''}) does."
         )
     there = {piece.name for piece in pieces if piece.name != "state"}
     for piece in pieces:
         if piece.name == "state":
             there.update(map(str, piece.field["channel"].values))
+    others = f" and, under names that are not known, {', '.join(unknown[:20])}" if unknown else ""
     return (
         f"The sources lack the variable {channel.variable!r} ({channel.label}) and hold "
-        f"{', '.join(sorted(there)) or 'no known variable'}: add its file or change the channels."
+        f"{', '.join(sorted(there)) or 'no known variable'}{others}: add its file, rename the "
+        f"variable in it, or change the channels."
     )
+
+
+__all__ = ["join_states", "join_static", "list_contents", "open_era5", "open_static"]

@@ -40,11 +40,16 @@ def join_times(
         one, other = (fields[field_of_time[twice[0] + i]].source for i in (0, 1))
         what = f"{channels[0]} at {iso(joined[twice[0]])}"
         if one == other:
-            raise ValueError(f"{one} holds {what} twice: remove one of the two.")
+            raise ValueError(
+                f"{one} holds {what} twice: remove one of the two (of forecasts that overlap, keep "
+                f"one step)."
+            )
         raise ValueError(f"{one} and {other} both hold {what}: remove it from one of the two.")
+    place_in_field = place_in_field[order]
     return Part(
-        channels, tuple(fields), tuple(levels), joined, field_of_time, place_in_field[order]
-    )
+        channels, tuple(fields), tuple(levels), joined, field_of_time[:, None],
+        place_in_field[:, None],
+    )  # fmt: skip
 
 
 def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:

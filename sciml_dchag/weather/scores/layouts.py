@@ -13,14 +13,37 @@ import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import Channel, ChannelSet
+from sciml_dchag.weather.prepare.calendars import decode_times
 from sciml_dchag.weather.variables import split_level
 
 FIELDS = ("state", "hourly", "mean")
 """Variables by channel: a store's states, and those of a climatology, the more detailed first."""
 
 
+def standard_times(data: xr.Dataset, what: str) -> xr.Dataset:
+    """Turn times of cftime into datetime64, by year, month and day.
+
+    Raises:
+        ValueError: dates that the standard calendar has not, or none that a score can use.
+    """
+    for name, coordinate in data.coords.items():
+        if coordinate.dtype.kind != "O" or not coordinate.size:
+            continue
+        if not hasattr(np.asarray(coordinate.values).reshape(-1)[0], "calendar"):
+            continue
+        times = decode_times(coordinate.variable, f"the {what}", {})
+        if np.isnat(times).any():
+            raise ValueError(
+                f"the {what} has {int(np.isnat(times).sum())} values of {name} on dates that the "
+                f"standard calendar has not, such as 30 February: drop them."
+            )
+        data = data.assign_coords({name: (coordinate.dims, times)})
+    return data
+
+
 def as_forecast(forecast: xr.Dataset) -> xr.Dataset:
     """Name a forecast's dimensions `init_time` and `lead_time`."""
+    forecast = standard_times(forecast, "forecast")
     if "prediction_timedelta" not in forecast.dims or "time" not in forecast.dims:
         return forecast
     named = forecast.rename(time="init_time", prediction_timedelta="lead_time")
@@ -36,6 +59,7 @@ def as_reference(data: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
 
     A variable or level that is not there is left to `alignment` to refuse.
     """
+    data = standard_times(data, "truth")
     by_channel = "channel" in data.dims and "channel" not in forecast.dims
     fields = next((data[name] for name in FIELDS if by_channel and name in data), None)
     if fields is None:

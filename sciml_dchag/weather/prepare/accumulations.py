@@ -1,0 +1,168 @@
+"""Sums over time, such as precipitation: over the time step that is asked for, and no other.
+
+A file's sums are over the hours that its name or its messages say, else over the time between
+them. Several are added to one over a longer step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import Channel, variables
+from sciml_dchag.weather.channels import SPANS
+from sciml_dchag.weather.prepare.grib import ACCUMULATED_HOURS
+from sciml_dchag.weather.prepare.pieces import Piece
+from sciml_dchag.weather.prepare.reading import Part
+from sciml_dchag.weather.prepare.times import choose_times, join_times
+from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.store import Period
+
+HOUR = np.timedelta64(1, "h")
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over time found in files."""
+
+    part: Part
+    """At the times of the step."""
+    lost: NDArray[np.datetime64]
+    """Times of the step for which the files hold less than the hours before them."""
+    pieces: list[Piece]
+    """What they are of."""
+
+
+def accumulated(
+    channel: Channel, pieces: Sequence[Piece], period: Period, step_hours: int | None
+) -> Sums | None:
+    """Find sums over time in files, and add them up to those that a channel is.
+
+    Args:
+        channel: `tp`, over the time step, or `tp_6h`, over six hours whatever the step.
+        pieces: variables of files.
+        period: first and last time, both included.
+        step_hours: the time step asked for; None for that of the files.
+
+    Returns:
+        None where no file has the variable.
+
+    Raises:
+        ValueError: sums over other hours than can be added up to those needed, or since the start
+            of each forecast.
+
+    Warns:
+        UserWarning: a time for which the files hold less than the hours before it.
+    """
+    wanted = variables()[channel.variable].accumulated_hours or None
+    base = channel.variable.removesuffix(f"_{wanted}h")
+    found: dict[int, tuple[Part, list[Piece]]] = {}
+    for name in (base, *(f"{base}_{hours}h" for hours in SPANS)):
+        by_span: dict[int, list[Piece]] = {}
+        for piece in (p for p in pieces if _holds(p, name)):
+            told = variables()[name].accumulated_hours or piece.field.attrs.get(ACCUMULATED_HOURS)
+            by_span.setdefault(int(told or 0), []).append(piece)
+        for span, held in by_span.items():
+            refuse_since_start([piece for piece in held if piece.name != "state"])
+            part = join_times(
+                (channel.name,),
+                [p.raw() for p in held],
+                [p.times for p in held],
+                [_position(p, name) for p in held],
+            )
+            needed = wanted or step_hours or 0
+            found.setdefault(span or _spacing(part.times, needed), (part, held))
+    if not found:
+        return None
+    hours = wanted or step_hours or min(_spacing(part.times, 0) for part, _ in found.values())
+    # The longest sums that fit: the fewest are added, and those over the hours themselves are best.
+    for span in sorted(found, reverse=True):
+        part, held = found[span]
+        if (span and hours % span == 0) or not hours:
+            return Sums(*_summed(part, span, hours, period, step_hours), held)
+    there = ", ".join(f"{span} h" for span in sorted(found))
+    named = next((f"{base}_{span}h" for span in sorted(found) if span in SPANS), None)
+    raise ValueError(
+        f"{next(iter(found.values()))[1][0].source} holds {base} as sums over {there}, which do "
+        f"not make sums over {hours} h: "
+        f"{f'take the channel {named}, or ' if named else ''}choose a step_hours that is a "
+        f"multiple of {min(found)}."
+    )
+
+
+def _holds(piece: Piece, name: str) -> bool:
+    return name in piece.field["channel"].values if piece.name == "state" else piece.name == name
+
+
+def _position(piece: Piece, name: str) -> tuple[int, ...]:
+    """Where a store of ours has a channel; nowhere in particular, any other file."""
+    if piece.name != "state":
+        return ()
+    return (piece.field["channel"].values.tolist().index(name),)
+
+
+def _spacing(times: NDArray[np.datetime64], otherwise: int) -> int:
+    """Hours between neighbouring times."""
+    if len(times) < 2:
+        return otherwise
+    return max(1, int(np.diff(times).min() / HOUR))
+
+
+def _summed(
+    part: Part, span: int, hours: int, period: Period, step_hours: int | None
+) -> tuple[Part, NDArray[np.datetime64]]:
+    """Add the sums of the files over some hours, at the times of the step; and what is lost."""
+    count = hours // span if span else 1
+    if count == 1:
+        return choose_times(part, period, step_hours), part.times[:0]
+    ends = part.times
+    before = ends[:, None] - np.arange(count - 1, -1, -1) * (span * HOUR)
+    places = np.minimum(np.searchsorted(ends, before), len(ends) - 1)
+    whole = (ends[places] == before).all(axis=1)
+    asked = choose_times(part, period, step_hours)
+    summed = replace(
+        part,
+        field_of_time=part.field_of_time[places, 0],
+        place_in_field=part.place_in_field[places, 0],
+    )
+    kept = np.flatnonzero(np.isin(ends, asked.times) & whole)
+    lost = np.setdiff1d(asked.times, ends[kept])
+    if not len(kept) or (len(lost) and lost[-1] > ends[kept[0]]):
+        when = lost[-1] if len(lost) else ends[0]
+        raise ValueError(
+            f"{part.channels[0]} at {iso(when)} needs {count} sums over {span} h, of which the "
+            f"sources lack some: add what is missing, or choose another period."
+        )
+    if len(lost):
+        warnings.warn(
+            f"{iso(lost[0])}{f' to {iso(lost[-1])}' if len(lost) > 1 else ''} is left out, as the "
+            f"sources hold {part.channels[0]} of less than the {hours} h before it.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return summed.at(kept), lost
+
+
+def refuse_since_start(pieces: Sequence[Piece]) -> None:
+    """Refuse sums since the start of each forecast, which never fall from step to step.
+
+    Raises:
+        ValueError: they are such sums.
+    """
+    by_source: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        by_source.setdefault(piece.source, []).append(piece)
+    for source, steps in by_source.items():
+        if len(steps) < 3:
+            continue
+        fields = [piece.raw().read(np.array([0]), ())[0, 0] for piece in steps[:4]]
+        changes = np.diff(np.stack(fields), axis=0)
+        if (changes >= 0).all() and (changes > 0).any(axis=(1, 2)).all():
+            raise ValueError(
+                f"{source} holds {steps[0].name} as sums since the start of each forecast (no cell "
+                f"falls from step to step): take the differences between steps first."
+            )

@@ -1,0 +1,250 @@
+"""Whether each value of a field, as its file has it, is one that a cell can have.
+
+A mean does not show what is lost in part: chunks that read as a fill value, an undeclared -999,
+packed values that wrapped around. Means, missing values and winds are in `checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.channels import Channel, ChannelSet, variables
+from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
+from sciml_dchag.weather.prepare.reading import RawField
+from sciml_dchag.weather.store.layout import iso
+
+SMOOTH = ("z", "t", "u", "v", "t2m", "u10", "v10", "msl", "sst")
+"""Variables whose neighbouring cells differ little, compared with the range over all cells."""
+
+MOST_PRECIPITATION = 0.02
+"""Metres; a day's mean over the globe is 0.003."""
+
+ZERO_BLOCK = 4
+"""Rows and columns of a block of zeros that is no weather."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Where the cells of a field are, for messages."""
+
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+
+    @property
+    def global_(self) -> bool:
+        """Whether they cover most of the globe."""
+        around = np.ptp(self.longitude) * len(self.longitude) / max(1, len(self.longitude) - 1)
+        return bool(np.ptp(self.latitude) > 150 and around > 359)
+
+    def place(self, row: int, column: int) -> str:
+        """Name a cell."""
+        return f"latitude {self.latitude[row]:g}, longitude {self.longitude[column]:g}"
+
+
+def cell_bounds(channel: Channel) -> tuple[float, float]:
+    """Least and greatest value that a cell of a channel can have, in our units."""
+    variable = variables()[channel.variable]
+    if variable.short == "z" and channel.level_hpa is not None:
+        # Deep lows and highs near the ground, warm and cold air above it.
+        standard = standard_geopotential(channel.level_hpa)
+        return 0.92 * standard - 12e3, 1.08 * standard + 12e3
+    return variable.cell_bounds
+
+
+class Believable:
+    """Checks fields as they are read; it needs no vocabulary, so that a cluster's worker may.
+
+    Args:
+        at_once: raise where a field is read, as on a cluster. Else what is found waits for
+            `raise_first`: an exception in a thread of Dask's keeps the files open that it is about.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.at_once = at_once
+        self.refusals: list[tuple[np.datetime64, str]] = []
+
+    def bind(self, channels: ChannelSet, cells: Cells) -> None:
+        """Say which channels will be read, and where the cells are."""
+        self.channels = {channel.name: channel for channel in channels}
+        self.bounds = {channel.name: cell_bounds(channel) for channel in channels}
+        self.cells = cells
+
+    def __call__(
+        self,
+        block: NDArray[np.float32],
+        times: NDArray[np.datetime64],
+        names: tuple[str, ...],
+        field: RawField,
+    ) -> None:
+        """Check a block of a file; see `check_cells`."""
+        try:
+            check_cells(
+                block,
+                times,
+                tuple(self.channels[name] for name in names),
+                tuple(self.bounds[name] for name in names),
+                cells=self.cells,
+                source=field.source,
+                packed_range=field.packed_range,
+            )
+        except ValueError as error:
+            if self.at_once:
+                raise
+            self.refusals.append((times[0], str(error)))
+
+    def raise_first(self) -> None:
+        """Raise the refusal of the earliest time, if there is any.
+
+        Raises:
+            ValueError: as `check_cells`.
+        """
+        if self.refusals:
+            raise ValueError(min(self.refusals)[1])
+
+
+def check_cells(
+    block: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channels: tuple[Channel, ...],
+    bounds: tuple[tuple[float, float], ...],
+    *,
+    cells: Cells,
+    source: str,
+    packed_range: float | None = None,
+) -> None:
+    """Check every value of fields of one file.
+
+    Args:
+        block: (T, C, H, W), in our units, NaN where missing.
+        times: of the fields.
+        channels: of the fields.
+        bounds: by channel, as `cell_bounds`.
+        cells: where the cells are.
+        source: what messages call the file.
+        packed_range: by how much two values differ that wrapped integers take for neighbours;
+            None where the file does not pack values.
+
+    Raises:
+        ValueError: cells outside the bounds, a block of zeros where a smooth field cannot have
+            one, or packed values that wrapped; how many, where the first is, and in which file.
+    """
+    for c, channel in enumerate(channels):
+        fields, (low, high) = block[:, c], bounds[c]
+        # NaN compares false: whether values may be missing is asked elsewhere.
+        if (fields < low).any() or (fields > high).any():
+            _refuse_outside(fields, times, channel, (low, high), cells, source)
+        if channel.variable.split("_")[0] == "tp" and cells.global_:
+            _refuse_deluge(fields, times, channel, cells, source)
+        if channel.variable not in SMOOTH:
+            continue
+        _refuse_zeros(fields, times, channel, cells, source)
+        if packed_range:
+            _refuse_wrapped(fields, times, channel, packed_range, cells, source)
+
+
+def _refuse_outside(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    bounds: tuple[float, float],
+    cells: Cells,
+    source: str,
+) -> None:
+    wrong = (fields < bounds[0]) | (fields > bounds[1])
+    t, row, column = np.argwhere(wrong)[0].tolist()
+    everywhere = wrong.mean() > 0.5
+    if everywhere:  # other units, of which a mean says more than a cell
+        variable, when = variables()[channel.variable], iso(times[t])
+        check_mean(fields[t], channel.name, variable, channel.level_hpa, when=when)
+    cure = (
+        f"convert it to {channel.units} and set its units attribute"
+        if everywhere
+        else "if that is how it marks missing values, set its _FillValue and allow missing values, "
+        "else download it again"
+    )
+    raise ValueError(
+        f"{source} has {channel.name} outside {bounds[0]:.6g} to {bounds[1]:.6g} "
+        f"{channel.units} in {int(wrong.sum())} of {fields.size} cells of {len(times)} time(s), "
+        f"the first {fields[t, row, column]:.6g} at {iso(times[t])}, {cells.place(row, column)}: "
+        f"{cure}."
+    )
+
+
+def _refuse_deluge(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    cells: Cells,
+    source: str,
+) -> None:
+    """Refuse precipitation of which the globe gets more than seven times a day's in one field."""
+    weights = np.cos(np.deg2rad(cells.latitude))[:, None] * np.ones(len(cells.longitude))
+    for t, field in enumerate(fields):
+        present = np.isfinite(field)
+        mean = float((field * weights)[present].sum() / max(weights[present].sum(), 1e-9))
+        if mean > MOST_PRECIPITATION:
+            raise ValueError(
+                f"{source} has {channel.name} of {mean:.3g} m on the mean of the globe at "
+                f"{iso(times[t])}, where a day has 0.003: if it is in mm, set its units attribute "
+                f"to mm."
+            )
+
+
+def _refuse_zeros(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    cells: Cells,
+    source: str,
+) -> None:
+    zero = fields == 0
+    counts = zero.sum(axis=(1, 2))
+    many = (counts >= ZERO_BLOCK**2) & (counts < fields[0].size)  # a field of zeros is constant
+    for t in np.flatnonzero(many).tolist():
+        block = zero[t]
+        for axis in (0, 1):  # the block's first cells: those with as many zeros after them
+            windows = np.lib.stride_tricks.sliding_window_view(
+                block, min(ZERO_BLOCK, block.shape[axis]), axis=axis
+            )
+            block = windows.all(axis=-1)
+        if block.any():
+            row, column = np.argwhere(block)[0].tolist()
+            raise ValueError(
+                f"{source} has {channel.name} exactly 0 in {int(counts[t])} of {fields[t].size} "
+                f"cells at {iso(times[t])}, a block of them from {cells.place(row, column)}: a "
+                f"part of the file is missing and reads as its fill value, so download it again."
+            )
+
+
+def _refuse_wrapped(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    packed_range: float,
+    cells: Cells,
+    source: str,
+) -> None:
+    """Refuse fields in which neighbours differ by the range of the integers that pack them."""
+    if fields[0].size < 64:
+        return
+    jumps = np.zeros(fields.shape, bool)
+    for axis in (1, 2):
+        steps = np.abs(np.diff(fields, axis=axis))
+        where = [slice(None)] * 3
+        where[axis] = slice(None, -1)
+        jumps[tuple(where)] |= (steps > 0.85 * packed_range) & (steps < 1.15 * packed_range)
+    counts = jumps.sum(axis=(1, 2))
+    wrapped = np.flatnonzero(counts >= max(3, fields[0].size // 500))
+    if len(wrapped):
+        t = int(wrapped[0])
+        row, column = np.argwhere(jumps[t])[0].tolist()
+        raise ValueError(
+            f"{source} has {channel.name} with {int(counts[t])} jumps between neighbouring cells "
+            f"at {iso(times[t])}, the first at {cells.place(row, column)}, by about the "
+            f"{packed_range:.4g} {channel.units} that its packed integers span: values wrapped "
+            f"around when files of other scale_factor were joined, so join them unpacked, or name "
+            f"the files that were joined."
+        )

@@ -1,0 +1,141 @@
+"""An axis is a pressure, a latitude or a longitude only if its file says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from raw_files import COLUMNS, ROWS, on_levels, read, saved, surface
+
+from sciml_dchag.weather.prepare.contents import list_contents
+
+
+def temperature(axis: str, values: list[float], **attrs: str) -> xr.Dataset:
+    field = on_levels([1] * len(values), "t", "K").rename(level=axis)
+    return field.assign_coords({axis: (axis, np.array(values), attrs)})
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "attrs", "words"),
+    [
+        ("level", [50, 100], {"long_name": "model_level_number"}, "model levels"),
+        ("level", [50, 100], {"standard_name": "model_level_number"}, "model levels"),
+        ("level", [50, 100, 137], {}, "no usual set of pressure levels"),
+        ("lev", [100, 200], {"units": "1"}, "levels in '1'"),
+        ("lev", [100, 200], {"units": "hPa", "long_name": "hybrid level at midpoints"}, "model levels"),
+        ("lev", [100, 200], {"units": "hPa", "formula_terms": "a: hyam b: hybm p0: P0"}, "model levels"),
+        ("lev", [100, 200], {"units": "layer", "long_name": "vertical level"}, "levels in 'layer'"),
+        ("hybrid", [50, 100], {}, "model levels"),
+        ("model_level", [50, 100], {}, "model levels"),
+        ("level", [300, 350], {"units": "K"}, "levels in 'K'"),
+        ("theta", [300, 350], {}, "potential temperature"),
+        ("level", [100, 500], {"long_name": "height above ground"}, "heights"),
+        ("level", [100, 500], {"units": "m"}, "levels in 'm'"),
+        ("depth", [100, 500], {"units": "m"}, "depths"),
+        ("plev", [1000, 500], {}, "where plev is in Pa by convention"),
+    ],
+)  # fmt: skip
+def test_levels_that_are_no_pressures_are_refused(
+    tmp_path: Path, axis: str, values: list[float], attrs: dict[str, str], words: str
+) -> None:
+    file = saved(temperature(axis, values, **attrs), tmp_path / "t.nc")
+    with pytest.raises(ValueError, match=f"t of .*t.nc lies on {axis} .*{words}") as refused:
+        read([file], "t100")
+    assert "assign_coords" not in str(refused.value) and "\n" not in str(refused.value)
+    other = xr.merge([temperature(axis, values, **attrs), surface()])
+    assert read([saved(other, tmp_path / "both.nc")], "t2m").shape == (4, 1, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "attrs"),
+    [
+        ("isobaric", [5000, 10000], {"units": "Pa"}), ("isobaric1", [50, 100], {"units": "hPa"}),
+        ("air_pressure", [50, 100], {"units": "hPa"}), ("plev", [5000, 10000], {"units": "Pa"}),
+        ("plev", [5000, 10000], {}), ("LEV", [50, 100], {"units": "millibar"}),
+        ("Level", [50, 100], {"units": "hPa"}), ("level", [50, 100], {}),
+        ("lev", [50, 100], {"units": "hPa", "long_name": "vertical level", "positive": "down"}),
+        ("p", [5000, 10000], {"units": "Pa", "standard_name": "air_pressure"}),
+        ("isobaricInhPa", [50, 100], {}), ("isobaricInPa", [5000, 10000], {}),
+    ],
+)  # fmt: skip
+def test_pressures_by_whatever_name_are_read(
+    tmp_path: Path, axis: str, values: list[float], attrs: dict[str, str]
+) -> None:
+    dataset = temperature(axis, values, **attrs)
+    state = read([saved(dataset, tmp_path / "t.nc")], "t100,t50")
+    expected = dataset["t"].values[:, ::-1].astype(np.float32)
+    np.testing.assert_array_equal(state.values, expected)
+
+
+def test_one_model_level_with_a_pressure_beside_it(tmp_path: Path) -> None:
+    one = surface("t").assign_coords(hybrid=100, level=100)
+    with pytest.raises(ValueError, match="lies on hybrid .model levels."):
+        read([saved(one, tmp_path / "t.nc")], "t100")
+
+
+def test_a_height_of_one_value_is_a_name(tmp_path: Path) -> None:
+    """As NCEP's air.2m.gauss, and CMIP's tas with its height."""
+    field = surface("air").expand_dims(level=[2.0]).transpose("time", "level", ...)
+    field["level"].attrs["units"] = "m"
+    state = read([saved(field, tmp_path / "air.nc")], "t2m")
+    np.testing.assert_array_equal(state[:, 0].values, field["air"].values[:, 0])
+    tas = surface("tas").assign_coords(height=((), 2.0, {"units": "m", "axis": "Z"}))
+    assert read([saved(tas, tmp_path / "tas.nc")], "t2m").shape == (4, 1, 5, 8)
+    two = surface().expand_dims(height=[2.0, 10.0])
+    with pytest.raises(ValueError, match="holds 2 values of t2m .dimension height"):
+        read([saved(two, tmp_path / "two.nc")], "t2m")
+
+
+def projected(d: xr.Dataset) -> xr.Dataset:
+    flat = {"latitude": (("y", "x"), np.zeros((5, 8))), "longitude": (("y", "x"), np.zeros((5, 8)))}
+    return d.rename(latitude="y", longitude="x").assign_coords(flat)
+
+
+def with_units(d: xr.Dataset, latitude: str, longitude: str) -> xr.Dataset:
+    d["latitude"].attrs["units"], d["longitude"].attrs["units"] = latitude, longitude
+    return d
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: projected(d.assign_coords(latitude=np.arange(5), longitude=np.arange(8))),
+         "latitude and longitude on two dimensions .y, x."),
+        (lambda d: projected(d).drop_vars(["y", "x"]), "on two dimensions"),
+        (lambda d: d.assign_coords(latitude=np.arange(5), longitude=np.arange(8)).rename(latitude="y", longitude="x"),
+         "do not say what they are"),
+        (lambda d: with_units(d, "m", "m"), "in 'm', where degrees of latitude"),
+        (lambda d: with_units(d, "radians", "radians"), "in radians"),
+        (lambda d: d.assign_coords(latitude=np.deg2rad(ROWS), longitude=np.deg2rad(COLUMNS)), "in radians, by their values"),
+        (lambda d: d["latitude"].attrs.update(standard_name="grid_latitude", units="degrees") or d,
+         "grid latitude, as rotated"),
+        (lambda d: d.assign(crs=((), 0, {"grid_mapping_name": "lambert_conformal_conic"}))
+         .assign(t2m=d["t2m"].assign_attrs(grid_mapping="crs")), "lambert_conformal_conic"),
+    ],
+)  # fmt: skip
+def test_axes_that_are_no_degrees_are_named(
+    tmp_path: Path, change: Callable[[xr.Dataset], xr.Dataset], words: str
+) -> None:
+    file = saved(change(surface()), tmp_path / "a.nc")
+    with pytest.raises(ValueError, match=words) as refused:
+        read([file], "t2m")
+    assert "\n" not in str(refused.value)
+    notes = list_contents([file])["notes"]
+    assert isinstance(notes, list) and len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "units"),
+    [
+        (("LAT", "LON"), ("degrees_north", "degrees_east")), (("Latitude", "Longitude"), ("degN", "degE")),
+        (("y", "x"), ("degrees_north", "degrees_east")), (("y", "x"), ("", "")),
+        (("lat", "lon"), ("degree", "degree")), (("lat", "lon"), ("degrees_N", "degrees_E")),
+    ],
+)  # fmt: skip
+def test_degrees_by_whatever_name_are_read(
+    tmp_path: Path, names: tuple[str, str], units: tuple[str, str]
+) -> None:
+    dataset = with_units(surface(), *units).rename(latitude=names[0], longitude=names[1])
+    state = read([saved(dataset.rename(time="Time"), tmp_path / "a.nc")], "t2m")
+    np.testing.assert_array_equal(state[:, 0].values, dataset["t2m"].values)

@@ -1,0 +1,132 @@
+"""Values lost in part are refused: how many, where, in which file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from raw_files import saved, times, to_zarr
+
+from sciml_dchag.weather.prepare.era5 import prepare_era5
+from sciml_dchag.weather.store.store import Store
+
+LATITUDE, LONGITUDE = -84.375 + 11.25 * np.arange(16), 11.25 * np.arange(32)
+
+
+def smooth(name: str, units: str, base: float, amplitude: float, count: int = 4) -> xr.Dataset:
+    """A wave that moves eastward."""
+    rows, columns = np.deg2rad(LATITUDE)[:, None], np.deg2rad(LONGITUDE)[None]
+    waves = [np.sin(columns + 0.3 * t) * np.cos(rows) + 0.3 * np.sin(rows) for t in range(count)]
+    values = (base + amplitude * np.stack(waves)).astype(np.float32)
+    return xr.Dataset(
+        {name: (("time", "latitude", "longitude"), values, {"units": units})},
+        coords={"time": times(count), "latitude": LATITUDE, "longitude": LONGITUDE},
+    )
+
+
+def stored(source: str, tmp_path: Path, channels: str, **options: object) -> np.ndarray:
+    out = tmp_path / "out.zarr"
+    options = {"grid": "native", "climatology": "mean", **options}
+    return Store.open(prepare_era5([source], out, channels=channels, **options)).read(slice(None))
+
+
+def test_values_outside_what_a_cell_can_have(tmp_path: Path) -> None:
+    for name, units, base, amplitude, wrong in (
+        ("t2m", "K", 280, 12, -999.0), ("t2m", "K", 280, 12, 0.0), ("u10", "m s-1", 1, 8, -999.0),
+        ("msl", "Pa", 101e3, 900, 32767.0), ("tp", "m", 3e-4, 1e-4, -999.0), ("sp", "hPa", 980, 20, 1e20),
+    ):  # fmt: skip
+        field = smooth(name, units, base, amplitude)
+        assert np.isfinite(
+            stored(saved(field, tmp_path / "whole.nc"), tmp_path, name, overwrite=True)
+        ).all()
+        field[name].values[2, 3, 5] = field[name].values[3, 4, 6] = wrong
+        encoding = {name: {"_FillValue": None}}
+        file = saved(field, tmp_path / f"{name}{wrong:g}broken.nc", encoding=encoding)
+        place = "2001-01-01T12:00, latitude -50.625, longitude 56.25"
+        for grid in ("native", "4x8"):  # looked at before regridding, which would dilute it
+            with pytest.raises(
+                ValueError, match=rf"broken.nc has {name} outside .*{place}"
+            ) as refused:
+                stored(file, tmp_path, name, grid=grid, overwrite=True)
+            assert "1 of 512 cells" in str(refused.value) or "2 of 2048" in str(refused.value)
+    field = smooth("t2m", "K", 280, 12)
+    field["t2m"].values[2, 3, 5] = -999
+    declared = saved(field, tmp_path / "declared.nc", encoding={"t2m": {"_FillValue": -999.0}})
+    assert (
+        np.isnan(stored(declared, tmp_path, "t2m", allow_missing=True, overwrite=True)).sum() == 1
+    )
+
+
+@pytest.mark.parametrize(("name", "units"), [("z", "m2 s-2"), ("t", "K"), ("q", "kg kg-1")])
+def test_bounds_on_levels(tmp_path: Path, name: str, units: str) -> None:
+    base = {"z": 54666, "t": 253, "q": 1e-3}[name]
+    field = smooth(name, units, base, base * 0.01).assign_coords(level=500)
+    channel = f"{name}500"
+    assert stored(saved(field, tmp_path / "a.nc"), tmp_path, channel).shape == (4, 1, 16, 32)
+    field[name].values[1, 2, 3] = 0 if name != "q" else 0.5
+    with pytest.raises(ValueError, match=f"has {channel} outside"):
+        stored(saved(field, tmp_path / "b.nc"), tmp_path, channel, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["t2m", "u10"])
+def test_a_missing_chunk_of_zarr(tmp_path: Path, name: str) -> None:
+    units = {"t2m": "K", "u10": "m s-1"}[name]
+    field = smooth(name, units, {"t2m": 280, "u10": 1}[name], 8).chunk(
+        time=2, latitude=8, longitude=8
+    )
+    source = tmp_path / "a.zarr"
+    to_zarr(field, source, zarr_format=3, encoding={name: {"fill_value": 0.0}})
+    assert np.isfinite(stored(str(source), tmp_path, name)).all()
+    (source / name / "c" / "1" / "0" / "1").unlink()
+    with pytest.raises(ValueError, match=f"a.zarr lacks the chunk c/1/0/1 of {name}"):
+        stored(str(source), tmp_path, name, overwrite=True)
+
+
+def test_no_rain_is_no_missing_chunk(tmp_path: Path) -> None:
+    field = smooth("tp", "m", 3e-4, 1e-4)
+    field["tp"].values[:, :8, :8] = 0
+    source = to_zarr(
+        field.chunk(latitude=8, longitude=8), tmp_path / "a.zarr", zarr_format=3,
+        encoding={"tp": {"fill_value": 0.0}},
+    )  # fmt: skip
+    assert not (tmp_path / "a.zarr" / "tp" / "c" / "0" / "0" / "0").exists()
+    assert (stored(source, tmp_path, "tp")[:, 0, :8, :8] == 0).all()
+
+
+def test_a_block_of_zeros_in_a_wind(tmp_path: Path) -> None:
+    field = smooth("u10", "m s-1", 1, 8)
+    field["u10"].values[1, 4:9, 20:26] = 0
+    with pytest.raises(ValueError, match=r"u10 exactly 0 in 30 of 512 cells at 2001-01-01T06:00"):
+        stored(saved(field, tmp_path / "a.nc"), tmp_path, "u10")
+
+
+def test_packed_values_that_wrapped_around(tmp_path: Path) -> None:
+    cold, warm = smooth("t2m", "K", 262, 12), smooth("t2m", "K", 299, 12)
+    scale = float(np.ptp(cold["t2m"].values)) / 65530
+    offset = float(cold["t2m"].min()) + scale * 32765
+    raw = np.round((np.concatenate([cold["t2m"], warm["t2m"]]) - offset) / scale).astype(np.int64)
+    packed = ((raw + 32768) % 65536 - 32768).astype(np.int16)
+    attrs = {"units": "K", "scale_factor": scale, "add_offset": offset}
+    joined = xr.Dataset(
+        {"t2m": (("time", "latitude", "longitude"), packed, attrs)},
+        coords={"time": times(8), "latitude": LATITUDE, "longitude": LONGITUDE},
+    )
+    with pytest.raises(ValueError, match="joined.nc has t2m with .* jumps .* wrapped"):
+        stored(saved(joined, tmp_path / "joined.nc"), tmp_path, "t2m")
+    later = warm.assign_coords(time=times(8)[4:])
+    for number, part in enumerate((cold, later)):  # each file is decoded with its own scale
+        low, high = float(part["t2m"].min()), float(part["t2m"].max())
+        packing = {"dtype": "int16", "_FillValue": -32768,
+                   "scale_factor": (high - low) / 65530, "add_offset": (low + high) / 2}  # fmt: skip
+        saved(part, tmp_path / f"part{number}.nc", encoding={"t2m": packing})
+    state = stored(str(tmp_path / "part?.nc"), tmp_path, "t2m", overwrite=True)
+    np.testing.assert_allclose(state[:4, 0], cold["t2m"], atol=1e-3)
+    np.testing.assert_allclose(state[4:, 0], warm["t2m"], atol=1e-3)
+
+
+def test_precipitation_in_mm_that_passes_for_metres(tmp_path: Path) -> None:
+    for attrs in ({"units": "m"}, {}):
+        field = smooth("tp", "m", 0.12, 0.05)
+        field["tp"].attrs = attrs
+        with pytest.raises(ValueError, match="tp of 0.1.* m on the mean of the globe .*in mm"):
+            stored(saved(field, tmp_path / "a.nc"), tmp_path, "tp", overwrite=True)

@@ -47,6 +47,7 @@ def test_the_embedded_sample(tmp_path: Path, call: Call) -> None:
     result = call(
         "prepare", "plants", "sample:maize_kernel", tmp_path / "m.zarr", "--white",
         "sample:maize_white", "--dark", "sample:maize_dark", "--split", "spatial:0.62,guard=4",
+        "--index", "brightness",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "byte order" in result.stderr and result.stderr.count("Warning: ") == 3

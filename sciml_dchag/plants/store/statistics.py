@@ -49,6 +49,11 @@ def spectral_statistics(
         ValueError: a band has no value, or one value throughout, with which nothing can be
             normalised.
     """
+    if not moments.count.any():
+        raise ValueError(
+            f"None of the {len(cubes)} training images shows a plant: choose another `split`, or "
+            f"give plants with `mask=FILE`."
+        )
     constant = moments.minimum == moments.maximum  # squares of a constant may be rounding, not 0
     for what, wrong in (("no value", moments.count == 0), ("one value", constant)):
         if wrong.any():

@@ -75,6 +75,7 @@ def write_indices(
             that they do.
     """
     store = CubeStore.open(store_path)
+    store.require_reflectance("spectral indices")
     out = store.path.with_name(f"{store.path.stem}_indices") if out is None else Path(out)
     check_place(out, FOLDER, overwrite)
     reached, left_out = reached_indices(store.wavelength_nm)

@@ -155,3 +155,39 @@ def test_masks_that_do_not_do_are_refused(tmp_path: Path) -> None:
         gc.collect()
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         read_mask(tmp_path / "none.png", TRUE.shape)
+
+
+def test_seedlings_beside_bright_plastic() -> None:
+    """NDVI parts plastic from the rest, and brightness finds it: neither is a plant."""
+    reflectance = scene(plants=False)
+    reflectance[5:11, 6:12] = reflectance[25:31, 20:26] = leaf()
+    reflectance[:, 36:] = 0.5 - 0.0006 * (WAVELENGTH_NM - 400)
+    reflectance += np.random.default_rng(0).normal(0, 0.003, reflectance.shape)
+    for index in (None, "ndvi"):
+        found = segment(colours(reflectance), "tray", index=index).plants
+        assert found.max() == 2 and not found[:, 36:].any()
+        assert (found > 0).sum() == 72
+    reflectance[5:11, 6:12] = reflectance[25:31, 20:26] = reflectance[0, 0]
+    with pytest.raises(NoPlantError, match="nothing but background"):  # an empty pot
+        segment(colours(reflectance), "tray")
+
+
+@pytest.mark.parametrize("radius", [2, 4])
+def test_soil_within_a_rosette_is_no_plant(radius: int) -> None:
+    rows, columns = np.mgrid[: scene().shape[0], : scene().shape[1]]
+    far = (rows - 20) ** 2 + (columns - 25) ** 2
+    reflectance = scene(plants=False)
+    reflectance[(far <= 100) & (far > radius**2)] = leaf()
+    found = segment(colours(reflectance), "rosette").plants
+    np.testing.assert_array_equal(found > 0, (far <= 100) & (far > radius**2))
+
+
+def test_a_glint_is_filled_and_thin_leaves_and_petioles_are_kept() -> None:
+    reflectance = scene(plants=False)
+    reflectance[10:16, 10:16] = reflectance[10:16, 18:24] = leaf()
+    reflectance[12, 16:18] = 0.5 * (leaf() + reflectance[0, 0])  # a petiole, half soil
+    reflectance[30, 5:30] = leaf()  # a leaf of grass, one pixel wide
+    reflectance[12:14, 12:14] = np.nan
+    found = segment(colours(reflectance), "scan").plants
+    assert found.max() == 2 and found[12, 12] == found[12, 20] == 1
+    assert (found[30, 5:30] == 2).all()

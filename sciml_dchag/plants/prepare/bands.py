@@ -153,7 +153,9 @@ class BandMaker:
         else:
             width = _widths(cube, own_nm)
             _check_cover(cube, own_nm, target_nm)
-            seen = width if cube.fwhm_nm is None else np.maximum(width, _means(merging, cube.fwhm_nm))
+            seen = (
+                width if cube.fwhm_nm is None else np.maximum(width, _means(merging, cube.fwhm_nm))
+            )
             _check_gaps(cube, own_nm, seen, target_nm)
             if response == "linear":
                 weights = np.stack(

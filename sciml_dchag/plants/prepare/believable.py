@@ -28,7 +28,7 @@ MOST_OF_A_BAND = 0.05
 LEAST_LARGE = 0.005
 """Where nearly all values are below, they have been divided twice."""
 SAME_NUMBER, LEAST_SAME = 0.5, 1e-4
-"""A number that so many of the unbelievable values share, and so many of all, stands for no data."""
+"""A number that so many of such values share, and so many of all, stands for no data."""
 SCALES = (100.0, 1000.0, 10000.0, 65535.0)
 """What reflectance is usually multiplied by."""
 
@@ -128,8 +128,8 @@ def _refuse_undeclared(
         return
     raise ValueError(
         f"{image.path.name} holds {same:g} in {times.max() / known.size:.1%} of its values, which "
-        f"is no reflectance: if it stands for no data, say so with `nodata={same:g}`, and else what "
-        f"numbers are to be divided by with `scale=NUMBER`."
+        f"is no reflectance: if it stands for no data, say so with `nodata={same:g}`, and else "
+        f"what its numbers are to be divided by with `scale=NUMBER`."
     )
 
 
@@ -145,8 +145,8 @@ def _another_scale(image: RawCube, made: NDArray[np.float32]) -> str:
     scale = f"{fits[0] * image.scale:g}" if fits and high / fits[0] > 0.1 else "NUMBER"
     return (
         f"{image.path.name} has values from {low:.4g} to {high:.4g}, which is no reflectance: give "
-        f"its references with `white` and `dark`, or say what its numbers are to be divided by with "
-        f"`scale={scale}` (`reflectance scale factor` in an ENVI header)."
+        f"its references with `white` and `dark`, or say what its numbers are to be divided by "
+        f"with `scale={scale}` (`reflectance scale factor` in an ENVI header)."
     )
 
 

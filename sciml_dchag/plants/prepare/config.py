@@ -33,8 +33,8 @@ class PreparePlants:
     dark: str | None = knob(None, metavar="FILE")
     """Dark reference; without it, dark is 0, with a warning."""
     own_references: bool = True
-    """Prefer references that lie beside an image to those given: `WHITEREF_x` and `DARKREF_x` beside
-    the scan `x`, `white_reference` and `dark_reference` in its folder."""
+    """Prefer references that lie beside an image to those given: `WHITEREF_x` and `DARKREF_x`
+    beside the scan `x`, `white_reference` and `dark_reference` in its folder."""
     white_reflectance: str = knob("1", metavar="FACTOR")
     """Reflectance of the white panel: a number, or a CSV of wavelength and factor."""
     references: References = "column"
@@ -72,8 +72,8 @@ class PreparePlants:
     plants: int | None = None
     """Number of the largest plants to keep of each image; without it, all."""
     pots: str | None = knob(None, metavar="GRID")
-    """Which plant is which: ROWSxCOLUMNS of pots that fill each image, such as 2x3, or a label image
-    of them; without it, plants of a series of images are matched by their place."""
+    """Which plant is which: ROWSxCOLUMNS of pots that fill each image, such as 2x3, or a label
+    image of them; without it, plants of a series of images are matched by their place."""
     pixel_mm: float | None = knob(None, metavar="MM")
     """Side of a pixel on the plants in mm, for areas in cm2."""
     table: str | None = knob(None, metavar="CSV")
@@ -105,6 +105,6 @@ class PreparePlants:
                 raise ValueError(f"prepare.{name} is {value:g}: give a number above 0.")
         if self.bit_depth is not None and not 1 <= self.bit_depth <= 32:
             raise ValueError(
-                f"prepare.bit_depth is {self.bit_depth}: give the bits of a camera's counts, from 1 "
-                f"to 32."
+                f"prepare.bit_depth is {self.bit_depth}: give the bits of a camera's counts, from "
+                f"1 to 32."
             )

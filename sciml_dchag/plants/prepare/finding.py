@@ -84,7 +84,9 @@ def find_all_plants(
             progress(done, len(images), "finding plants")
     empty = [plants for plants in found.values() if not plants.labels().any()]
     if len(empty) == len(found):
-        raise ValueError(empty[0].doubt or "No image has a plant in one of the pots: look at `pots`.")
+        raise ValueError(
+            empty[0].doubt or "No image has a plant in one of the pots: look at `pots`."
+        )
     remarks = []
     if config.mask is None and pots is None:
         remarks += _number_series(found)

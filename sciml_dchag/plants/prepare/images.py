@@ -1,7 +1,8 @@
 """Raw hyperspectral images to a plant store ready for training: `prepare_plants`.
 
-Opening files with their references and bands is `opening`'s work, plants `finding`'s, what an image is
-for `splits`', reflectance `blocks`', writing `store.writing`'s; here they are put in order.
+Opening files with their references and bands is `opening`'s work, plants `finding`'s, what an
+image is for `splits`', reflectance `blocks`', writing `store.writing`'s; here they are put in
+order.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def row_by_row(places: Sequence[Place], heights: Sequence[float]) -> list[int]:
     by_y = sorted(range(len(places)), key=lambda i: places[i])
     apart = ROW_APART * float(np.median(heights))
     row = {by_y[0]: 0}
-    for upper, lower in zip(by_y, by_y[1:], strict=False):
+    for upper, lower in pairwise(by_y):
         row[lower] = row[upper] + (places[lower][0] - places[upper][0] > apart)
     order = sorted(range(len(places)), key=lambda i: (row[i], places[i][1]))
     numbers = [0] * len(places)

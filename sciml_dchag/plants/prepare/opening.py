@@ -19,7 +19,7 @@ from sciml_dchag.plants.prepare.believable import require_believable
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
 from sciml_dchag.plants.prepare.mask_files import read_mask
-from sciml_dchag.plants.prepare.references import SAMPLED_BYTES
+from sciml_dchag.plants.prepare.references import SAMPLED_BYTES, ceiling_for
 from sciml_dchag.plants.prepare.splits import safe_name
 from sciml_dchag.plants.read.cube_files import FoundImages, find_images, open_cube
 from sciml_dchag.plants.read.own_references import KINDS, Kind, OwnReference
@@ -157,6 +157,9 @@ def _open(
 ) -> tuple[OpenedImage, list[str]]:
     raw = _open_with(path, config)
     white, dark = references.of(raw, found.references[path])
+    if white is not None:  # looked for once, and not each time that the image is calibrated
+        ceiling = ceiling_for(raw, white, most_bytes) or raw.saturation
+        raw = replace(raw, saturation=ceiling, ceiling_said=True)
 
     def calibration() -> Calibration:
         return calibrate(
@@ -225,7 +228,9 @@ def _on_references(
         beside = {own.path for of_image in found.references.values() for own in of_image.values()}
         used = {path.resolve() for path in used_references(opened.images.values())}
         if unused := sorted(path.name for path in beside if path.resolve() not in used):
-            said.append(f"References beside images are not used, as asked: {', '.join(unused[:5])}.")
+            said.append(
+                f"References beside images are not used, as asked: {', '.join(unused[:5])}."
+            )
     return said
 
 

@@ -1,7 +1,8 @@
 """White and dark references: whether they fit an image, what of them can be used, their means.
 
-Each column of a push-broom image has been seen by pixels of its own, so that references are averaged
-over lines alone, unless asked otherwise. What is no panel is left out, and so is what is saturated.
+Each column of a push-broom image has been seen by pixels of its own, so that references are
+averaged over lines alone, unless asked otherwise. What is no panel is left out, and so is what is
+saturated.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PANEL_COLUMN = 0.5
 MOST_COLUMNS_BESIDE = 0.02
 """More of the columns beside the panel are refused; fewer have no value."""
 WEAK, FAINT = 3.0, 10.0
-"""White less than so many times the noise of a line above dark gives nothing (masked), or little."""
+"""White less than so many times the noise of a line above dark is masked, or warned of."""
 WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""
 LEAST_NOISE = 0.5
@@ -155,7 +156,7 @@ def sampled(cube: RawCube, most_bytes: int) -> Iterator[tuple[int, NDArray[Any]]
         yield line, cube.read_lines(slice(line, line + 1))[0]
 
 
-def ceiling_for(image: RawCube, white: RawCube) -> float | None:
+def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES) -> float | None:
     """Return the number at which image and references of one camera are saturated.
 
     That which either file says, or else that at which a plateau of either lies, if neither has
@@ -163,17 +164,17 @@ def ceiling_for(image: RawCube, white: RawCube) -> float | None:
     """
     if (said := next((cube for cube in (image, white) if cube.ceiling_said), None)) is not None:
         return said.saturation
-    looked = [_top_and_ceiling(cube) for cube in (image, white)]
+    looked = [_top_and_ceiling(image, most_bytes), _top_and_ceiling(white, SAMPLED_BYTES)]
     top = max(top for top, _ in looked)
     found = [ceiling for _, ceiling in looked if ceiling is not None]
     return top if top in found else None
 
 
 @lru_cache(maxsize=64)
-def _top_and_ceiling(cube: RawCube) -> tuple[float, float | None]:
+def _top_and_ceiling(cube: RawCube, most_bytes: int) -> tuple[float, float | None]:
     """The largest number of a file, as far as it is looked at, and where it is cut off."""
     order = np.argsort(cube.wavelength_nm, kind="stable")
-    numbers = np.stack([line[:, order] for _, line in sampled(cube, SAMPLED_BYTES)])
+    numbers = np.stack([line[:, order] for _, line in sampled(cube, most_bytes)])
     known = np.isfinite(numbers)
     if cube.missing is not None:
         known &= numbers != cube.missing

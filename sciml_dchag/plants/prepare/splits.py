@@ -183,7 +183,7 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     if several := [image.name for image, row in zip(images, rows, strict=True) if len(row) > 1]:
         raise ValueError(f"The table {path} names {several[0]} twice: keep one of the rows.")
     _check_columns(path, found)
-    identities = [str(name) for name in found.columns if str(name).lower() in IDENTITIES]
+    identities = [str(n) for n in found.columns if str(n).lower() in (*IDENTITIES, "date")]
     table = with_numbers(found, path, identities).iloc[[row[0] for row in rows]]
     return table.set_index(pd.Index(list(names), name="cube"))
 

@@ -1,7 +1,7 @@
 """Finding hyperspectral images and opening them, whatever their format.
 
-ENVI is read by `envi.py`, GeoTIFF by `geotiff.py`, MATLAB and NumPy by `formats.py`, HDF5 products by
-`hdf5_products.py`.
+ENVI is read by `envi.py`, GeoTIFF by `geotiff.py`, MATLAB and NumPy by `formats.py`, HDF5 products
+by `hdf5_products.py`.
 Nothing is calibrated.
 """
 
@@ -102,7 +102,9 @@ def find_images(
         path = Path(source)
         named = path.exists() and not path.is_dir()
         matched = [path] if path.exists() else map(Path, glob.glob(source, recursive=True))  # noqa: PTH207
-        files = [file for place in matched for file in (_below(place) if place.is_dir() else [place])]
+        files = [
+            file for place in matched for file in (_below(place) if place.is_dir() else [place])
+        ]
         images = _images_among(files, failed, named=named)
         for folder in {image.parent for image in images} - folders.keys():
             folders[folder] = sort_folder(_images_among(sorted(folder.iterdir()), {}, named=False))

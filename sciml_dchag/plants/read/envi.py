@@ -25,11 +25,11 @@ from sciml_dchag.plants.read.raw_cube import RawCube
 DATA_SUFFIXES = ("raw", "dat", "bin", "img", "bil", "bip", "bsq", "hyspex")
 """What files of numbers are called beside `x.hdr`, in either case; none is a suffix too."""
 NOT_NUMBERS = (
-    "hdr", "png", "jpg", "jpeg", "gif", "txt", "csv", "tsv", "xml", "json", "yaml", "yml", "log", "md",
+    "hdr", "png", "jpg", "jpeg", "gif", "txt", "csv", "tsv", "xml", "json", "yaml", "yml", "log",
     "pdf", "html", "tif", "tiff", "mat", "npy", "npz", "h5", "hdf5", "he5", "nc", "zip", "gz", "py",
     "xlsx", "enp", "sta",
 )  # fmt: skip
-"""What files beside `x.hdr` are called that do not hold its numbers; others do, if only one is there."""
+"""What files beside `x.hdr` are called that do not hold its numbers; another one does."""
 INTERLEAVES = ("bil", "bip", "bsq")
 DATA_TYPES = {
     1: "uint8", 2: "int16", 3: "int32", 4: "float32", 5: "float64", 12: "uint16", 13: "uint32",

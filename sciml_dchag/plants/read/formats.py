@@ -67,7 +67,9 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
             raise damaged(path, "MATLAB", error) from error
 
     if not any(len(shape) == 3 for shape in arrays.values()):
-        _refuse_structs(path, [n for n, _, kind in listed if kind in ("struct", "object", "opaque")])
+        _refuse_structs(
+            path, [n for n, _, kind in listed if kind in ("struct", "object", "opaque")]
+        )
 
     def read_whole(name: str) -> tuple[np.dtype[Any], Callable[[], NDArray[Any]]]:
         return np.dtype(MATLAB_TYPES[kinds[name]]), cache(lambda: load(name))
@@ -206,7 +208,8 @@ def _open_matlab_73(path: Path, wavelengths: Given) -> RawCube:
             groups = [
                 name
                 for name, item in file.items()
-                if not name.startswith("#") and (isinstance(item, h5py.Group) or name in _opaque(file))
+                if not name.startswith("#")
+                and (isinstance(item, h5py.Group) or name in _opaque(file))
             ]
     except OSError as error:
         raise damaged(path, "MATLAB", error) from error

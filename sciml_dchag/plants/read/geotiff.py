@@ -26,7 +26,8 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
 
     Wavelengths are looked for in the tags of the bands (`wavelength`, or GDAL's
     `CENTRAL_WAVELENGTH_UM`), in their descriptions (`652.3 nm`), and in a list `wavelength` in the
-    tags of the file; widths (`fwhm`) and bad bands (`bbl`) likewise. Scales and offsets are applied.
+    tags of the file; widths (`fwhm`) and bad bands (`bbl`) likewise. Scales and offsets are
+    applied.
 
     Raises:
         ValueError: it is no GeoTIFF, or says no wavelengths.

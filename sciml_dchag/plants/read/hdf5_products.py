@@ -80,9 +80,7 @@ def _groups(file: h5py.File) -> Iterator[str]:
     yield from (name for name in file if isinstance(file[name], h5py.Group))
 
 
-def _neon(
-    path: Path, file: h5py.File, site: str, given: NDArray[np.float64] | None
-) -> RawCube:
+def _neon(path: Path, file: h5py.File, site: str, given: NDArray[np.float64] | None) -> RawCube:
     data = file[site]["Reflectance/Reflectance_Data"]
     spectral = file[site]["Reflectance/Metadata/Spectral_Data"]
     missing = _attribute(data, "Data_Ignore_Value")
@@ -97,9 +95,7 @@ def _neon(
     )
 
 
-def _emit(
-    path: Path, file: h5py.File, place: str, given: NDArray[np.float64] | None
-) -> RawCube:
+def _emit(path: Path, file: h5py.File, place: str, given: NDArray[np.float64] | None) -> RawCube:
     data, bands = file[place], file["sensor_band_parameters"]
     return _cube(
         path,
@@ -115,9 +111,7 @@ def _emit(
 _READERS: dict[str, Callable[..., RawCube]] = {_NEON: _neon, _EMIT: _emit}
 
 
-def _nm(
-    data: h5py.Dataset, given: NDArray[np.float64] | None, path: Path
-) -> NDArray[np.float64]:
+def _nm(data: h5py.Dataset, given: NDArray[np.float64] | None, path: Path) -> NDArray[np.float64]:
     if given is not None:
         return given
     units = data.attrs.get("Units", data.attrs.get("units", "nm"))
@@ -161,9 +155,7 @@ def _cube(
         wavelength_nm=nm,
         dtype=plain_type(data.dtype, path),
         read_lines=read,
-        fwhm_nm=None if widths is None else fwhm_nm(
-            widths.astype(np.float64), nm, path, remarks
-        ),
+        fwhm_nm=None if widths is None else fwhm_nm(widths.astype(np.float64), nm, path, remarks),
         good_bands=good,
         scale=scale,
         saturation=largest(data.dtype),

@@ -70,9 +70,9 @@ def sort_folder(files: Iterable[Path]) -> Folder:
         if (found := _by_word(file, stems)) is not None:
             named[file] = found
     for file in files:  # x, x_white and x_dark: without a word, only where all three are there
-        for kind, scan in _by_pair(file, stems):
-            if file not in named and scan not in named:
-                named[file] = (kind, scan)
+        for kind, of in _by_pair(file, stems):
+            if file not in named and of not in named:
+                named[file] = (kind, of)
     of_scan: dict[tuple[Path, Kind], Path] = {}
     of_folder: dict[Kind, list[Path]] = {kind: [] for kind in KINDS}
     unused = []

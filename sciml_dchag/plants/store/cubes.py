@@ -144,6 +144,11 @@ class CubeStore:
         """What the values are: reflectance, unless each spectrum was standardised."""
         return str(self.attrs.get("quantity", "reflectance"))
 
+    @property
+    def pixel_mm(self) -> float | None:
+        """Side of a pixel on the plants in mm; None where it was not given."""
+        return float(self.attrs["pixel_mm"]) if "pixel_mm" in self.attrs else None
+
     def require_reflectance(self, what: str) -> None:
         """Refuse a store whose values are no reflectance.
 
@@ -155,8 +160,8 @@ class CubeStore:
         """
         if "standard normal variate" in self.quantity:
             raise ValueError(
-                f"{self.path} holds the {self.quantity}, of which {what} have no meaning: prepare a "
-                f"store without `snv`, and use that."
+                f"{self.path} holds the {self.quantity}, of which {what} have no meaning: prepare "
+                f"a store without `snv`, and use that."
             )
 
     def split(self, name: str) -> list[str]:

@@ -18,10 +18,7 @@ from sciml_dchag.plants.prepare.config import PreparePlants
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @overwrite_option
-@click.pass_context
-def plants(
-    context: click.Context, config: PreparePlants, store: Path, seed: int, overwrite: bool
-) -> None:
+def plants(config: PreparePlants, store: Path, seed: int, overwrite: bool) -> None:
     """Calibrate hyperspectral images from SOURCES, find their plants and write STORE.
 
     SOURCES are ENVI, GeoTIFF, MATLAB, NumPy or HDF5 images, patterns or folders. An interrupted
@@ -53,4 +50,4 @@ def plants(
         out.print(f"Pictures: {path / 'quicklooks'}", highlight=False)
     out.print(f"Store: {path}\nLook at it: sciml-dchag inspect {path}", highlight=False)
     if left_out(prepared):
-        context.exit(1)
+        click.get_current_context().exit(1)

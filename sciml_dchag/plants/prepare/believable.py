@@ -21,6 +21,8 @@ LEAST_REFLECTANCE = -0.5
 """What lies below is none either: noise about 0 is smaller."""
 MOST_GLINTS, MOST_LOW = 0.01, 0.01
 """Fractions of values beyond these bounds that single pixels and bands may have."""
+MOST_OF_A_GLINT = 20.0
+"""No glint reflects more."""
 MOST_BRIGHT = 0.25
 """Fraction of values above `BRIGHT_REFLECTANCE` that is worth a warning."""
 MOST_OF_A_BAND = 0.05
@@ -75,7 +77,7 @@ def require_believable(
     if calibration.referenced:
         return _beside_references(image, used, made, high, low)
     for beyond in (low, high):
-        _refuse_undeclared(image, values.raw, known, beyond)
+        _refuse_undeclared(image, values.raw, made, known, beyond)
     number = int(known.sum())
     if high.sum() > MOST_GLINTS * number or low.sum() > MOST_LOW * number:
         bad = _bad_bands(known, high | low)
@@ -113,7 +115,11 @@ def _sample(
 
 
 def _refuse_undeclared(
-    image: RawCube, raw: NDArray[np.float64], known: NDArray[np.bool_], beyond: NDArray[np.bool_]
+    image: RawCube,
+    raw: NDArray[np.float64],
+    made: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    beyond: NDArray[np.bool_],
 ) -> None:
     """Refuse values beyond the bounds most of which are one number, where the others are inside."""
     number = int(beyond.sum())
@@ -122,9 +128,12 @@ def _refuse_undeclared(
     found, times = np.unique(raw[beyond], return_counts=True)
     same = float(found[times.argmax()])
     others = known & (raw != same)
-    if times.max() < SAME_NUMBER * number or (
-        others.any() and beyond[others].mean() > MOST_GLINTS and same > 0
-    ):
+    alike = times.max() >= SAME_NUMBER * number
+    if same > 0:  # not glints that are cut off, nor all of an image of another scale
+        far = float(np.median(made[beyond])) > MOST_OF_A_GLINT
+        alike &= far or number > MOST_GLINTS * known.sum()
+        alike &= not others.any() or bool(beyond[others].mean() <= MOST_GLINTS)
+    if not alike:
         return
     raise ValueError(
         f"{image.path.name} holds {same:g} in {times.max() / known.size:.1%} of its values, which "

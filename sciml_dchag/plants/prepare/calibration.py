@@ -124,7 +124,7 @@ class Calibration:
             np.subtract(out[part], self.dark[part], out=out[part])
             np.multiply(out[part], self.gain[part], out=out[part])
         counts.masked = self.unusable * (raw.shape[1] if self.gain.shape[1] == 1 else 1)
-        if raw.dtype.kind == "f" and not np.isfinite(out.sum()):
+        if raw.dtype.kind == "f" and not np.isfinite(out.sum(dtype=np.float64)):
             wrong = ~np.isfinite(raw)
             counts.missing += int(wrong.sum())
             out[wrong] = np.nan

@@ -18,8 +18,8 @@ NEARLY_WHITE = 245
 """What the white of a drawing may have become in a picture of 8 bits."""
 WHITE = (255, 65535)
 """Of pictures of 8 and 16 bits."""
-MOSTLY_WHITE = 0.5
-"""So much of what is not black is white in a drawing of one plant with grey edges."""
+EDGE_PIXELS, MOSTLY_EDGES = 2, 0.9
+"""So much of the grey of a drawing lies so near to both its black and its white."""
 LEAST_PIXELS, MOST_SMALL = 8, 4
 """More numbers than that of fewer pixels are grey edges."""
 
@@ -111,9 +111,18 @@ def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
     Raises:
         ValueError: many numbers of few pixels each, which are edges of several plants.
     """
+    from scipy.ndimage import binary_dilation
+
     numbers, times = np.unique(labels[labels > 0], return_counts=True)
-    white = times[numbers >= NEARLY_WHITE].sum()
-    if numbers.max() >= NEARLY_WHITE and white >= MOSTLY_WHITE * times.sum():
+    white, black = labels >= NEARLY_WHITE, labels == 0
+    grey = ~white & ~black
+    near = np.ones((2 * EDGE_PIXELS + 1,) * 2, bool)
+    edges = grey & binary_dilation(white, near) & binary_dilation(black, near)
+    if (
+        len(numbers) > 1
+        and numbers[times.argmax()] >= NEARLY_WHITE
+        and edges.sum() >= MOSTLY_EDGES * grey.sum()
+    ):
         warnings.warn(
             f"The mask {path.name} is a drawing in black and white with {len(numbers) - 1} greys: "
             f"from half white on it is taken for plant 1.",

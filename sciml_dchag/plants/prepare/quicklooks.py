@@ -44,7 +44,7 @@ class Sketch:
         rows, columns = np.nonzero(plants)
         # Evenly spread over the plants, so that the picture is the same every time.
         chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_PIXELS).astype(np.intp))
-        chosen = chosen[chosen >= 0]  # an image may have no plant
+        chosen = chosen[: len(rows)]  # an image may have no plant
         self._rows, self._columns = rows[chosen], columns[chosen]
         self.spectra = np.empty((len(chosen), len(wavelength_nm)), np.float32)
 

@@ -258,7 +258,7 @@ def _groups(table: pd.DataFrame, group_by: str | None, path: str | None) -> list
     """The group of each image: by the column asked for, by plant, or the image itself."""
     if group_by is None:
         group_by = next((str(c) for c in table.columns if str(c).lower() in IDENTITIES), None)
-        if group_by is None or table[group_by].isin(["", None]).any():
+        if group_by is None or table[group_by].isna().any():
             return [_DATE.sub("", str(name)).strip("._-") or str(name) for name in table.index]
     if group_by not in table:
         have = f"its columns are {', '.join(map(str, table.columns))}" if path else "there is none"

@@ -150,8 +150,8 @@ def expand_cubes(
 
 def _below(folder: Path) -> list[Path]:
     """Files in a folder and those below, sorted; none of hidden folders and of stores."""
-    files = []
-    for place, folders, names in os.walk(folder):
+    files: list[Path] = []
+    for place, folders, names in [] if ".zarr" in folder.name else os.walk(folder):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and ".zarr" not in name
         )

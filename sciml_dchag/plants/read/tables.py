@@ -59,7 +59,7 @@ def with_numbers(table: pd.DataFrame, path: Path, keys: Sequence[str]) -> pd.Dat
     """
     decimal = comma_is_decimal(path)
     made = {
-        str(name): _typed(table[name], decimal) if name not in keys else table[name]
+        str(name): _typed(table[name], decimal) if name not in keys else _text(table[name])
         for name in table.columns
     }
     return pd.DataFrame(made, index=table.index)
@@ -73,11 +73,15 @@ def _typed(column: pd.Series, decimal: bool) -> pd.Series:
         plain = all(_COMMA_NUMBER.fullmatch(cell) for cell in known)
         known, cells = ([cell.replace(",", ".") for cell in some] for some in (known, cells))
     if not known or not plain or any(_CODE.fullmatch(cell) for cell in known):
-        return column.map(lambda cell: None if cell == "" else cell)
+        return _text(column)
     numbers = np.array([np.nan if cell in MISSING else float(cell) for cell in cells])
     whole = len(known) == len(cells) and all(re.fullmatch(r"[-+]?\d{1,18}", c) for c in known)
     values = np.array([int(cell) for cell in cells]) if whole else numbers
     return pd.Series(values, index=column.index, name=column.name)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    return column.map(lambda cell: None if cell == "" else cell)
 
 
 def _rows(path: Path) -> tuple[list[list[str]], str]:

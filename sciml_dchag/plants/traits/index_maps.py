@@ -32,6 +32,7 @@ from sciml_dchag.plants.traits.plant_means import (
     STATISTICS,
     index_statistics,
     map_indices,
+    plant_positions,
 )
 from sciml_dchag.plants.traits.plots import plot_index_maps
 
@@ -206,5 +207,9 @@ def _draw(
     plants: NDArray[np.int32],
 ) -> None:
     on_plants = {name: np.where(plants > 0, values, np.nan) for name, values in maps.items()}
-    figure = plot_index_maps(on_plants, title=cube, simulated=store.simulated)
+    places = {
+        int(row["plant"]): (float(row["centroid_y"]), float(row["centroid_x"]))
+        for row in plant_positions(plants).to_dict("records")
+    }
+    figure = plot_index_maps(on_plants, title=cube, simulated=store.simulated, places=places)
     save_figure(figure, path, store.attribution)

@@ -104,6 +104,9 @@ def test_names_with_dark_and_white_are_images_unless_they_are_references() -> No
     pair = names(place, "x2_white", "x2_dark")
     (orphan,) = names(place, "WHITEREF_gone")
     common = names(place, "white_reference", "dark")
+    treatments = names(place, "dark", "light")
+    assert list(sort_folder(treatments).images) == treatments
+    assert sort_folder(names(place, "a", "white", "dark")).images == (place / "a.raw",)
     found = sort_folder([*images, white, dark, *pair, orphan, *common])
     assert list(found.images) == images and found.unused == (orphan,)
     x, x2, other = (found.references(image) for image in (images[3], images[4], images[0]))

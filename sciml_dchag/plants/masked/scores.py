@@ -136,7 +136,7 @@ class ReconstructionScorer:
             (2, bands)
         )  # of masked pixels: sum and sum of squares, about the mean
         self.pixels = 0
-        reached = []
+        reached: list[str] = []
         if "standard normal variate" not in reconstructor.store.quantity:
             reached, _ = reached_indices(self.wavelength_nm)
         self.indices = [name for name in SCORED_INDICES if name in reached]

@@ -22,6 +22,7 @@ from sciml_dchag.plants.prepare.config import References
 from sciml_dchag.plants.prepare.references import (
     FAINT,
     FAINT_BY_DARK,
+    FAINT_BY_NOISE,
     SAME_NM,
     WEAK,
     WEAK_BY_DARK,
@@ -186,12 +187,13 @@ def calibrate(
             f"{image.path.name} has no dark reference: the dark signal is taken as 0, which makes "
             f"what is dark too bright."
         )
-        dark_values, dark_noise = np.zeros_like(white_values), np.zeros_like(white_values)
+        dark_values, dark_noise, dark_error = (np.zeros_like(white_values) for _ in range(3))
         known = bright.known.copy()
     else:
         low = average(dark, references, found or dark.saturation)
         dark_values, dark_factor = _values(dark, low)
-        dark_noise, known = low.noise * dark_factor, bright.known & low.known
+        dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
+        known = bright.known & low.known
         if image.exposure_ms != dark.exposure_ms:
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "
@@ -203,9 +205,12 @@ def calibrate(
             f"The white reference {white.path.name} is nowhere above the dark one: look whether "
             f"they are exchanged."
         )
+    error = np.hypot(bright.error * white_factor, dark_error)
     noise = np.hypot(bright.noise * white_factor, dark_noise)
-    weak = above <= np.maximum(WEAK * noise, WEAK_BY_DARK * np.abs(dark_values))
-    faint = above <= np.maximum(FAINT * noise, FAINT_BY_DARK * np.abs(dark_values))
+    weak = above <= np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values))
+    faint = above <= np.maximum.reduce(
+        [FAINT * error, FAINT_BY_NOISE * noise, FAINT_BY_DARK * np.abs(dark_values)]
+    )
     longer = 1.0
     if image.exposure_ms is not None and white.exposure_ms is not None:
         longer = white.exposure_ms / image.exposure_ms

@@ -97,11 +97,11 @@ def find_all_plants(
 def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> FoundPlants:
     raw = image.raw
     shape = (raw.lines, raw.samples)
-    doubt = ""
+    doubt, told = "", dict[str, Any]()
     if config.mask == NO_MASK:
-        labels, told = np.ones(shape, np.int32), {"mask": "none: all pixels are plant 1"}
+        labels, told["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
     elif image.mask is not None:
-        labels, told = read_mask(image.mask, shape), {"mask": f"given: {image.mask.name}"}
+        labels, told["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
     else:
         try:
             seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)

@@ -82,10 +82,10 @@ def prepare_plants(
     out = Path(out)
     check_place(out, PLANT_STORE, overwrite)
     parts, target_nm = Split.parse(config.split), parse_bands(config.bands)
-    sources = find_sources(config)
-    names = dict(zip(sources.images, name_images(sources.images), strict=True))
+    there = find_sources(config)
+    names = dict(zip(there.images, name_images(there.images), strict=True))
     # What can be refused is refused of all images before the first one is written.
-    opened = open_images(config, sources, names, target_nm)
+    opened = open_images(config, there, names, target_nm)
     paths = list(opened.images)
     known = pd.DataFrame(index=pd.Index([names[path] for path in paths], name="cube"))
     if config.table is not None:

@@ -39,10 +39,12 @@ PANEL_COLUMN = 0.5
 MOST_COLUMNS_BESIDE = 0.02
 """More of the columns beside the panel are refused; fewer have no value."""
 WEAK, FAINT = 3.0, 10.0
-"""White less than so many times the noise of a line above dark is masked, or warned of."""
+"""White less than so many times the error of its mean above dark is masked, or warned of."""
+FAINT_BY_NOISE = 3.0
+"""It is warned of too where it is less than so many times the noise of a line above dark."""
 WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""
-LEAST_NOISE = 0.5
+LEAST_ERROR = 0.3
 """Of whole numbers, counts."""
 SAMPLED_BYTES = 2**25
 """Most bytes of a file that are looked at before it is prepared; of smaller ones every line."""
@@ -59,6 +61,8 @@ class Mean:
     """Where it can be used."""
     noise: NDArray[np.float64]
     """Standard deviation from line to line, what changes slowly aside."""
+    error: NDArray[np.float64]
+    """Standard error of the mean."""
     saturated: float
     """Fraction of pairs of a column and a band that are saturated in some line."""
     remarks: tuple[str, ...] = ()
@@ -211,7 +215,8 @@ def average(
     Raises:
         ValueError: the panel covers a part of the columns alone.
     """
-    panel, remarks = None, ()
+    panel: NDArray[np.bool_] | None = None
+    remarks: tuple[str, ...] = ()
     if dark_level is not None:
         panel, remarks = _panel(reference, dark_level, references)
     shape = (reference.bands, reference.samples)
@@ -240,11 +245,13 @@ def average(
         saturated = np.any(saturated, axis=1, keepdims=True)
     mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
     noise = np.sqrt(np.divide(squares, 2 * pairs, out=np.zeros_like(total), where=pairs > 0))
-    least = LEAST_NOISE if reference.dtype.kind in "iu" else 0.0
+    error = noise / np.sqrt(np.maximum(count, 1))
+    least = LEAST_ERROR if reference.dtype.kind in "iu" else 0.0
     return Mean(
         counts=mean,
         known=(count > 0) & ~saturated,
-        noise=np.maximum(noise, least),
+        noise=noise,
+        error=np.maximum(error, least),
         saturated=at_ceiling,
         remarks=remarks,
     )

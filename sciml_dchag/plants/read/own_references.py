@@ -8,7 +8,7 @@ one pair for a folder. A name that merely has `white` or `dark` in it, such as `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("white", "dark")
 
 _WORD = r"(?P<kind>white|dark)[ _-]?(?P<word>references?|refs?|panel|frame|current|standard)"
 _BARE = r"(?P<kind>white|dark)"
-_OF_FOLDER = re.compile(rf"({_WORD}|{_BARE.replace('kind', 'bare')})[ _-]*\d*", re.IGNORECASE)
+_OF_FOLDER = re.compile(rf"{_WORD}[ _-]*\d*", re.IGNORECASE)
 _WITH_WORD = (
     re.compile(rf"{_WORD}[ _-]+(?P<of>.+)", re.IGNORECASE),
     re.compile(rf"(?P<of>.+?)[ _-]+{_WORD}", re.IGNORECASE),
@@ -73,11 +73,12 @@ def sort_folder(files: Iterable[Path]) -> Folder:
         for kind, of in _by_pair(file, stems):
             if file not in named and of not in named:
                 named[file] = (kind, of)
+    _add_bare(stems, named)
     of_scan: dict[tuple[Path, Kind], Path] = {}
     of_folder: dict[Kind, list[Path]] = {kind: [] for kind in KINDS}
     unused = []
     for file, (kind, scan) in named.items():
-        if scan is None and _OF_FOLDER.fullmatch(file.stem):
+        if scan is None and (_OF_FOLDER.fullmatch(file.stem) or file.stem.lower() == kind):
             of_folder[kind].append(file)
         elif scan is None or scan in named or (scan, kind) in of_scan:
             unused.append(file)
@@ -92,13 +93,24 @@ def sort_folder(files: Iterable[Path]) -> Folder:
     )
 
 
+def _add_bare(stems: Mapping[str, Path], named: dict[Path, tuple[Kind, Path | None]]) -> None:
+    """Take `white` and `dark` for references of a folder that has both kinds.
+
+    One alone may be a treatment, or the colour of a flower.
+    """
+    bare: dict[Kind, Path] = {kind: stems[kind] for kind in KINDS if kind in stems}
+    there = {kind for kind, scan in named.values() if scan is None} | bare.keys()
+    if len(there) == len(KINDS):
+        named.update({file: (kind, None) for kind, file in bare.items()})
+
+
 def _by_word(file: Path, stems: dict[str, Path]) -> tuple[Kind, Path | None] | None:
     """Kind and scan of a file that is named as a reference; no scan for that of a folder."""
     for pattern in _WITH_WORD:
         if (match := pattern.fullmatch(file.stem)) and match["of"].lower() in stems:
             return _kind(match["kind"]), stems[match["of"].lower()]
     if match := _OF_FOLDER.fullmatch(file.stem):
-        return _kind(match["kind"] or match["bare"]), None
+        return _kind(match["kind"]), None
     for pattern in _WITH_WORD:
         if match := pattern.fullmatch(file.stem):
             return _kind(match["kind"]), None

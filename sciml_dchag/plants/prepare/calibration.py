@@ -207,9 +207,12 @@ def calibrate(
         )
     error = np.hypot(bright.error * white_factor, dark_error)
     noise = np.hypot(bright.noise * white_factor, dark_noise)
-    weak = above <= np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values))
-    faint = above <= np.maximum.reduce(
-        [FAINT * error, FAINT_BY_NOISE * noise, FAINT_BY_DARK * np.abs(dark_values)]
+    weak = _below(above, np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values)))
+    faint = _below(
+        above,
+        np.maximum.reduce(
+            [FAINT * error, FAINT_BY_NOISE * noise, FAINT_BY_DARK * np.abs(dark_values)]
+        ),
     )
     longer = 1.0
     if image.exposure_ms is not None and white.exposure_ms is not None:
@@ -233,6 +236,12 @@ def calibrate(
         faint=(faint & ~weak & known).mean(axis=1) > MOST_DEAD,
         white_name=white.path.name,
     )
+
+
+def _below(above: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where signal is too small: in a column, or in a band by its median over columns."""
+    whole_band = np.median(above, axis=1) <= np.median(least, axis=1)
+    return np.asarray((above <= least) | whole_band[:, None])
 
 
 def _values(reference: RawCube, mean: Mean) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from plant_files import counts, scene, write_envi, write_scan
 
-from sciml_dchag.checking import check_recipe, describe
+from sciml_dchag.checking import check_recipe
+from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.scores import number_of_components
 from sciml_dchag.tasks import recipe_from_mapping

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from plant_files import BANDS, SAMPLES, counts, leaf, scene, write_envi
 
+from sciml_dchag.plants.masked.training import MaskedTrainingStore
 from sciml_dchag.plants.opened import PlantStore, index
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.summary import summarise
 from sciml_dchag.plants.traits.index_maps import write_indices
+from sciml_dchag.tasks import recipe_from_mapping
 
 PLAIN: dict[str, Any] = {"bands": "native", "quicklooks": False, "split": "1"}
 
@@ -90,6 +92,31 @@ def test_each_scan_has_the_references_beside_it(tmp_path: Path) -> None:
     forced, said = prepared(tmp_path, overwrite=True, own_references=False, **given)
     assert "WHITEREF_s2.raw" in said[0]
     assert np.median(forced.reflectance("s2") / right) == pytest.approx(1.5, rel=0.01)
+
+
+def test_bands_that_no_column_of_the_white_reference_has_are_unknown(tmp_path: Path) -> None:
+    """A camera of 12 bits, whose lamp saturates the middle of the white reference."""
+    ones = np.ones((4, SAMPLES, BANDS))
+    noisy = scene() + np.random.default_rng(0).normal(0, 0.01, scene().shape)
+    for name, level in (("scan", noisy), ("white", ones), ("dark", 0 * ones)):
+        write_envi(tmp_path / name, np.minimum(counts(level) // 3, 4095).astype(np.uint16))
+    store, said = prepared(tmp_path)
+    assert any("is saturated (at 4095) in" in one for one in said)
+    (lost,) = [one for one in said if "cannot be used in any column" in one]
+    found = store.reflectance("scan").transpose(1, 2, 0)
+    known = np.isfinite(found)
+    np.testing.assert_allclose(found[known], noisy[known], atol=3e-3)
+    empty = ~known.any(axis=(0, 1))
+    assert 10 < empty.sum() < 50
+    np.testing.assert_array_equal(np.isnan(store.statistics().mean), empty)
+    recipe = recipe_from_mapping(
+        {"name": "x", "task": {"kind": "masked"}, "data": {"store": str(store.path)}}
+    )
+    with pytest.raises(ValueError, match=r"have no value on plants .*drop_bands="):
+        MaskedTrainingStore(recipe)
+    spans = lost.split("drop_bands=")[1].split("`")[0]
+    again, _ = prepared(tmp_path, drop_bands=spans, overwrite=True)
+    assert np.isfinite(again.statistics().mean).all()
 
 
 def disc(centres: list[tuple[int, int]], radius: int) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ def require_believable(
         bad = _bad_bands(known, high | low)
         if bad.mean() > 0.5 or not bad.any():
             raise ValueError(_another_scale(image, made))
-        spans = _spans(image, used[bad])
+        spans = spans_of(image, used[bad])
         raise ValueError(
             f"{image.path.name} holds no reflectance at {spans} nm, where values run from "
             f"{np.nanmin(made[bad]):.3g} to {np.nanmax(made[bad]):.3g}: leave these bands out with "
@@ -183,8 +183,8 @@ def _beside_references(
     if bad.any():
         return [
             f"{image.path.name} has reflectance from {np.nanmin(made[bad]):.3g} to "
-            f"{np.nanmax(made[bad]):.3g} at {_spans(image, used[bad])} nm, which is noise: leave "
-            f"these bands out with `drop_bands={_spans(image, used[bad])}`."
+            f"{np.nanmax(made[bad]):.3g} at {spans_of(image, used[bad])} nm, which is noise: leave "
+            f"these bands out with `drop_bands={spans_of(image, used[bad])}`."
         ]
     return _doubts(image, made, "look at its references and at the light")
 
@@ -200,7 +200,7 @@ def _doubts(image: RawCube, made: NDArray[np.float32], cure: str) -> list[str]:
     ]
 
 
-def _spans(image: RawCube, bands: NDArray[np.intp]) -> str:
+def spans_of(image: RawCube, bands: NDArray[np.intp]) -> str:
     """Say wavelengths of bands as spans of neighbours: `1350-1460,1790-1960`, whole nm."""
     order = np.argsort(image.wavelength_nm, kind="stable")
     places = np.sort(np.argsort(order, kind="stable")[bands])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_bands
-from sciml_dchag.plants.prepare.believable import require_believable
+from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
 from sciml_dchag.plants.prepare.mask_files import read_mask
@@ -109,6 +109,19 @@ def open_images(
     return opened
 
 
+def _lost_bands(raw: RawCube, made: Calibration) -> list[str]:
+    """Say which bands have no value in any column, as where white is saturated."""
+    good = np.ones(raw.bands, bool) if raw.good_bands is None else raw.good_bands
+    lost = good & ~np.isfinite(made.gain).any(axis=1)
+    if not lost.any():
+        return []
+    spans = spans_of(raw, np.flatnonzero(lost))
+    return [
+        f"{int(lost.sum())} bands of {made.white_name} cannot be used in any column (saturated, or "
+        f"barely above dark) and have no value (NaN): leave them out with `drop_bands={spans}`."
+    ]
+
+
 class _References:
     """References of a configuration and of images, each opened once, as they are averaged once."""
 
@@ -173,7 +186,7 @@ def _open(
         smooth=config.smooth,
     )  # fmt: skip
     remarks = [remark for cube in (raw, white, dark) if cube for remark in cube.remarks]
-    remarks += [*made.remarks, *made.doubts(maker.used, raw.wavelength_nm)]
+    remarks += [*made.remarks, *_lost_bands(raw, made), *made.doubts(maker.used, raw.wavelength_nm)]
     remarks += require_believable(raw, made, maker.used, most_bytes=most_bytes)
     image = OpenedImage(
         raw=raw, white=white, dark=dark, calibrate=calibration, maker=maker,

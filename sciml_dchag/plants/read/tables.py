@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "None", "null", "-")
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "NULL", "null", "-")
 """What stands for a missing number in a column of numbers."""
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _COMMA_NUMBER = re.compile(r"[-+]?(\d+(,\d*)?|,\d+)([eE][-+]?\d+)?")

@@ -62,7 +62,7 @@ def test_the_embedded_sample(tmp_path: Path, call: Call) -> None:
         "--index", "brightness",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "byte order" in result.stderr and result.stderr.count("Warning: ") == 4
+    assert "byte order" in result.stderr and result.stderr.count("Warning: ") == 3
     assert "500 bands" in result.output
 
 

@@ -39,7 +39,7 @@ def test_counts_without_a_white_reference(tmp_path: Path) -> None:
     assert "no reflectance: give its references with `white`" in said
     with_own = findings(tmp_path)
     assert not failing(with_own)
-    assert any("1 image(s) of 60 bands, 1 with a white reference" in what for what in with_own)
+    assert any("1 image(s) of 60 bands, 2 reference(s)" in what for what in with_own)
 
 
 @pytest.mark.parametrize("split", ["1", "spatial:0.6,guard=4"])

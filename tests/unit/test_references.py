@@ -72,7 +72,7 @@ def test_white_barely_above_dark_is_masked_or_said() -> None:
     rng = np.random.default_rng(0)
     white, dark = (counts(level * ONES).astype(float) for level in (1, 0))
     white[..., :4] = dark[..., :4] + 4.0
-    white[..., 4:8] = dark[..., 4:8] + 40.0
+    white[..., 4:8] = dark[..., 4:8] + 11.0
     noisy = [
         raw(np.round(c + rng.normal(0, 4, c.shape)).astype("u2"), "w.raw") for c in (white, dark)
     ]

@@ -16,7 +16,12 @@ from sciml_dchag.plants.masked.training import (
     masked_model_config,
 )
 from sciml_dchag.plants.prepare.bands import parse_bands
-from sciml_dchag.plants.prepare.opening import OpenedImage, find_sources, open_images
+from sciml_dchag.plants.prepare.opening import (
+    OpenedImage,
+    find_sources,
+    open_images,
+    used_references,
+)
 from sciml_dchag.plants.prepare.splits import Split, name_images, read_table
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import in_short
@@ -70,8 +75,8 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
             path, reason = next(iter(opened.reasons().items()))
             raise ValueError(f"{len(opened.left_out)} image(s) would be left out: {path}: {reason}")
         numbers = {image.raw.bands for image in opened.images.values()}
-        with_white = sum(image.white is not None for image in opened.images.values())
-        what = f"{with_white} with a white reference" if with_white else "taken for reflectance"
+        files = used_references(opened.images.values())
+        what = f"{len(files)} reference(s)" if files else "taken for reflectance"
         return (
             f"sources: {len(images)} image(s) of {', '.join(map(str, sorted(numbers)))} bands, "
             f"{what}"

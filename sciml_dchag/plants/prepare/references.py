@@ -38,9 +38,9 @@ PANEL_COLUMN = 0.5
 """Columns darker than so much of the median one, beyond such an edge, do not show the panel."""
 MOST_COLUMNS_BESIDE = 0.02
 """More of the columns beside the panel are refused; fewer have no value."""
-WEAK, FAINT = 3.0, 10.0
+WEAK, FAINT = 3.0, 8.0
 """White less than so many times the error of its mean above dark is masked, or warned of."""
-FAINT_BY_NOISE = 3.0
+FAINT_BY_NOISE = 1.5
 """It is warned of too where it is less than so many times the noise of a line above dark."""
 WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""

@@ -58,8 +58,8 @@ def spectral_statistics(
     if constant.any():
         raise ValueError(
             f"The band at {wavelength_nm[int(np.flatnonzero(constant)[0])]:g} nm has one value "
-            f"over all plant pixels of the training images, with which nothing can be normalised: leave "
-            f"it out with `bands`, or look at the references and at `clip`."
+            f"over all plant pixels of the training images, with which nothing can be normalised: "
+            f"leave it out with `bands`, or look at the references and at `clip`."
         )
     empty = moments.count == 0  # a band without a usable reference; training refuses it
     mean, std, minimum, maximum = (

@@ -225,7 +225,7 @@ def test_lists_of_another_length_are_left_aside_and_said(tmp_path: Path) -> None
             r"bbl\) of .* not one 0 or 1 for each of its 6 .*drop_bands=",
         ),
         ({"bbl": "{1, 1}"}, "not one 0 or 1 for each of its 6"),
-        ({"data gain values": "{1}"}, "data gain values of .* scale=NUMBER"),
+        ({"data gain values": "{1}"}, "data gain values of .*scale=NUMBER"),
         ({"data reflectance gain values": "{1, 1, 0, 1, 1, 1}"}, "not one number a band above 0"),
     ],
 )

@@ -11,7 +11,7 @@ import sciml_dchag as sd
 ranks, first = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
 name = f"kernel-on-{ranks}"
 settings = dict(white="sample:maize_white", dark="sample:maize_dark", bands="400-900x100",
-                split="spatial:0.62,guard=4", overwrite=True)  # fmt: skip
+                index="brightness", split="spatial:0.62,guard=4", overwrite=True)  # fmt: skip
 place = f"stores/{name}.zarr"
 recipe = sd.load_recipe("sample:demo_plants").replace(
     name=name,

@@ -10,6 +10,7 @@ store = sd.plants.prepare(
     "stores/kernel.zarr",
     white="sample:maize_white",
     dark="sample:maize_dark",
+    index="brightness",  # a kernel is not green, as leaves are
     bands="400-900x100",
     split="spatial:0.62,guard=4",  # one image alone: cut into parts for training and test
     overwrite=True,

@@ -7,6 +7,7 @@ store = sd.plants.prepare(
     "stores/kernel_indices.zarr",
     white="sample:maize_white",
     dark="sample:maize_dark",
+    index="brightness",  # a kernel is not green, as leaves are
     bands="400-900x500",
     split="1/0/0",
     overwrite=True,

@@ -52,6 +52,7 @@ TASKS = {
 DESCRIBERS = (
     "sciml_dchag.plants.store.summary:describe",
     "sciml_dchag.plants.traits.embeddings:describe",
+    "sciml_dchag.plants.read.describing:describe",
     "sciml_dchag.weather.forecast.describing:describe",
 )
 """Functions that `inspect` asks in turn: given a path, each returns facts, or None if not known."""

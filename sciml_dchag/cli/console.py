@@ -123,6 +123,7 @@ ALIASES = {"static_sources": "static_source", "store_path": "store"}
 SAID_OTHERWISE = {
     "name=NAME": "--set name=NAME",
     "resume=True": "--resume auto",
+    "own_references=False": "--no-own-references",
 }
 """Settings whose option is not the parameter's name with its value."""
 

@@ -109,8 +109,9 @@ def probe(
 ) -> None:  # fmt: skip
     """Regress TRAITS (a CSV) on EMBEDDINGS, beside mean spectra and indices.
 
-    TRAITS has a column cube (the image's file name), optionally a column plant (its number in the
-    mask), and a column a trait with its units in brackets. Ridge and PLS regression are scored by
+    TRAITS has a column cube (the image's file name) and optionally plant (its number in the mask),
+    or plant_id and optionally date as in the store's table, and a column a trait with its units in
+    brackets. Ridge and PLS regression are scored by
     nested cross-validation; R2 is that of the pooled out-of-fold predictions.
 
     \b

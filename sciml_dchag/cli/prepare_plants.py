@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, out
+from sciml_dchag.cli.console import Command, ProgressBar, as_options, out
 from sciml_dchag.cli.generated import options_of
 from sciml_dchag.cli.options import overwrite_option
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -21,8 +21,9 @@ from sciml_dchag.plants.prepare.config import PreparePlants
 def plants(config: PreparePlants, store: Path, seed: int, overwrite: bool) -> None:
     """Calibrate hyperspectral images from SOURCES, find their plants and write STORE.
 
-    SOURCES are ENVI, GeoTIFF, MATLAB or NumPy images, patterns or folders. An interrupted
-    call resumes with the images that are not finished when it is repeated.
+    SOURCES are ENVI, GeoTIFF, MATLAB, NumPy or HDF5 images, patterns or folders. An interrupted
+    call resumes with the images that are not finished when it is repeated. Images that are refused
+    are left out and listed at the end; the exit status is then 1.
 
     \b
     Example:
@@ -40,10 +41,13 @@ def plants(config: PreparePlants, store: Path, seed: int, overwrite: bool) -> No
             progress=progress,
         )
     from sciml_dchag.plants.store.cubes import CubeStore
-    from sciml_dchag.plants.store.summary import summarise
+    from sciml_dchag.plants.store.summary import left_out, summarise
 
-    for line in summarise(CubeStore.open(path)):
-        out.print(line, highlight=False, markup=False)
+    prepared = CubeStore.open(path)
+    for line in summarise(prepared):
+        out.print(as_options(line), highlight=False, markup=False, soft_wrap=True)
     if config.quicklooks:
         out.print(f"Pictures: {path / 'quicklooks'}", highlight=False)
     out.print(f"Store: {path}\nLook at it: sciml-dchag inspect {path}", highlight=False)
+    if left_out(prepared):
+        click.get_current_context().exit(1)

@@ -8,7 +8,7 @@ def readable_number(value: float) -> str:
     if math.isnan(value):
         return "–"  # noqa: RUF001 (an en dash is what a table shows)
     size = abs(value)
-    if math.isinf(value) or size >= 1e7 or 0 < size < 1e-3:
+    if math.isinf(value) or size >= 1e7 or 0 < size < 0.1:
         return f"{value:.3g}"
     decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3
     return f"{value:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

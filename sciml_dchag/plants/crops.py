@@ -26,7 +26,7 @@ class CubePatches:
 
     Args:
         store: the prepared store.
-        cubes: names of the images to draw from.
+        cubes: names of the images to draw from; those without a plant are not.
         mean, std: by band of the store.
         image_size: (H, W).
         draw_mask: what is hidden of a sample.
@@ -39,7 +39,7 @@ class CubePatches:
         inputs: positions of the bands to read; None for all.
 
     Raises:
-        ValueError: no image, or one smaller than a crop or without a plant.
+        ValueError: no image with a plant, or one smaller than a crop.
     """
 
     def __init__(
@@ -66,11 +66,13 @@ class CubePatches:
         own = slice(self.inputs.start, self.inputs.stop)
         self._mean = mean[own].astype(np.float32)[:, None, None]
         self._std = std[own].astype(np.float32)[:, None, None]
-        sizes = {cube: require_large_enough(store, cube, image_size) for cube in cubes}
+        planted = [cube for cube in cubes if store.plants(cube).any()]
+        sizes = {cube: require_large_enough(store, cube, image_size) for cube in planted}
         if not sizes:
             raise ValueError(
-                f"There is no image to draw from in {store.path}: prepare it with a split that "
-                f"gives some to training, and to validation if training.validate_every is set."
+                f"There is no image with a plant to draw from in {store.path}: prepare it with a "
+                f"split that gives some to training, and to validation if training.validate_every "
+                f"is set."
             )
         self.order = [
             cube
@@ -93,7 +95,9 @@ class CubePatches:
         shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self))
         cube = self.order[int(shuffled[index])]
         draws = np.random.default_rng([self.seed, epoch, index])
-        plants = self._plants_of(cube)
+        if cube not in self._plants:
+            self._plants[cube] = self.store.plants(cube)
+        plants = self._plants[cube]
         rows, columns = self._place(plants, draws)
         reflectance = self._read(cube, rows, columns)
         image = (reflectance - self._mean) / self._std
@@ -131,17 +135,6 @@ class CubePatches:
             return self._kept[cube][:, rows, columns]
         return self.store.reflectance(cube, self.inputs, rows, columns)
 
-    def _plants_of(self, cube: str) -> NDArray[np.int32]:
-        if cube not in self._plants:
-            plants = self.store.plants(cube)
-            if not plants.any():
-                raise ValueError(
-                    f"The image {cube} in {self.store.path} has no plant: prepare it with a mask "
-                    f"of yours, or leave it out."
-                )
-            self._plants[cube] = plants
-        return self._plants[cube]
-
 
 def require_large_enough(
     store: CubeStore, cube: str, image_size: tuple[int, int]
@@ -152,9 +145,18 @@ def require_large_enough(
         ValueError: it is smaller than a crop.
     """
     size = store.size(cube)
+    require_crop(f"{cube} in {store.path}", size, image_size)
+    return size
+
+
+def require_crop(image: str, size: tuple[int, int], image_size: tuple[int, int]) -> None:
+    """Refuse an image of some rows and columns that is smaller than a crop.
+
+    Raises:
+        ValueError: it is.
+    """
     if size[0] < image_size[0] or size[1] < image_size[1]:
         raise ValueError(
-            f"The image {cube} in {store.path} has {size[0]} x {size[1]} pixels, fewer than a crop "
-            f"of {image_size[0]} x {image_size[1]}: lower data.image_size."
+            f"The image {image} has {size[0]} x {size[1]} pixels, fewer than a crop of "
+            f"{image_size[0]} x {image_size[1]}: lower data.image_size."
         )
-    return size

@@ -50,7 +50,10 @@ class PlantStore(Described, CubeStore):
             self.path, group=f"cubes/{cube}", chunks=None, consolidated=False
         )
         nm = ("wavelength", self.wavelength_nm, {"units": "nm", "long_name": "wavelength"})
-        origin = {"attribution": self.attribution, "simulated": int(self.simulated)}
+        origin = {
+            "attribution": self.attribution, "simulated": int(self.simulated),
+            "quantity": self.quantity,
+        }  # fmt: skip
         return dataset.assign_coords(wavelength=nm).assign_attrs({**attrs, **origin})
 
     def rgb(self, cube: str) -> xr.DataArray:
@@ -97,6 +100,7 @@ class PlantStore(Described, CubeStore):
             `cube`, `plant`, `pixels`, statistics of each index (`NDVI_mean`, `NDVI_median`,
             `NDVI_std`, `NDVI_undefined`), and what the store knows of the image.
         """
+        self.require_reflectance("spectral indices")
         chosen = [names] if isinstance(names, str) else list(names)
         chosen = chosen or reached_indices(self.wavelength_nm)[0]
         table = plant_indices(self, chosen, cubes)
@@ -227,6 +231,11 @@ def index(name: str, image: xr.Dataset | xr.DataArray) -> xr.DataArray:
     Example:
         >>> sd.plants.index("NDVI", store["kernel"]).mean()  # doctest: +SKIP
     """
+    if "standard normal variate" in str(image.attrs.get("quantity", "")):
+        raise ValueError(
+            f"The image holds the {image.attrs['quantity']}, of which {name} has no meaning: take "
+            f"reflectance."
+        )
     field = _along_wavelength(image)
     nm = field["wavelength"].values.astype(np.float64)
     bands = find_bands(name, nm)

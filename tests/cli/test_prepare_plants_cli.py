@@ -7,10 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from scipy.io import savemat
+
+from sciml_dchag.plants.store.cubes import CubeStore
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
-from plant_files import BANDS, LINES, SAMPLES, counts, scene, write_envi, write_scan
+from plant_files import (
+    BANDS,
+    LINES,
+    SAMPLES,
+    WAVELENGTH_NM,
+    counts,
+    scene,
+    write_envi,
+    write_scan,
+)
 
 Call = Callable[..., Result]
 Refused = Callable[[Result], str]
@@ -47,6 +59,7 @@ def test_the_embedded_sample(tmp_path: Path, call: Call) -> None:
     result = call(
         "prepare", "plants", "sample:maize_kernel", tmp_path / "m.zarr", "--white",
         "sample:maize_white", "--dark", "sample:maize_dark", "--split", "spatial:0.62,guard=4",
+        "--index", "brightness",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "byte order" in result.stderr and result.stderr.count("Warning: ") == 3
@@ -66,11 +79,6 @@ def other_exposure(scans: Path) -> list[str | Path]:
 def background(scans: Path) -> list[str | Path]:
     write_envi(scans / "scan", counts(scene(plants=False)))
     return []
-
-
-def two_of_one_name(scans: Path) -> list[str | Path]:
-    write_scan(scans.parent / "scans" / "b")
-    return [scans / "b" / "scan.hdr"]
 
 
 def table_without(scans: Path) -> list[str | Path]:
@@ -105,7 +113,6 @@ def nothing_finite(scans: Path) -> list[str | Path]:
         (narrow_white, "white.raw is 9 pixels wide"),
         (other_exposure, "exposure of 10 ms"),
         (background, "nothing but background"),
-        (two_of_one_name, "would both be called 'scan'"),
         (table_without, "no row of scan.raw"),
         (mask_of_another_size, "40 x 51 values"),
         (cut_short, "bytes where its header"),
@@ -148,7 +155,8 @@ def test_bad_settings_are_one_sentence_and_leave_nothing(
 
 
 def test_counts_without_references_are_refused(scans: Path, call: Call, refused: Refused) -> None:
-    result = call("prepare", "plants", scans / "scan.hdr", scans.parent / "s.zarr")
+    words = ("prepare", "plants", scans / "scan.hdr", scans.parent / "s.zarr")
+    result = call(*words, "--no-own-references", "--bands", "native")
     assert "--white" in refused(result) and not list(scans.parent.glob("s.zarr*"))
 
 
@@ -158,3 +166,30 @@ def test_numbers_that_are_no_pair(scans: Path, call: Call) -> None:
         result.exit_code == 2
         and "'0-1' is not 2 values (numbers) separated by commas" in result.stderr
     )
+
+
+def test_the_cure_that_is_named_works(tmp_path: Path, call: Call, refused: Refused) -> None:
+    path, out = tmp_path / "x.mat", tmp_path / "s.zarr"
+    noisy = scene() + np.random.default_rng(0).normal(0, 0.002, scene().shape)
+    savemat(path, {"img": np.round(noisy * 10000).astype("u2"), "wavelength_nm": WAVELENGTH_NM})
+    words = ("prepare", "plants", path, out, "--bands", "native", "--no-quicklooks")
+    assert "with `--scale 10000`" in refused(call(*words))
+    assert call(*words, "--scale", "10000").exit_code == 0
+    values = CubeStore.open(out).reflectance("x").transpose(1, 2, 0)
+    np.testing.assert_allclose(values, noisy, atol=6e-5)
+
+
+def test_images_left_out_are_listed_at_the_end_and_in_the_exit_status(
+    scans: Path, call: Call
+) -> None:
+    for name in ("first", "second", "third"):
+        write_scan(scans / name)
+    (scans / "third" / "scan.hdr").write_text("ENVI\n")
+    white, dark = scans / "white.hdr", scans / "dark.hdr"
+    result = call("prepare", "plants", scans, scans.parent / "s.zarr", "--white", white, "--dark",
+                  dark, "--bands", "native", "--no-quicklooks")  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert "Left out: scan.raw: The header" in result.stdout
+    assert "to use those given for all, add `--no-own-references`" in result.stderr.lower()
+    for name in ("scans_scan", "first_scan", "second_scan"):
+        assert f"  {name}: 40 x 50, 2 plants on" in result.stdout

@@ -53,6 +53,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Any:
         str(tmp_path_factory.mktemp("api") / "kernel.zarr"),
         white="sample:maize_white",
         dark="sample:maize_dark",
+        index="brightness",
         bands="400-900x60",
         split="spatial:0.62,guard=4",
     )

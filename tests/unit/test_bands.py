@@ -113,3 +113,34 @@ def test_a_missing_band_touches_what_is_made_from_it_and_no_more() -> None:
     np.testing.assert_array_equal(np.isnan(found[:, 2]), touched)
     found[touched, 2] = whole[touched, 2]
     np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("response", ["gaussian", "linear"])
+def test_nothing_is_invented_in_gaps(response: Any) -> None:
+    """Bands that are bad, dropped or absent: whatever lies between them was not measured."""
+    nm = np.arange(400.0, 901.0, 5.0)
+    inside = (nm > 650) & (nm < 700)
+    target = np.linspace(400, 900, 101)
+    for cube in (camera(nm, good_bands=~inside), camera(nm[~inside])):
+        with pytest.raises(ValueError, match=r"no good band between 650 and 700 nm.*bands=native"):
+            BandMaker.for_camera(cube, target, response=response)
+        beside = target[(target <= 650) | (target >= 700)]
+        maker = BandMaker.for_camera(cube, beside, response=response)
+        whole = BandMaker.for_camera(camera(nm), beside, response=response)
+        bump = np.exp(-(((nm - 655) / 4) ** 2))
+        found = make(maker, (bump if cube.bands == len(nm) else bump[~inside])[:, None])
+        wanted = make(whole, bump[:, None])
+        away = np.abs(beside - 675) > 35
+        np.testing.assert_allclose(found[away], wanted[away], atol=1e-6)
+
+
+def test_cameras_of_few_or_uneven_bands_have_no_gaps() -> None:
+    few = np.array([475.0, 560, 668, 717, 840])
+    maker = BandMaker.for_camera(camera(few), np.linspace(480, 840, 20), response="linear")
+    np.testing.assert_allclose(maker.matrix.sum(axis=1), 1.0)
+    joined = np.concatenate([np.arange(400, 1000, 3.0), np.arange(1003, 1700, 8.0)])
+    BandMaker.for_camera(camera(joined), np.linspace(950, 1100, 60), response="linear")
+    # One dead band under responses that are wider than its distance.
+    nm = np.arange(400.0, 901.0, 3.0)
+    dead = camera(nm, good_bands=nm != 640, fwhm_nm=np.full(len(nm), 6.0))
+    BandMaker.for_camera(dead, np.linspace(400, 898, 300))

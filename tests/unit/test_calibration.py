@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from plant_files import BANDS, LINES, SAMPLES, WAVELENGTH_NM, camera, counts, raw, scene
 
+from sciml_dchag.plants.prepare.believable import require_believable
 from sciml_dchag.plants.prepare.calibration import Calibration, Counts, calibrate, panel_factor
 from sciml_dchag.plants.read.raw_cube import RawCube
 
@@ -111,8 +112,9 @@ def test_reflectance_is_divided_by_its_scale_and_counts_are_refused() -> None:
     image = raw(np.round(scene() * 10000).astype(np.uint16), scale=10000.0)
     found, _ = apply(calibrate(image, None, None), image)
     np.testing.assert_allclose(found, scene(), atol=6e-5)
-    with pytest.raises(ValueError, match=r"median of .*`white`.*reflectance scale factor"):
-        calibrate(raw(counts(scene())), None, None)
+    image = raw(counts(scene()))
+    with pytest.raises(ValueError, match=r"values from .*`white`.*reflectance scale factor"):
+        require_believable(image, calibrate(image, None, None), np.arange(BANDS))
     with pytest.raises(ValueError, match="white=FILE"):
         calibrate(raw(counts(scene())), None, DARK)
 

@@ -111,8 +111,9 @@ def test_what_cannot_be_cropped_is_refused(store: CubeStore, tmp_path: Path) -> 
     varied = np.random.default_rng(0).random((3, 8, 8))
     bare = {"bare": (varied, np.zeros((8, 8), int)), "green": (varied, np.ones((8, 8), int))}
     path = plant_stores.write_store(tmp_path / "bare.zarr", bare, np.array([500.0, 600, 700]))
-    with pytest.raises(ValueError, match="bare .* has no plant"):
-        opened = CubeStore.open(path)
-        samples = crops(opened, mean=np.zeros(3), std=np.ones(3))
-        for number in range(8):
-            samples[number]
+    opened, about = CubeStore.open(path), {"mean": np.zeros(3), "std": np.ones(3)}
+    samples = crops(opened, **about)
+    assert set(samples.order) == {"green"}  # an empty pot shows nothing to learn from
+    samples[0]
+    with pytest.raises(ValueError, match="no image with a plant to draw from"):
+        CubePatches(opened, ["bare"], image_size=SIZE, draw_mask=samples.draw_mask, **about)

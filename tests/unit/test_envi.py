@@ -213,11 +213,54 @@ def test_exposure(name: str, value: str, milliseconds: float | None) -> None:
 
 
 def test_lists_of_another_length_are_left_aside_and_said(tmp_path: Path) -> None:
-    fields = {"fwhm": "{2, 2}", "bbl": "{1, x, 1, 1, 1, 1}", "data gain values": "{1}"}
+    cube = open_cube(write(tmp_path / "x.raw", smooth(), fields={"fwhm": "{2, 2}"}))
+    assert cube.fwhm_nm is None and cube.remarks[0].startswith("The fwhm of x.hdr is not one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"bbl": "{1, x, 1, 1, 1, 1}"},
+            r"bbl\) of .* not one 0 or 1 for each of its 6 .*drop_bands=",
+        ),
+        ({"bbl": "{1, 1}"}, "not one 0 or 1 for each of its 6"),
+        ({"data gain values": "{1}"}, "data gain values of .*scale=NUMBER"),
+        ({"data reflectance gain values": "{1, 1, 0, 1, 1, 1}"}, "not one number a band above 0"),
+    ],
+)
+def test_lists_without_which_numbers_are_wrong_are_refused(
+    tmp_path: Path, fields: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        open_cube(write(tmp_path / "x.raw", smooth(), fields=fields))
+
+
+def test_gains_offsets_and_settings_of_a_header(tmp_path: Path) -> None:
+    fields: dict[str, object] = {
+        "data gain values": lists([2.0] * BANDS),
+        "data reflectance gain values": lists([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        "data reflectance offset values": lists([1.0] * BANDS),
+        "Gain": "4.0", "binning": "{1, 2}", "bbl": "{true, false, 1, 0, 1.0, 1}",
+    }  # fmt: skip
     cube = open_cube(write(tmp_path / "x.raw", smooth(), fields=fields))
-    assert cube.fwhm_nm is None and cube.good_bands is None
-    assert [said.split(" of")[0] for said in cube.remarks[:2]] == ["The fwhm", "The bbl"]
-    assert "not applied" in cube.remarks[2]
+    factor, offset = cube.factors()
+    np.testing.assert_array_equal(factor, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    np.testing.assert_array_equal(offset, np.ones(BANDS))
+    assert cube.settings == (("binning", "1 2"), ("gain", "4"))
+    np.testing.assert_array_equal(cube.good_bands, [1, 0, 1, 0, 1, 1])
+    both = {**fields, "reflectance scale factor": 10000}
+    with pytest.raises(ValueError, match=r"scale of 10000 and gains by band.*scale=10000"):
+        open_cube(write(tmp_path / "y.raw", smooth(), fields=both)).factors()
+
+
+def test_widths_in_other_units_than_the_wavelengths(tmp_path: Path) -> None:
+    for units, wavelengths, widths in (("nm", NM, 0.055), ("um", NM / 1000, 55.0)):
+        fields = {"wavelength units": units, "wavelength": lists(wavelengths),
+                  "fwhm": lists([widths] * BANDS)}  # fmt: skip
+        cube = open_cube(write(tmp_path / "x.raw", smooth(), fields=fields))
+        np.testing.assert_allclose(cube.fwhm_nm, 55.0)
+        assert "taken as" in cube.remarks[0]
 
 
 def test_headers_of_a_headwall_camera(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ from sciml_dchag.plants.colour import colour_matching, colour_weights
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
 
-MAIZE = {"white": "sample:maize_white", "dark": "sample:maize_dark"}
+MAIZE = {
+    "white": "sample:maize_white", "dark": "sample:maize_dark", "index": "brightness",
+}  # fmt: skip
 NOTED = {"bands": "400-900x80", "split": "1"}
 
 
@@ -163,7 +165,7 @@ def test_masks_given_and_none(tmp_path: Path) -> None:
     drawn[2:9, 3:20] = 5
     np.save(tmp_path / "drawn.npy", drawn)
     store = prepared(tmp_path, mask=str(tmp_path / "drawn.npy"), quicklooks=False)
-    np.testing.assert_array_equal(store.plants("scan"), drawn > 0)
+    np.testing.assert_array_equal(store.plants("scan"), drawn)  # numbers are kept
     store = prepared(tmp_path, mask="none", quicklooks=False, overwrite=True)
     assert (store.plants("scan") == 1).all()
     (tmp_path / "masks").mkdir()

@@ -19,10 +19,11 @@ def known(**columns: list[object]) -> pd.DataFrame:
 
 def test_a_draw_is_seeded_and_has_the_parts_asked_for() -> None:
     split = Split.parse("0.7/0.1/0.2")
-    drawn = assign(known(), split, None, 3, None)
+    drawn, said = assign(known(), split, None, 3, None)
+    assert not said
     assert [drawn.count(part) for part in ("train", "validation", "test")] == [14, 2, 4]
-    assert drawn == assign(known(), split, None, 3, None)
-    assert drawn != assign(known(), split, None, 4, None)
+    assert drawn == assign(known(), split, None, 3, None)[0]
+    assert drawn != assign(known(), split, None, 4, None)[0]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -33,7 +34,7 @@ def test_few_images_always_leave_one_for_training(number: int) -> None:
 
 def test_groups_stay_together() -> None:
     genotype = [f"G{i % 5}" for i in range(20)]
-    drawn = assign(known(genotype=genotype), Split.parse("0.6/0.2/0.2"), "genotype", 0, "t.csv")
+    drawn, _ = assign(known(genotype=genotype), Split.parse("0.6/0.2/0.2"), "genotype", 0, "t.csv")
     for part in ("train", "validation", "test"):
         assert part in drawn
     purposes = {g: {d for d, h in zip(drawn, genotype, strict=True) if h == g} for g in genotype}
@@ -46,7 +47,7 @@ def test_groups_stay_together() -> None:
 
 def test_a_column_split_goes_before() -> None:
     words = ["test"] * 3 + ["train"] * 17
-    assert assign(known(split=words), Split.parse("0.5"), None, 0, "t.csv") == words
+    assert assign(known(split=words), Split.parse("0.5"), None, 0, "t.csv") == (words, [])
     with pytest.raises(ValueError, match="'val'.*train, validation or test"):
         assign(known(split=["val", *words[1:]]), Split.parse("0.5"), None, 0, "t.csv")
 
@@ -71,8 +72,12 @@ def test_splits_that_are_not_understood(text: str) -> None:
 def test_names_are_safe_and_differ() -> None:
     assert safe_name(Path("a/Pappel Nr. 3 (früh).raw")) == "Pappel_Nr._3_fruh_"
     assert safe_name(Path("../..hidden.raw")) == "hidden" and safe_name(Path("日本.raw")) == "image"
-    with pytest.raises(ValueError, match=r"a/x.raw and b/X.dat would both be called 'X'"):
-        name_images([Path("a/x.raw"), Path("b/X.dat")])
+    assert name_images([Path("a/x.raw"), Path("b/X.dat"), Path("y.raw")]) == ["a_x", "b_X", "y"]
+    scans = [Path(f"data/{day}/capture/scan.raw") for day in ("d1", "d2")]
+    assert name_images(scans) == ["d1_capture_scan", "d2_capture_scan"]
+    assert name_images([Path("a/x.tif"), Path("a/x.mat")]) == ["a_x_tif", "a_x_mat"]
+    with pytest.raises(ValueError, match=r"both be called 'a_x__raw'"):
+        name_images([Path("a/x_.raw"), Path("a/x .raw")])
 
 
 def test_a_table_is_keyed_by_file_name(tmp_path: Path) -> None:

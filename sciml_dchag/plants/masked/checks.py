@@ -7,17 +7,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
-from sciml_dchag.plants.crops import require_large_enough
+from sciml_dchag.plants.crops import require_crop, require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.training import (
     MaskedTrainingStore,
     masked_model_config,
 )
 from sciml_dchag.plants.prepare.bands import parse_bands
-from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.prepare.opening import (
+    OpenedImage,
+    find_sources,
+    open_images,
+    used_references,
+)
+from sciml_dchag.plants.prepare.splits import Split, name_images, read_table
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import in_short
 from sciml_dchag.training.masked import masked_objective
@@ -53,19 +58,42 @@ def _check_with_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
 def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt to open what a store is to be prepared from."""
     bands: list[NDArray[np.float64]] = []
+    images: dict[str, OpenedImage] = {}
 
     def sources() -> str:
         if not recipe.prepare.sources:
             raise ValueError("prepare.sources is empty: name the images.")
-        files = expand_cubes(recipe.prepare.sources)
-        numbers = {open_cube(file).bands for file in files}
-        return f"sources: {len(files)} image(s) of {', '.join(map(str, sorted(numbers)))} bands"
+        found = find_sources(recipe.prepare)
+        names = dict(zip(found.images, name_images(found.images), strict=True))
+        nm = parse_bands(recipe.prepare.bands)
+        opened = open_images(recipe.prepare, found, names, nm, most_bytes=0)
+        images.update({names[path]: image for path, image in opened.images.items()})
+        if recipe.prepare.table is not None:
+            paths = list(opened.images)
+            read_table(Path(recipe.prepare.table), paths, [names[path] for path in paths])
+        if opened.left_out:
+            path, reason = next(iter(opened.reasons().items()))
+            raise ValueError(f"{len(opened.left_out)} image(s) would be left out: {path}: {reason}")
+        numbers = {image.raw.bands for image in opened.images.values()}
+        files = used_references(opened.images.values())
+        what = f"{len(files)} reference(s)" if files else "taken for reflectance"
+        return (
+            f"sources: {len(images)} image(s) of {', '.join(map(str, sorted(numbers)))} bands, "
+            f"{what}"
+        )
 
-    def references() -> str:
-        named = [path for path in (recipe.prepare.white, recipe.prepare.dark) if path]
-        for path in resolve_samples(named):
-            open_cube(path)
-        return f"{len(named)} reference(s)"
+    def crops() -> str:
+        split = Split.parse(recipe.prepare.split)
+        for name, image in images.items():
+            parts = {name: slice(0, image.raw.samples)}
+            if split.guard is not None:
+                parts = {
+                    f"{name}_{part}": c for part, c in split.cut(image.raw.samples, name).items()
+                }
+            for part, columns in parts.items():
+                require_crop(part, (image.raw.lines, columns.stop - columns.start),
+                             recipe.data.image_size)  # fmt: skip
+        return "crops of {} x {} pixels".format(*recipe.data.image_size)
 
     def target() -> str:
         if (nm := parse_bands(recipe.prepare.bands)) is None:
@@ -73,8 +101,8 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
         bands.append(nm)
         return f"bands: {len(nm)} from {nm[0]:g} to {nm[-1]:g} nm"
 
-    attempt(sources)
-    attempt(references)
+    if attempt(sources):
+        attempt(crops)
     if attempt(target) and bands:
         _check_model(recipe, bands[0], attempt)
 

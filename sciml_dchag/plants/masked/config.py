@@ -51,7 +51,7 @@ class ReconstructionConfig:
     batch: int = 8
     """Crops that are reconstructed at once."""
     components: int = 0
-    """Components of the PCA that is the second baseline; 0 for as many as the model is wide."""
+    """Components of the PCA that is the second baseline; 0 for a fifth of the bands."""
     spectra: int = 6
     """Pixels whose true and reconstructed spectra are drawn."""
 

@@ -6,6 +6,7 @@ All locations are shown. How embeddings are kept is `embeddings`'.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import EMBEDDINGS, write_embeddings
+from sciml_dchag.plants.traits.plant_means import plant_positions
+
+MOST_NAMED = 20
+"""Plants without an embedding that are named."""
 
 
 def embed(
@@ -77,6 +82,8 @@ def embed(
             f"No patch of {patch} x {patch} pixels in {store.path} is mostly plant: prepare it "
             f"with a mask of yours."
         )
+    positions = _positions(store)
+    _tell_left_out(store, positions, rows, patch)
     attrs = {
         "attribution": store.attribution,
         "simulated": int(store.simulated),
@@ -91,8 +98,36 @@ def embed(
         np.concatenate(values),
         table=store.table,
         attrs=attrs,
+        positions=positions,
         overwrite=overwrite,
     )
+
+
+def _positions(store: CubeStore) -> pd.DataFrame:
+    """Where the plants of all images are; a column of the store's table goes before its name."""
+    tables = [
+        plant_positions(store.plants(cube), store.pixel_mm).assign(cube=cube)
+        for cube in store.names
+    ]
+    found = pd.concat(tables, ignore_index=True)
+    return found.drop(columns=[name for name in found.columns if name in store.table.columns])
+
+
+def _tell_left_out(
+    store: CubeStore, positions: pd.DataFrame, rows: list[dict[str, Any]], patch: int
+) -> None:
+    """Warn of plants that have no patch, and so no embedding."""
+    embedded = {(row["cube"], row["plant"]) for row in rows}
+    every = positions[["cube", "plant"]].itertuples(index=False)
+    left = [f"{cube} plant {plant}" for cube, plant in every if (cube, plant) not in embedded]
+    left += [f"{cube} (no plant)" for cube in store.names if cube not in set(positions["cube"])]
+    if left:
+        more = f" and {len(left) - MOST_NAMED} others" if len(left) > MOST_NAMED else ""
+        warnings.warn(
+            f"No embedding, as no patch of {patch} x {patch} pixels is mostly theirs: "
+            f"{', '.join(left[:MOST_NAMED])}{more}. Train with a smaller model.patch to have them.",
+            stacklevel=3,
+        )
 
 
 def _patches(image: NDArray[Any], patch: int) -> NDArray[Any]:

@@ -28,6 +28,7 @@ from sciml_dchag.plants.masked.scores import (
     TERMS,
     score_images,
     summary_of,
+    without_undefined,
 )
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.checkpoint import RECORD
@@ -65,7 +66,8 @@ def evaluate(
     scorer = score_images(
         reconstructor, images, components=options.components, batch=options.batch, progress=progress
     )
-    table, folder = scorer.table(), run / "evaluation"
+    table, left_out = without_undefined(scorer.table(), scorer)
+    folder = run / "evaluation"
     figures = _draw(table, folder, reconstructor, images, options.spectra, run)
     config = reconstructor.config
     metrics = [METRICS[name] for name in dict.fromkeys(table["metric"])]
@@ -80,7 +82,7 @@ def evaluate(
         labels={metric.name: metric.label for metric in metrics},
         definitions={metric.name: metric.definition for metric in metrics},
         terms=TERMS,
-        notes=tuple(_notes(reconstructor, images)),
+        notes=(*_notes(reconstructor, images, len(scorer.pca.components)), *left_out),
         figures=figures,
         provenance={
             **provenance_in_words(
@@ -115,14 +117,14 @@ def _hashes(store: CubeStore, images: Sequence[str], most: int = MOST_SOURCES) -
     return hashes
 
 
-def _notes(reconstructor: Reconstructor, images: Sequence[str]) -> list[str]:
-    store, config = reconstructor.store, reconstructor.config
+def _notes(reconstructor: Reconstructor, images: Sequence[str], components: int) -> list[str]:
+    store = reconstructor.store
     notes = [
         f"{len(images)} test image(s), {len(store.channels)} bands; none of them was used in "
         f"training, statistics or PCA.",
         f"Each location is scored in passes that hide it; {reconstructor.task.visible} of "
         f"{reconstructor.task.locations} locations of a crop are shown.",
-        f"The PCA sees the pixel that it reconstructs, in {config.embed_dim} components at most.",
+        f"The PCA sees the pixel that it reconstructs, in {components} components.",
     ]
     if store.simulated:
         notes.insert(0, "The images are synthetic: scores say nothing about real plants.")

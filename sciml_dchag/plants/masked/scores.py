@@ -5,9 +5,9 @@ float64 and divided at the end, by `metrics`. Every location counts in each pass
 images touch nothing but the score: mean spectrum and PCA are those of the training images.
 
 Both baselines are told more or less than the model. The mean spectrum knows nothing of the image.
-The PCA sees the very pixel that it reconstructs, in as many numbers as the model's embedding has:
-it bounds what a linear code of that size keeps, and no model that sees neighbours alone can be
-expected to reach it.
+The PCA sees the very pixel that it reconstructs, in a fifth as many numbers as there are bands
+unless asked otherwise: it bounds what a linear code of that size keeps, and no model that sees
+neighbours alone can be expected to reach it. In as many numbers as bands it would be exact.
 
 Shapes: C bands, H x W crop.
 """
@@ -37,9 +37,31 @@ TERMS = {
     "Mean spectrum": "The mean over the plant pixels of the training images; it knows nothing of "
     "the image.",
     "PCA": "Principal components of the training images' spectra. It sees the very pixel that it "
-    "reconstructs, in as many numbers as the model's embedding has.",
+    "reconstructs, in fewer numbers than there are bands.",
 }
 """What words in the definitions of metrics mean."""
+
+
+BANDS_A_COMPONENT = 5
+"""As many times fewer components than bands has the PCA, unless asked otherwise."""
+
+
+def number_of_components(asked: int, bands: int) -> int:
+    """How many components the PCA has.
+
+    Args:
+        asked: of the recipe; 0 for a fifth of the bands.
+        bands: number of bands.
+
+    Raises:
+        ValueError: as many as bands, with which it would be exact.
+    """
+    if asked >= bands:
+        raise ValueError(
+            f"evaluation.components is {asked} for {bands} bands, with which a PCA is exact and no "
+            f"baseline: give fewer, or 0 for a fifth of the bands."
+        )
+    return asked or max(1, bands // BANDS_A_COMPONENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +136,9 @@ class ReconstructionScorer:
             (2, bands)
         )  # of masked pixels: sum and sum of squares, about the mean
         self.pixels = 0
-        reached, _ = reached_indices(self.wavelength_nm)
+        reached: list[str] = []
+        if "standard normal variate" not in reconstructor.store.quantity:
+            reached, _ = reached_indices(self.wavelength_nm)
         self.indices = [name for name in SCORED_INDICES if name in reached]
         self.index_pixels = dict.fromkeys(self.indices, 0)
         self.errors = {
@@ -231,21 +255,21 @@ def score_images(
     Args:
         reconstructor: the model on the images' store.
         images: names of test images.
-        components: of the PCA; 0 for as many as the model is wide.
+        components: of the PCA; 0 for a fifth of the bands.
         batch: passes that are computed at once.
         progress: called for crops.
 
     Raises:
-        ValueError: there is no image, or one smaller than a crop.
+        ValueError: there is no image, or one smaller than a crop; as many components as bands.
     """
     store = reconstructor.store
+    number = number_of_components(components, len(store.channels))
     if not images:
         raise ValueError(
             f"None of the {len(store.names)} images in {store.path} is for testing: prepare it "
             f"with another split."
         )
     tiles = [(image, tile) for image in images for tile in reconstructor.tiles(image)]
-    number = components or reconstructor.config.embed_dim
     scorer = ReconstructionScorer(
         reconstructor, fit_components(store, store.statistics().cubes, number)
     )
@@ -260,6 +284,42 @@ def score_images(
         if progress is not None:
             progress(index + 1, len(tiles), "scoring crops")
     return scorer
+
+
+def without_undefined(
+    table: pd.DataFrame, scorer: ReconstructionScorer
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Leave out rows whose score is NaN.
+
+    Returns:
+        The other rows, and one sentence with the reason for each metric of which some are left out.
+
+    Raises:
+        ValueError: no hidden pixel could be scored at all.
+    """
+    undefined = table["model"].isna()
+    if not scorer.weights["masked"].any():
+        raise ValueError(
+            f"No hidden pixel of the test images in {scorer.reconstructor.store.path} can be "
+            f"scored: none of them is on a plant and known in every band. Prepare the store with "
+            f"another split, or without the bands that lack values (`drop_bands`)."
+        )
+    notes = []
+    for name, rows in table[undefined].groupby("metric", sort=False):
+        metric = METRICS[str(name)]
+        if metric.index:
+            why = f"no scored pixel has a value of {metric.index} in truth and reconstruction"
+        elif name == "r2_masked":
+            why = "the true values do not vary there"
+        else:
+            why = "no such pixel is known in every band"
+        where = "" if "all" in set(rows["wavelength_nm"]) else f" at {len(rows)} wavelengths"
+        notes.append(f"{metric.label} is left out{where}: {why}.")
+    if "standard normal variate" in scorer.reconstructor.store.quantity:
+        notes.append(
+            f"Indices are left out: the values are the {scorer.reconstructor.store.quantity}."
+        )
+    return table[~undefined].reset_index(drop=True), tuple(notes)
 
 
 def summary_of(table: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from sciml_dchag.plants.masked.evaluate import evaluate
 from sciml_dchag.plants.masked.training import MaskedRecord, MaskedTrainingStore
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.summary import changes
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import planned_loss
@@ -39,6 +40,8 @@ class MaskedTask(Task[MaskedRecipe]):
             seed=self.recipe.seed,
             progress=progress,
         )
+        for line in changes(CubeStore.open(store)):
+            console(f"prepare: {line}")
 
     def open(self) -> MaskedTrainingStore:
         """Open the plant store."""

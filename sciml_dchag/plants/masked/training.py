@@ -61,6 +61,13 @@ class MaskedTrainingStore:
                 f"0, or prepare the store with another split."
             )
         self.statistics = self.store.statistics()
+        if (empty := ~np.isfinite(self.statistics.mean)).any():
+            nm = self.store.wavelength_nm[empty]
+            raise ValueError(
+                f"{len(nm)} bands of {self.store.path} from {nm[0]:g} to {nm[-1]:g} nm have no "
+                f"value on plants of the training images, with which nothing can be normalised: "
+                f"prepare it with `drop_bands=FIRST-LAST`, or with others in `bands`."
+            )
 
     def model_config(self) -> ModelConfig:
         """Fill in bands and crop."""

@@ -7,8 +7,8 @@ smoothing are all linear in the spectrum, so that they are one product, applied 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ NATIVE = "native"
 
 MOST_TARGETS_A_BAND = 5
 """More bands than that made from each of the camera's would be invention."""
+MOST_STEPS = 2.0
+"""A band reaches no further to one side than so many times as far as to the other."""
+MOST_WIDTHS_AWAY = 0.75
+"""A band wanted is no further from one of the camera's than so many of its widths."""
 ROWS_AT_ONCE = 32
 """Bands that one product makes: neighbours, which are made from the same few of the camera's."""
 
@@ -69,6 +73,43 @@ def parse_bands(text: str) -> NDArray[np.float64] | None:
     return nm
 
 
+def parse_spans(text: str) -> list[tuple[float, float]]:
+    """Read spans of wavelengths such as `1350-1460,1790-1960`, nm.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    spans = []
+    for part in text.split(",") if text.strip() else []:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*", part)
+        if match is None or float(match[1]) > float(match[2]):
+            raise ValueError(
+                f"{part.strip()!r} is no span of wavelengths: give `drop_bands=FIRST-LAST`, in nm, "
+                f"such as 1350-1460,1790-1960."
+            )
+        spans.append((float(match[1]), float(match[2])))
+    return spans
+
+
+def without_bands(cube: RawCube, spans: Sequence[tuple[float, float]]) -> RawCube:
+    """Mark the bands of some spans as bad.
+
+    Raises:
+        ValueError: a span holds no band of the camera.
+    """
+    good = np.ones(cube.bands, bool) if cube.good_bands is None else cube.good_bands.copy()
+    for low, high in spans:
+        inside = (cube.wavelength_nm >= low) & (cube.wavelength_nm <= high)
+        if not inside.any():
+            raise ValueError(
+                f"`drop_bands` {low:g}-{high:g} holds no band of {cube.path.name}, whose bands run "
+                f"from {cube.wavelength_nm.min():g} to {cube.wavelength_nm.max():g} nm: leave it "
+                f"out."
+            )
+        good[inside] = False
+    return replace(cube, good_bands=good) if spans else cube
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BandMaker:
     """Makes the bands of a store from some of a camera's."""
@@ -110,14 +151,19 @@ class BandMaker:
             weights = np.eye(len(own_nm))
             target_nm = own_nm
         else:
+            width = _widths(cube, own_nm)
             _check_cover(cube, own_nm, target_nm)
+            seen = (
+                width if cube.fwhm_nm is None else np.maximum(width, _means(merging, cube.fwhm_nm))
+            )
+            _check_gaps(cube, own_nm, seen, target_nm)
             if response == "linear":
                 weights = np.stack(
                     [np.interp(target_nm, own_nm, row) for row in np.eye(len(own_nm))]
                 )
                 weights = weights.T
             else:
-                fwhm = None if cube.fwhm_nm is None else _means(merging, cube.fwhm_nm)
+                fwhm = width if cube.fwhm_nm is None else _means(merging, cube.fwhm_nm)
                 weights = _gaussian(cube, own_nm, fwhm, target_nm)
         if smooth is not None:
             weights = _smoothed(weights, target_nm, smooth)
@@ -232,10 +278,44 @@ def _check_cover(
         )
 
 
+def _widths(cube: RawCube, own_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Widths of the camera's good bands by the distance of all bands, good and bad, (own,).
+
+    A band reaches half way to its neighbours. Beside a gap it does not reach into it further than
+    as if the gap were as wide as twice the distance on its other side.
+    """
+    every = np.unique(cube.wavelength_nm)
+    steps = np.diff(every)
+    before = np.concatenate([steps[:1], steps])
+    after = np.concatenate([steps, steps[-1:]])
+    nearer = np.minimum(before, after)
+    width = (np.minimum(before, MOST_STEPS * nearer) + np.minimum(after, MOST_STEPS * nearer)) / 2
+    return np.asarray(width[np.searchsorted(every, own_nm)])
+
+
+def _check_gaps(
+    cube: RawCube,
+    own_nm: NDArray[np.float64],
+    width_nm: NDArray[np.float64],
+    target_nm: NDArray[np.float64],
+) -> None:
+    """Refuse bands that nothing was measured of: in a gap, or where bands are bad."""
+    apart = np.abs(target_nm[:, None] - own_nm) / width_nm
+    absent = target_nm[apart.min(axis=1) > MOST_WIDTHS_AWAY]
+    absent = absent[(absent > own_nm[0]) & (absent < own_nm[-1])]
+    if len(absent):
+        after = int(np.searchsorted(own_nm, absent[0]))
+        raise ValueError(
+            f"{cube.path.name} has no good band between {own_nm[after - 1]:g} and "
+            f"{own_nm[after]:g} nm, where some of the bands wanted lie ({len(absent)} in all such "
+            f"gaps): list those it has with `bands`, or keep the camera's with `bands={NATIVE}`."
+        )
+
+
 def _gaussian(
     cube: RawCube,
     own_nm: NDArray[np.float64],
-    fwhm_nm: NDArray[np.float64] | None,
+    fwhm_nm: NDArray[np.float64],
     target_nm: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     from spectral import BandResampler

@@ -1,4 +1,4 @@
-"""One image on its way into a store: its mask, and reflectance block by block of lines.
+"""One image on its way into a store: reflectance block by block of lines.
 
 A line is calibrated, made into the store's bands and clipped while it lies in a core's cache; the
 lines of a block are spread over threads and the next block is read meanwhile. Memory is bounded by
@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.plants.prepare import bands, plant_mask
+from sciml_dchag.plants.prepare import bands
 from sciml_dchag.plants.prepare.bands import BandMaker
 from sciml_dchag.plants.prepare.calibration import Calibration, Counts
-from sciml_dchag.plants.prepare.config import Index
+from sciml_dchag.plants.prepare.finding import FoundPlants
 from sciml_dchag.plants.prepare.quicklooks import Caption, Sketch, save
 from sciml_dchag.plants.read.raw_cube import RawCube
-
-_MASK_LINES = 32
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,17 +34,13 @@ class ImageToPrepare:
     raw: RawCube
     calibrate: Callable[[], Calibration]
     """Works out the calibration of the whole image; asked when its turn comes."""
+    references: dict[str, str]
+    """Files of its references, `white` and `dark`."""
     maker: BandMaker
     columns: slice
     """Which columns of the image."""
-    mask: Path | None = None
-    """A mask that the user gives; None makes one."""
-    everything: bool = False
-    """Whether every pixel is plant 1."""
-    index: Index | None = None
-    """What plants are told by; None chooses."""
-    plants: int | None = None
-    """Keep as many of the largest plants; None keeps all."""
+    found: FoundPlants
+    """The plants of the whole image."""
     clip: tuple[float, float] | None = None
     """Bounds of reflectance."""
     snv: bool = False
@@ -57,8 +51,6 @@ class ImageToPrepare:
     """Whether a picture is wanted."""
     counts: Counts = field(default_factory=Counts)
     """Filled as blocks are made."""
-    told: dict[str, Any] = field(default_factory=dict)
-    """How plants were told from background; filled by `plant_mask`."""
     _hash: Future[str] | None = None
 
     @property
@@ -67,58 +59,12 @@ class ImageToPrepare:
         return self.columns.stop - self.columns.start
 
     def mask_to_write(self) -> NDArray[np.int32]:
-        """Begin: tell plants from background, 0, or 1, 2, ... for each plant, (lines, columns).
-
-        Raises:
-            ValueError: nothing but background.
-        """
+        """Begin: give 0 for background and the number of each plant, (lines, columns)."""
         self._hash = _in_background(lambda: _blake2b(self.raw.path))
-        found = self._plants()
+        mine = np.ascontiguousarray(self.found.labels()[:, self.columns])
         if self.draw:
-            self.sketch = Sketch(self.maker.wavelength_nm, found)
-        return found
-
-    def _plants(self) -> NDArray[np.int32]:
-        shape = (self.raw.lines, self.raw.samples)
-        if self.everything:
-            self.told = {"mask": "none: all pixels are plant 1"}
-            return np.ones((shape[0], self.width), np.int32)
-        if self.mask is not None:
-            found = plant_mask.read_mask(self.mask, shape)
-            self.told = {"mask": f"given: {self.mask.name}"}
-        else:
-            segmentation = plant_mask.segment(
-                self._colours(), self.raw.path.name, self.index, self.plants
-            )
-            found = segmentation.plants
-            self.told = {"mask": segmentation.index, "mask_threshold": segmentation.threshold}
-        mine = np.ascontiguousarray(found[:, self.columns])
-        if not mine.any():
-            raise ValueError(
-                f"Columns {self.columns.start} to {self.columns.stop - 1} of {self.raw.path.name} "
-                f"hold no plant: choose another `split`."
-            )
+            self.sketch = Sketch(self.maker.wavelength_nm, mine)
         return mine
-
-    def _colours(self) -> dict[str, NDArray[np.float32]]:
-        """Mean reflectance of the whole image in the few bands that tell plants."""
-        good = self.raw.good_bands
-        usable = np.arange(self.raw.bands) if good is None else np.flatnonzero(good)
-        spans = plant_mask.index_bands(self.raw.wavelength_nm[usable])
-        of_span = {name: usable[span] for name, span in spans.items()}
-        used = np.unique(np.concatenate(list(of_span.values())))
-        calibration = self.calibrate().select(used, slice(None))
-        place = {name: np.searchsorted(used, span) for name, span in of_span.items()}
-        shape = (self.raw.lines, self.raw.samples)
-        colours = {name: np.empty(shape, np.float32) for name in spans}
-        line_buffer = np.empty((len(used), shape[1]), np.float32)
-        for first in range(0, shape[0], _MASK_LINES):
-            block = self.raw.read_lines(slice(first, min(first + _MASK_LINES, shape[0])))
-            for line, numbers in enumerate(block, start=first):
-                calibration.apply(numbers.T[used], line_buffer)
-                for name, where in place.items():
-                    colours[name][line] = line_buffer[where].mean(axis=0)
-        return colours
 
     def blocks(self, lines: int) -> Iterator[NDArray[np.float32]]:
         """Prepare the image: yields (C, lines, columns), NaN where not known."""
@@ -187,7 +133,8 @@ class ImageToPrepare:
             "simulated": int(raw.simulated),
             **given,
             **part,
-            **self.told,
+            **self.references,
+            **self.found.told,
             **{f"count_{name}": value for name, value in asdict(self.counts).items()},
         }
 
@@ -195,8 +142,8 @@ class ImageToPrepare:
         """Put the picture of the image into a store, and forget what it was made of."""
         if self.sketch is None:
             return
-        by = self.told["mask"]
-        threshold = self.told.get("mask_threshold")
+        by = self.found.told["mask"]
+        threshold = self.found.told.get("mask_threshold")
         save(
             self.sketch,
             Caption(

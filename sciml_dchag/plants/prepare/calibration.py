@@ -2,9 +2,8 @@
 
     reflectance = (raw - dark) / t  /  ((white - dark) / t_white)  x  factor of the panel
 
-with the exposure times t, in which a sensor is linear. Each column of the image has been seen by
-pixels of its own, so that references are averaged over lines alone, unless asked otherwise. Making
-other bands is `bands`' work.
+with the exposure times t, in which a sensor is linear. The references are averaged by `references`,
+whether the result can be is looked at by `believable`; making other bands is `bands`' work.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.prepare.references import (
+    FAINT,
+    FAINT_BY_DARK,
+    FAINT_BY_NOISE,
+    SAME_NM,
+    WEAK,
+    WEAK_BY_DARK,
+    Mean,
+    average,
+    brightness,
+    ceiling_for,
+    check_reference,
+)
 from sciml_dchag.plants.read.raw_cube import RawCube
 
-SAME_NM = 0.5
-"""Wavelengths of an image and its references may differ by as much."""
-MOST_REFLECTANCE = 2.0
-"""A median above it means counts, or percent, where reflectance is said to be."""
-_LINES_AT_ONCE = 32
+MOST_DEAD = 0.1
+"""Fraction of columns from which on a band's white reference is said to be weak."""
 _BANDS_AT_ONCE = 32
 
 
@@ -63,8 +72,31 @@ class Calibration:
     """Raw numbers from here on are saturated."""
     missing: float | None
     """The raw number for no data."""
+    referenced: bool = False
+    """Whether it is by references, and not the numbers themselves."""
     remarks: tuple[str, ...] = field(default=())
     """What had to be assumed, one sentence each."""
+    weak: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """Bands where white is too little above dark in some columns, which have no value, (B,)."""
+    faint: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """Bands where it is so little that reflectance is noisy, (B,)."""
+    white_name: str = ""
+    """File of the white reference."""
+
+    def doubts(self, bands: NDArray[np.intp], wavelength_nm: NDArray[np.float64]) -> list[str]:
+        """Say at which of some bands white is hardly above dark, one sentence each."""
+        said = []
+        for flags, words in (
+            (self.weak, "which have no value where it is"),
+            (self.faint, "where reflectance is noisy"),
+        ):
+            if len(flags) and flags[bands].any():
+                nm = wavelength_nm[bands[flags[bands]]]
+                said.append(
+                    f"The white reference {self.white_name} is barely above dark in {len(nm)} "
+                    f"band{'s' * (len(nm) > 1)} from {nm.min():g} to {nm.max():g} nm, {words}."
+                )
+        return said
 
     @cached_property
     def unusable(self) -> int:
@@ -93,7 +125,7 @@ class Calibration:
             np.subtract(out[part], self.dark[part], out=out[part])
             np.multiply(out[part], self.gain[part], out=out[part])
         counts.masked = self.unusable * (raw.shape[1] if self.gain.shape[1] == 1 else 1)
-        if raw.dtype.kind == "f" and not np.isfinite(out.sum()):
+        if raw.dtype.kind == "f" and not np.isfinite(out.sum(dtype=np.float64)):
             wrong = ~np.isfinite(raw)
             counts.missing += int(wrong.sum())
             out[wrong] = np.nan
@@ -121,8 +153,8 @@ def calibrate(
 
     Args:
         image: the image.
-        white: its white reference; None where the image is reflectance already, which its `scale`
-            then divides.
+        white: its white reference; None where the image is reflectance already, by its scale or
+            its gains and offsets by band.
         dark: its dark reference; None takes 0.
         white_reflectance: of the white panel, 1 for a perfect one: a number, or a CSV of
             wavelengths and factors.
@@ -130,8 +162,8 @@ def calibrate(
 
     Raises:
         FileNotFoundError: a CSV that is not there.
-        ValueError: references of another width, other bands or an exposure that does not compare;
-            no reference for what is not reflectance; a factor of the panel that cannot be.
+        ValueError: references of another width, other bands, settings or an exposure that does not
+            compare; a panel beside the image's columns; a factor of the panel that cannot be.
     """
     if white is None:
         if dark is not None:
@@ -140,116 +172,101 @@ def calibrate(
                 f"for {image.path.name}."
             )
         return _already_reflectance(image)
-    remarks: list[str] = []
     for name, reference in (("white", white), ("dark", dark)):
         if reference is not None:
-            _check_reference(image, name, reference, references)
+            check_reference(image, name, reference, references)
     factor = panel_factor(white_reflectance, image.wavelength_nm)
-    white_counts, white_known = _average(white, references)
+    found = ceiling_for(image, white)
+    ceiling, white_ceiling = found or image.saturation, found or white.saturation
+    level = 0.0 if dark is None else float(brightness(dark).mean())
+    bright = average(white, references, white_ceiling, level)
+    remarks = [*bright.remarks, *_saturation_remarks(white, bright, white_ceiling)]
+    white_values, white_factor = _values(white, bright)
     if dark is None:
         remarks.append(
             f"{image.path.name} has no dark reference: the dark signal is taken as 0, which makes "
             f"what is dark too bright."
         )
-        dark_counts, dark_known = np.zeros_like(white_counts), np.ones_like(white_known)
+        dark_values, dark_noise, dark_error = (np.zeros_like(white_values) for _ in range(3))
+        known = bright.known.copy()
     else:
-        dark_counts, dark_known = _average(dark, references)
+        low = average(dark, references, found or dark.saturation)
+        dark_values, dark_factor = _values(dark, low)
+        dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
+        known = bright.known & low.known
         if image.exposure_ms != dark.exposure_ms:
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "
                 f"and {image.path.name} of {image.exposure_ms:g} ms: it is taken as it is."
             )
-    above = white_counts - dark_counts
-    known = (above > 0) & white_known & dark_known
-    if not known.any():
+    above = white_values - dark_values
+    if not (known & (above > 0)).any():
         raise ValueError(
             f"The white reference {white.path.name} is nowhere above the dark one: look whether "
             f"they are exchanged."
         )
+    error = np.hypot(bright.error * white_factor, dark_error)
+    noise = np.hypot(bright.noise * white_factor, dark_noise)
+    weak = _below(above, np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values)))
+    faint = _below(
+        above,
+        np.maximum.reduce(
+            [FAINT * error, FAINT_BY_NOISE * noise, FAINT_BY_DARK * np.abs(dark_values)]
+        ),
+    )
     longer = 1.0
     if image.exposure_ms is not None and white.exposure_ms is not None:
         longer = white.exposure_ms / image.exposure_ms
-    # Counts of image and dark in the image's own numbers, of the white in the image's scale.
-    same_scale = white.scale / image.scale
+    image_factor, image_offset = image.factors()
     gain = np.full(above.shape, np.nan)
-    np.divide(longer * same_scale * factor[:, None], above, out=gain, where=known)
+    np.divide(
+        longer * image_factor[:, None] * factor[:, None], above, out=gain, where=known & ~weak
+    )
+    # Dark is subtracted in the image's own numbers.
+    dark_numbers = (dark_values - image_offset[:, None]) / image_factor[:, None]
     return Calibration(
-        dark=dark_counts.astype(np.float32),
+        dark=dark_numbers.astype(np.float32),
         gain=gain.astype(np.float32),
-        saturation=image.saturation,
+        saturation=ceiling,
         missing=image.missing,
+        referenced=True,
         remarks=tuple(remarks),
+        # A dead pixel of the sensor is counted, and no property of the light.
+        weak=(weak & known).mean(axis=1) > MOST_DEAD,
+        faint=(faint & ~weak & known).mean(axis=1) > MOST_DEAD,
+        white_name=white.path.name,
     )
 
 
-def _check_reference(image: RawCube, name: str, reference: RawCube, references: References) -> None:
-    there = f"The {name} reference {reference.path.name}"
-    if reference.bands != image.bands:
-        raise ValueError(
-            f"{there} has {reference.bands} bands and {image.path.name} {image.bands}: give the "
-            f"one that was taken with the same settings of the camera."
-        )
-    apart = np.abs(reference.wavelength_nm - image.wavelength_nm)
-    if apart.max() > SAME_NM:
-        band = int(apart.argmax())
-        raise ValueError(
-            f"{there} has band {band + 1} at {reference.wavelength_nm[band]:g} nm and "
-            f"{image.path.name} at {image.wavelength_nm[band]:g} nm: give the one that was taken "
-            f"with the same camera."
-        )
-    if references == "column" and reference.samples != image.samples:
-        raise ValueError(
-            f"{there} is {reference.samples} pixels wide and {image.path.name} {image.samples}: "
-            f"give one of the same width, or average it over all columns with `references=band`."
-        )
-    if (reference.exposure_ms is None) != (image.exposure_ms is None):
-        said, unsaid = (reference, image) if image.exposure_ms is None else (image, reference)
-        raise ValueError(
-            f"{said.path.name} has an exposure of {said.exposure_ms:g} ms and {unsaid.path.name} "
-            f"does not say its own, so that counts do not compare: add `exposure = MS` to its "
-            f"header."
-        )
+def _below(above: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where signal is too small: in a column, or in a band by its median over columns."""
+    whole_band = np.median(above, axis=1) <= np.median(least, axis=1)
+    return np.asarray((above <= least) | whole_band[:, None])
 
 
-@lru_cache(maxsize=4)  # white and dark are those of many images
-def _average(
-    reference: RawCube, references: References
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean raw numbers over lines (and columns), (B, columns or 1), and where they can be used."""
-    shape = (reference.bands, reference.samples)
-    total, count = np.zeros(shape), np.zeros(shape)
-    saturated = np.zeros(shape, bool)
-    for first in range(0, reference.lines, _LINES_AT_ONCE):
-        block = reference.read_lines(slice(first, min(first + _LINES_AT_ONCE, reference.lines)))
-        known = np.isfinite(block) if block.dtype.kind == "f" else np.True_
-        if reference.missing is not None:
-            known = known & (block != reference.missing)
-        if reference.saturation is not None and block.max() >= reference.saturation:
-            saturated |= np.any((block >= reference.saturation) & known, axis=0).T
-        total += block.sum(axis=0, dtype=np.float64, where=known).T
-        count += len(block) if known is np.True_ else np.count_nonzero(known, axis=0).T
-    if references == "band":
-        total, count = (array.sum(axis=1, keepdims=True) for array in (total, count))
-        saturated = np.any(saturated, axis=1, keepdims=True)
-    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-    return mean, (count > 0) & ~saturated
+def _values(reference: RawCube, mean: Mean) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a reference's mean numbers stand for, and the factor of each band, (B, 1)."""
+    factor, offset = (array[:, None] for array in reference.factors())
+    return mean.counts * factor + offset, factor
+
+
+def _saturation_remarks(white: RawCube, bright: Mean, ceiling: float | None) -> list[str]:
+    if not bright.saturated or ceiling is None:
+        return []
+    return [
+        f"The white reference {white.path.name} is saturated (at "
+        f"{ceiling:g}) in {bright.saturated:.1%} of its columns and bands, which "
+        f"have no value: take it with a shorter exposure, or give the camera's `bit_depth` if that "
+        f"is no ceiling."
+    ]
 
 
 def _already_reflectance(image: RawCube) -> Calibration:
-    middle = image.lines // 2
-    sample = image.read_lines(slice(middle, middle + 1)).astype(np.float64).ravel()
-    sample = sample[np.isfinite(sample) & (sample != image.missing)]
-    median = float(np.median(sample)) / image.scale if len(sample) else 0.0
-    if median > MOST_REFLECTANCE:
-        raise ValueError(
-            f"{image.path.name} has a median of {median:.4g} in its middle line, which is no "
-            f"reflectance: give its references with `white` and `dark`, or add `reflectance "
-            f"scale factor` to its header."
-        )
-    ones = np.ones((image.bands, 1), np.float32)
+    factor, offset = (array[:, None] for array in image.factors())
     return Calibration(
-        dark=0 * ones,
-        gain=ones / np.float32(image.scale),
+        # number x factor + offset, written as (number - dark) x gain
+        dark=(-offset / factor).astype(np.float32),
+        gain=factor.astype(np.float32),
         # The largest integer is no ceiling of a sensor where numbers are reflectance.
         saturation=None,
         missing=image.missing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,19 +28,32 @@ class PreparePlants:
     """ENVI, GeoTIFF, MATLAB or NumPy images, patterns or folders; `sample:maize_kernel` is the
     embedded sample."""
     white: str | None = knob(None, metavar="FILE")
-    """White reference; without it, images are taken for reflectance."""
+    """White reference; without it, images are taken for reflectance, unless they have references of
+    their own."""
     dark: str | None = knob(None, metavar="FILE")
     """Dark reference; without it, dark is 0, with a warning."""
+    own_references: bool = True
+    """Prefer references that lie beside an image to those given: `WHITEREF_x` and `DARKREF_x`
+    beside the scan `x`, `white_reference` and `dark_reference` in its folder."""
     white_reflectance: str = knob("1", metavar="FACTOR")
     """Reflectance of the white panel: a number, or a CSV of wavelength and factor."""
     references: References = "column"
     """Average references over lines (`column`, for push-broom cameras), or over lines and columns
     (`band`)."""
+    scale: float | None = knob(None, metavar="NUMBER")
+    """What numbers are divided by to give reflectance, such as 10000, instead of what files say."""
+    nodata: float | None = knob(None, metavar="NUMBER")
+    """The number that stands for no data, such as -9999, instead of what files say."""
+    bit_depth: int | None = knob(None, metavar="BITS")
+    """Bits of the camera's counts, such as 12, whose largest number is saturated; without it, what
+    files say, or a plateau."""
     wavelengths: str | None = knob(None, metavar="FILE")
     """Wavelengths, instead of those of the images and references."""
     bands: str = "400-900x500"
     """Bands of the store: `FIRST-LASTxNUMBER` in nm, `native`, wavelengths separated by commas, or
     a file of them."""
+    drop_bands: str = knob("", metavar="SPANS")
+    """Spans of the camera's bands in nm that are left out as bad, such as 1350-1460,1790-1960."""
     response: Response = "gaussian"
     """How bands are made from the camera's: by a Gaussian response, or by linear interpolation."""
     merge_bands: bool = False
@@ -57,13 +71,19 @@ class PreparePlants:
     """What plants are detected by; without it, chosen for each image."""
     plants: int | None = None
     """Number of the largest plants to keep of each image; without it, all."""
+    pots: str | None = knob(None, metavar="GRID")
+    """Which plant is which: ROWSxCOLUMNS of pots that fill each image, such as 2x3, or a label
+    image of them; without it, plants of a series of images are matched by their place."""
+    pixel_mm: float | None = knob(None, metavar="MM")
+    """Side of a pixel on the plants in mm, for areas in cm2."""
     table: str | None = knob(None, metavar="CSV")
     """What is known of the images, by file name."""
     split: str = "0.8/0.1/0.1"
     """Fractions for training, validation and test, drawn by image, or `spatial:0.62,guard=4`,
     which cuts each image; a column `split` of the table goes before."""
     group_by: str | None = knob(None, metavar="COLUMN")
-    """Column of the table: images of one value are for the same purpose."""
+    """Column of the table: images of one value are for the same purpose; without it, `plant_id` if
+    there is one, and images whose names differ in a date alone."""
     attribution: str = ""
     """A sentence that pictures carry."""
     quicklooks: bool = True
@@ -79,4 +99,12 @@ class PreparePlants:
         if self.plants is not None and self.plants < 1:
             raise ValueError(
                 f"prepare.plants is {self.plants}: give the number of plants to keep, at least 1."
+            )
+        for name, value in (("scale", self.scale), ("pixel_mm", self.pixel_mm)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"prepare.{name} is {value:g}: give a number above 0.")
+        if self.bit_depth is not None and not 1 <= self.bit_depth <= 32:
+            raise ValueError(
+                f"prepare.bit_depth is {self.bit_depth}: give the bits of a camera's counts, from "
+                f"1 to 32."
             )

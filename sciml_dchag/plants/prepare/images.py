@@ -1,22 +1,19 @@
 """Raw hyperspectral images to a plant store ready for training: `prepare_plants`.
 
-Opening the files is `cube_files`' work, reflectance `calibration`'s, bands `bands`', plants
-`plant_mask`'s, what an image is for `splits`', writing `data.cube_writing`'s; here they are put in
+Opening files with their references and bands is `opening`'s work, plants `finding`'s, what an
+image is for `splits`', reflectance `blocks`', writing `store.writing`'s; here they are put in
 order.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.config.knobs import takes
@@ -24,15 +21,18 @@ from sciml_dchag.config.mapping import to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import attribution_of, resolve_samples
-from sciml_dchag.plants.prepare.bands import BandMaker, parse_bands
+from sciml_dchag.files.samples import attribution_of
+from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
-from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
-from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
-from sciml_dchag.plants.prepare.plant_mask import read_mask
+from sciml_dchag.plants.prepare.config import PreparePlants
+from sciml_dchag.plants.prepare.finding import FoundPlants, find_all_plants, require_in_part
+from sciml_dchag.plants.prepare.opening import (
+    OpenedImages,
+    find_sources,
+    open_images,
+    used_references,
+)
 from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
-from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
-from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.store.new_cube import NewCube
 from sciml_dchag.plants.store.writing import PLANT_STORE, write_cubes
 
@@ -70,7 +70,9 @@ def prepare_plants(
     Raises:
         FileExistsError: `out` exists and `overwrite` is off.
         FileNotFoundError: a file does not exist.
-        ValueError: images, references, table or settings are refused; nothing is left behind.
+        ValueError: all images, or the table or settings, are refused; nothing is left behind. Some
+            images that are refused are left out with a warning, and listed in the store's attribute
+            `left_out`.
         OSError: the disk is full; what is finished is kept.
     """
     config = PreparePlants(sources=tuple(sources), **knobs)
@@ -80,55 +82,27 @@ def prepare_plants(
     out = Path(out)
     check_place(out, PLANT_STORE, overwrite)
     parts, target_nm = Split.parse(config.split), parse_bands(config.bands)
-    references_given = [_reference(source) for source in (config.white, config.dark)]
-    given = [path for path in references_given if path is not None]
-    paths = expand_cubes(config.sources, given)
-    names = name_images(paths)
-    known = pd.DataFrame(index=pd.Index(names, name="cube"))
+    there = find_sources(config)
+    names = dict(zip(there.images, name_images(there.images), strict=True))
+    # What can be refused is refused of all images before the first one is written.
+    opened = open_images(config, there, names, target_nm)
+    paths = list(opened.images)
+    known = pd.DataFrame(index=pd.Index([names[path] for path in paths], name="cube"))
     if config.table is not None:
-        known = read_table(Path(config.table), paths, names)
+        known = read_table(Path(config.table), paths, list(known.index))
     if parts.guard is None:
-        known["split"] = assign(known, parts, config.group_by, seed, config.table)
-    raws = [open_cube(path, config.wavelengths) for path in paths]
-    white_cube, dark_cube = (
-        None if path is None else open_cube(path, config.wavelengths) for path in references_given
+        known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
+        opened.remarks += remarks
+    found, remarks = find_all_plants(
+        config, {names[path]: image for path, image in opened.images.items()}, progress
     )
-
-    def calibration_of(raw: RawCube) -> Calibration:
-        return calibrate(
-            raw, white_cube, dark_cube, white_reflectance=config.white_reflectance,
-            references=config.references,
-        )  # fmt: skip
-
-    # What can be refused is refused for all images before the first one is written.
-    remarks = [remark for raw in (*raws, white_cube, dark_cube) if raw for remark in raw.remarks]
-    images: dict[str, ImageToPrepare] = {}
-    rows: list[dict[str, Any]] = []
-    for path, name, raw in zip(paths, names, raws, strict=True):
-        remarks += calibration_of(raw).remarks
-        maker = BandMaker.for_camera(
-            raw, target_nm, response=config.response, merge_bands=config.merge_bands,
-            smooth=config.smooth,
-        )  # fmt: skip
-        whole = ImageToPrepare(
-            raw=raw, calibrate=partial(calibration_of, raw), maker=maker,
-            columns=slice(0, raw.samples), mask=_mask_of(config.mask, path, raw),
-            everything=config.mask == NO_MASK, index=config.index, plants=config.plants,
-            clip=config.clip, snv=config.snv,
-            draw=config.quicklooks,
-        )  # fmt: skip
-        row = {str(key): value for key, value in known.loc[name].items()}
-        if parts.guard is None:
-            images[name] = whole
-            rows.append(row)
-            continue
-        for purpose, columns in parts.cut(raw.samples, name).items():
-            images[f"{name}_{purpose}"] = replace(whole, columns=columns)
-            rows.append({**row, "split": purpose})
-    _require_same_bands(list(images.values()))
+    images, rows = _to_prepare(config, opened, names, found, known, parts)
     if not any(row["split"] == "train" for row in rows):
         raise ValueError("No image is for training: choose another `split`.")
-    _warn(remarks)
+    _warn([*opened.remarks, *remarks])
+    raws = [image.raw for image in opened.images.values()]
+    given = used_references(opened.images.values())
+    maker = next(iter(opened.images.values())).maker
     nm = maker.wavelength_nm
     simulated = any(raw.simulated for raw in raws)
     attribution = config.attribution or (
@@ -139,6 +113,8 @@ def prepare_plants(
         f"{len(nm)} bands, {nm[0]:g} to {nm[-1]:g} nm",
         "attribution": attribution,
         "simulated": int(simulated),
+        **({} if config.pixel_mm is None else {"pixel_mm": config.pixel_mm}),
+        **({"left_out": opened.reasons()} if opened.left_out else {}),
         "quantity": "standard normal variate of reflectance" if config.snv else "reflectance",
         "provenance": {
             "sources": [_described(path) for path in [*paths, *given]],
@@ -151,12 +127,13 @@ def prepare_plants(
                     config.wavelengths,
                     config.bands,
                     config.table,
-                    *(image.mask for image in images.values()),
+                    config.pots,
+                    *(image.mask for image in opened.images.values()),
                 ]
             ),
         },
     }
-    return write_cubes(
+    written = write_cubes(
         [_new_cube(name, image, attribution) for name, image in images.items()],
         out,
         wavelength_nm=nm,
@@ -165,6 +142,41 @@ def prepare_plants(
         overwrite=overwrite,
         progress=progress,
     )
+    for path, reason in opened.reasons().items():
+        warnings.warn(f"{Path(path).name} is left out: {reason}", stacklevel=2)
+    return written
+
+
+def _to_prepare(
+    config: PreparePlants,
+    opened: OpenedImages,
+    names: Mapping[Path, str],
+    found: Mapping[str, FoundPlants],
+    known: pd.DataFrame,
+    parts: Split,
+) -> tuple[dict[str, ImageToPrepare], list[dict[str, Any]]]:
+    """Put together what is prepared, each image or its parts, with its row of the table."""
+    images: dict[str, ImageToPrepare] = {}
+    rows: list[dict[str, Any]] = []
+    for path, image in opened.images.items():
+        name = names[path]
+        both = (("white", image.white), ("dark", image.dark))
+        whole = ImageToPrepare(
+            raw=image.raw, calibrate=image.calibrate, maker=image.maker,
+            references={kind: cube.path.name for kind, cube in both if cube is not None},
+            columns=slice(0, image.raw.samples), found=found[name], clip=config.clip,
+            snv=config.snv, draw=config.quicklooks,
+        )  # fmt: skip
+        row = {str(key): value for key, value in known.loc[name].items()}
+        if parts.guard is None:
+            images[name] = whole
+            rows.append(row)
+            continue
+        for purpose, columns in parts.cut(image.raw.samples, name).items():
+            require_in_part(found[name].labels(), columns, path)
+            images[f"{name}_{purpose}"] = replace(whole, columns=columns)
+            rows.append({**row, "split": purpose})
+    return images, rows
 
 
 def _new_cube(name: str, image: ImageToPrepare, attribution: str) -> NewCube:
@@ -179,10 +191,6 @@ def _new_cube(name: str, image: ImageToPrepare, attribution: str) -> NewCube:
     )
 
 
-def _reference(source: str | None) -> Path | None:
-    return None if source is None else Path(resolve_samples([source])[0])
-
-
 def _digests(sources: Sequence[object]) -> dict[str, str]:
     """SHA-256 of those of the sources that are files, by path."""
     paths = {str(source) for source in sources if isinstance(source, str | Path)}
@@ -193,30 +201,6 @@ def _described(path: Path) -> dict[str, Any]:
     """A source without its hash, which is taken while it is read; changed files differ in time."""
     stat = path.stat()
     return {"path": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-
-
-def _require_same_bands(images: Sequence[ImageToPrepare]) -> None:
-    first: NDArray[np.float64] = images[0].maker.wavelength_nm
-    for image in images:
-        other = image.maker.wavelength_nm
-        if len(other) != len(first) or not np.allclose(other, first, rtol=0, atol=1e-3):
-            raise ValueError(
-                f"{images[0].raw.path.name} has {len(first)} bands from {first[0]:g} to "
-                f"{first[-1]:g} nm and {image.raw.path.name} {len(other)} from {other[0]:g} to "
-                f"{other[-1]:g} nm: bring them to the same with `bands`, such as 400-900x500."
-            )
-
-
-def _mask_of(mask: str | None, image: Path, raw: RawCube) -> Path | None:
-    """Find the mask that the user gives for an image, and see that it fits."""
-    if mask is None or mask == NO_MASK:
-        return None
-    path = Path(mask)
-    if path.is_dir():
-        beside = [path / f"{image.stem}{suffix}" for suffix in (".png", ".npy", ".tif", ".tiff")]
-        path = next((file for file in beside if file.is_file()), beside[0])
-    read_mask(path, (raw.lines, raw.samples))
-    return path
 
 
 def _warn(remarks: Sequence[str]) -> None:

@@ -1,18 +1,18 @@
 """Which pixels of an image are plants: an index, Otsu's threshold, and a clean-up by shape.
 
-Works on calibrated reflectance before any smoothing. A mask that the user draws is read here too.
+Works on calibrated reflectance before any smoothing. A mask that the user draws is read by
+`mask_files`, numbers that last are given by `numbering`.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import Index
+from sciml_dchag.plants.prepare.numbering import row_by_row
 
 RED_NM, NEAR_INFRARED_NM = (660.0, 680.0), (780.0, 820.0)
 BLUE_NM, GREEN_NM = (450.0, 490.0), (530.0, 570.0)
@@ -21,6 +21,8 @@ GREEN_NDVI = 0.4
 """Above it a pixel is green, whatever the rest of the image; soils and seeds stay below."""
 GREEN_EXCESS = 0.2
 """The same for the excess of green."""
+BARE_PART = 0.5
+"""Below so much of these, nothing is green, whatever the rest of the image."""
 DARK_SUM = 0.04
 """Where two bands together reflect less, their ratio is noise, and the index is taken as 0."""
 LEAST_RATIO = 1.5
@@ -29,8 +31,15 @@ LEAST_REFLECTANCE = 0.01
 """Darker pixels are taken as that dark: the logarithm of noise says nothing."""
 LEAST_PIXELS = 16
 """Smaller objects are no plants."""
-MOST_HOLE_PIXELS = 64
+LEAST_PART = 4
+"""Smaller parts of an object are noise."""
+MOST_HOLE_PIXELS = 1
 """Larger holes are no noise: soil that is seen between leaves."""
+MOST_UNKNOWN_PIXELS = 64
+"""Larger holes of which nothing is known, such as glints, are not filled either."""
+PARTS_APART = 1
+"""Parts of a plant are so many pixels from each other at most, twice: a petiole is thinner than a
+pixel, and its pixel half soil."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +47,7 @@ class Segmentation:
     """Plants of an image, and how they were told from the background."""
 
     plants: NDArray[np.int32]
-    """0 for background, 1, 2, ... for the plants from left to right, (rows, columns)."""
+    """0 for background, 1, 2, ... for the plants row by row, (rows, columns)."""
     index: str
     """What the threshold was put on."""
     threshold: float
@@ -72,11 +81,12 @@ def segment(
     """Tell plants from background.
 
     NDVI (Rouse et al. 1974) where the camera sees red and near infrared, or else the excess of
-    green (Woebbecke et al. 1995) of chromatic coordinates. Where even what lies above the threshold
-    is not green (seeds, dry leaves), brightness: the logarithm of reflectance, as shading
-    multiplies, in the colour whose two sides are the most apart by Otsu's own measure, with the
-    plants on the side that holds less of the image's border. Threshold by Otsu (1979), then
-    opening, closing, filling of small holes, and objects of some pixels kept.
+    green (Woebbecke et al. 1995) of chromatic coordinates; plants are green, and what is merely
+    bright is none. Only where the camera sees neither, or where it is asked for (seeds, dry
+    leaves), brightness: the logarithm of reflectance, as shading multiplies, in the colour whose
+    two sides are the most apart by Otsu's own measure, with the plants on the side that holds less
+    of the image's border. Threshold by Otsu (1979); holes are kept but for single pixels, parts
+    that nearly touch are one plant, and objects of some pixels are kept.
 
     Args:
         colours: mean reflectance in the spans of `index_bands`, each (rows, columns).
@@ -93,20 +103,30 @@ def segment(
         found = _threshold(values, choice, chosen=index is not None)
         if found is not None:
             plants, threshold = found
-            kept = _cleaned(plants, most)
+            kept = _cleaned(plants, ~np.isfinite(values), most)
             if kept.any():
                 return Segmentation(plants=kept, index=choice, threshold=threshold)
-    raise ValueError(
-        f"{name} shows nothing but background: leave it out, choose `index`, or give its plants "
-        f"with `mask=FILE` or `mask=none`."
+    raise NoPlantError(
+        f"{name} shows nothing but background{_not_green(choice)}: leave it out, choose "
+        f"`index=brightness` for seeds or dry leaves, or give its plants with `mask=FILE` or "
+        f"`mask=none`."
     )
+
+
+class NoPlantError(ValueError):
+    """An image without a plant, as of a pot in which nothing has grown."""
+
+
+def _not_green(index: Index) -> str:
+    words = {"ndvi": f"NDVI above {GREEN_NDVI:g}", "excess-green": "an excess of green"}
+    return f" (no plant with {words[index]})" if index in words else ""
 
 
 def _possible(colours: dict[str, NDArray[np.float32]]) -> list[Index]:
     if {"red", "near_infrared"} <= set(colours):
-        return ["ndvi", "brightness"]
+        return ["ndvi"]
     if {"red", "green", "blue"} <= set(colours):
-        return ["excess-green", "brightness"]
+        return ["excess-green"]
     return ["brightness"]
 
 
@@ -171,91 +191,48 @@ def _threshold(
         border = np.concatenate([above[0], above[-1], above[1:-1, 0], above[1:-1, -1]])
         plants = known & ~above if border.mean() > 0.5 else above
         return plants, float(np.exp(threshold))
-    if values[above].mean() < green and not chosen:
-        return None
     if threshold > green:  # also where plants fill the image and Otsu parts green from greener
         threshold = green
-        above = known & (values > green)
-    return above, threshold
+    elif values[above].mean() < green and (not chosen or (values > green).any()):
+        threshold = green  # where plants are few, Otsu may part soil from plastic
+    threshold = max(threshold, BARE_PART * green)
+    above = known & (values > threshold)
+    return (above, threshold) if above.any() else None
 
 
-def _cleaned(plants: NDArray[np.bool_], most: int | None) -> NDArray[np.int32]:
-    """Smooth outlines, fill small holes, drop specks and label what is left from left to right."""
-    from scipy.ndimage import binary_dilation, binary_erosion
+def _cleaned(
+    plants: NDArray[np.bool_], unknown: NDArray[np.bool_], most: int | None
+) -> NDArray[np.int32]:
+    """Drop specks, fill single pixels and glints, join parts, and number what is left row by row.
+
+    Args:
+        plants: what lies above the threshold, (rows, columns).
+        unknown: pixels without a value.
+        most: keep as many of the largest; None keeps all.
+    """
+    from scipy.ndimage import binary_dilation, binary_fill_holes
     from skimage.measure import label, regionprops
     from skimage.morphology import disk
 
-    def eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.asarray(binary_erosion(mask, disk(1), border_value=1))
-
-    def dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.asarray(binary_dilation(mask, disk(1)))
-
-    opened = dilated(eroded(plants))
-    closed = eroded(dilated(opened))
+    parts = label(plants, connectivity=2)
+    sizes = np.bincount(parts.ravel())
+    kept = plants & (sizes[parts] >= LEAST_PART)
     # Background that does not reach the border, so that a corner cut off by plants is no hole.
-    framed = np.pad(closed, 1)
+    framed, unknown = np.pad(kept, 1), np.pad(unknown, 1)
     for hole in regionprops(label(~framed, connectivity=1)):
-        if hole.area <= MOST_HOLE_PIXELS:
-            framed[tuple(hole.coords.T)] = True
+        place = tuple(hole.coords.T)
+        if hole.area <= (MOST_UNKNOWN_PIXELS if unknown[place].all() else MOST_HOLE_PIXELS):
+            framed[place] = True
     filled = framed[1:-1, 1:-1]
-    regions = [
-        region
-        for region in regionprops(label(filled, connectivity=2))
-        if region.area >= LEAST_PIXELS
-    ]
+    # What lies within a plant belongs to it, as a leaf does whose petiole is too thin to be seen.
+    reach = binary_fill_holes(binary_dilation(filled, disk(PARTS_APART)))
+    joined = label(reach, connectivity=1) * filled
+    regions = [region for region in regionprops(joined) if region.area >= LEAST_PIXELS]
     regions.sort(key=lambda region: -region.area)
-    regions = sorted(regions[:most], key=lambda region: region.centroid[1])
+    regions = regions[:most]
+    heights = [float(region.bbox[2] - region.bbox[0]) for region in regions]
+    numbers = row_by_row([region.centroid for region in regions], heights)
     labelled = np.zeros(plants.shape, np.int32)
-    for number, region in enumerate(regions, start=1):
+    for region, number in zip(regions, numbers, strict=True):
         labelled[tuple(region.coords.T)] = number
-    return labelled
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Read a mask that the user gives.
-
-    Args:
-        path: PNG, TIFF or NPY: 0 for background, and one number a plant; 255 alone is plant 1.
-        shape: rows and columns of the image.
-
-    Returns:
-        0 for background, 1, 2, ... for the plants, (rows, columns).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no mask, of another size, or all background.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no mask {path}: check its name.")
-    try:
-        if path.suffix.lower() == ".npy":
-            found = np.load(path)
-        else:
-            from skimage.io import imread
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = np.asarray(imread(path))
-    except (ValueError, OSError, SyntaxError) as error:
-        raise ValueError(
-            f"The mask {path} cannot be read: give a PNG, TIFF or NPY file."
-        ) from error
-    if found.ndim == 3 and (found[..., :3] == found[..., :1]).all():
-        found = found[..., 0]  # grey, saved as colours
-    if found.shape != shape:
-        raise ValueError(
-            f"The mask {path} has {' x '.join(map(str, found.shape))} values and the image "
-            f"{shape[0]} x {shape[1]}: draw it on the image as it was taken."
-        )
-    numbers = np.unique(found)
-    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
-    if not whole.all():
-        wrong = float(numbers[~whole][0])
-        raise ValueError(f"The mask {path} holds {wrong:g}: give whole numbers from 0 on.")
-    plants = numbers[numbers > 0]
-    if not len(plants):
-        raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")
-    labelled: NDArray[np.int32] = np.searchsorted(plants, found, side="right").astype(np.int32)
-    labelled[found == 0] = 0
     return labelled

@@ -44,6 +44,7 @@ class Sketch:
         rows, columns = np.nonzero(plants)
         # Evenly spread over the plants, so that the picture is the same every time.
         chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_PIXELS).astype(np.intp))
+        chosen = chosen[: len(rows)]  # an image may have no plant
         self._rows, self._columns = rows[chosen], columns[chosen]
         self.spectra = np.empty((len(chosen), len(wavelength_nm)), np.float32)
 
@@ -70,8 +71,8 @@ def draw(sketch: Sketch, caption: Caption) -> Figure:
     rows, columns = sketch.plants.shape
     # Panels as wide as images of usual shapes need, and never a ribbon.
     height = float(np.clip(4.6 * rows / columns, 2.2, 6.0))
-    number = int(sketch.plants.max())
-    what = f"{number} plant{'s' * (number > 1)}, {rows} x {columns} pixels"
+    number = len(np.unique(sketch.plants[sketch.plants > 0]))
+    what = f"{number or 'no'} plant{'s' * (number > 1)}, {rows} x {columns} pixels"
     label = "SYNTHETIC, " if caption.simulated else ""
     figure = new_figure(10.4, 2 * height + 1.3, caption.name, f"{label}{what}")
     axes = figure.subplots(2, 2)
@@ -111,14 +112,21 @@ def _outline(axes: Axes, plants: NDArray[np.int32]) -> None:
     # A frame of background, so that outlines close at the image's border.
     framed = np.pad(plants, 1)
     rows, columns = (np.arange(-1, n + 1) for n in plants.shape)
-    for plant in range(1, int(plants.max()) + 1):
+    for plant in np.unique(plants[plants > 0]):
         mine = (framed == plant).astype(np.float32)
         axes.contour(columns, rows, mine, levels=[0.5], colors=[_CYAN], linewidths=1.4)
+        y, x = np.argwhere(plants == plant).mean(axis=0)
+        number = axes.text(x, y, str(plant), color=INK, fontsize=8, ha="center", va="center")
+        number.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": _CYAN, "linewidth": 0})
     axes.set_xlim(-0.5, plants.shape[1] - 0.5)
     axes.set_ylim(plants.shape[0] - 0.5, -0.5)
 
 
 def _spectrum(axes: Axes, sketch: Sketch) -> None:
+    if not np.isfinite(sketch.spectra).any():
+        axes.set_axis_off()
+        _title(axes, "Spectrum of the plants", "none")
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="All-NaN slice|Mean of empty slice")
         low, high = np.nanquantile(sketch.spectra, (0.25, 0.75), axis=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,15 @@ from sciml_dchag.files.zarr_groups import (
     PROGRESS_FILE,
     require_plain_name,
 )
+from sciml_dchag.plants.read.tables import read_text_table, with_numbers
 from sciml_dchag.plants.store.cubes import SPLITS
 
 KEY_COLUMNS = ("file", "filename", "file_name", "image", "cube", "name")
 """What the column with the names of files is called in a table; else it is the first one."""
+IDENTITIES = ("plant_id", "plantid", "plant id")
+"""What the column is called that says which plant an image shows; its values stay text."""
+_DATE = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+"""A date in the name of an image."""
 GUARD_COLUMNS = 4
 """Columns dropped between the parts of an image, unless said otherwise."""
 
@@ -113,21 +119,33 @@ def safe_name(path: Path) -> str:
 
 
 def name_images(paths: Sequence[Path]) -> list[str]:
-    """Name images after their files.
+    """Name images after their files, and where these repeat after their folders too.
 
     Raises:
-        ValueError: two of them would have one name.
+        ValueError: two of them would have one name even so.
     """
     names = [safe_name(path) for path in paths]
-    for i, name in enumerate(names):
-        # Some file systems take capitals and small letters for the same.
-        same = [j for j in range(i) if names[j].lower() == name.lower()]
-        if same:
-            raise ValueError(
-                f"{paths[same[0]]} and {paths[i]} would both be called {name!r} in the store: "
-                f"rename one of them."
-            )
+    for depth in range(1, 1 + max(len(path.parts) for path in paths)):
+        if not (same := _alike(names)):
+            return names
+        for i in same:
+            folders = "_".join(part for part in paths[i].parts[:-1][-depth:] if part.strip("/."))
+            names[i] = safe_name(Path(f"{folders}_{safe_name(paths[i])}.x"))
+    for i in _alike(names):  # one folder, other suffixes
+        names[i] = f"{names[i]}{paths[i].suffix.replace('.', '_').lower()}"
+    if same := _alike(names):
+        raise ValueError(
+            f"{paths[same[0]]} and {paths[same[1]]} would both be called {names[same[0]]!r} in the "
+            f"store: rename one of them."
+        )
     return names
+
+
+def _alike(names: Sequence[str]) -> list[int]:
+    """Places of names that others have too; some file systems do not tell capitals apart."""
+    small = [name.lower() for name in names]
+    times = Counter(small)
+    return [i for i, name in enumerate(small) if times[name] > 1]
 
 
 def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.DataFrame:
@@ -146,27 +164,15 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
         FileNotFoundError: there is no such table.
         ValueError: it is no table, images are missing in it, or its columns do not do.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no table {path}: check its name.")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline()
-        separator = max(",;\t", key=first.count)  # a comma where there is none
-        found = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(
-            f"{path} is no table: give a CSV with one row per image, whose first column "
-            f"names its file."
-        ) from error
-    found.columns = pd.Index([str(column).strip() for column in found.columns])
-    key = next((c for c in found.columns if c.lower() in KEY_COLUMNS), found.columns[0])
-    keys = [str(value).strip() for value in found.pop(key)]
+    found = read_text_table(path)
+    key = next((str(c) for c in found.columns if str(c).lower() in KEY_COLUMNS), found.columns[0])
+    keys = list(found.pop(key))
     if twice := sorted({value for value in keys if keys.count(value) > 1}):
         raise ValueError(f"The table {path} names {twice[0]} twice: keep one of the rows.")
-    rows = []
-    for image, name in zip(images, names, strict=True):
-        spellings = {image.name, image.stem, f"{image.stem}.hdr", f"{image.name}.hdr", name}
-        rows.append([i for i, value in enumerate(keys) if value in spellings])
+    rows = [
+        [i for i, value in enumerate(keys) if value in spellings]
+        for spellings in _spellings(images, names)
+    ]
     missing = [image.name for image, row in zip(images, rows, strict=True) if not row]
     if missing:
         others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
@@ -177,8 +183,21 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     if several := [image.name for image, row in zip(images, rows, strict=True) if len(row) > 1]:
         raise ValueError(f"The table {path} names {several[0]} twice: keep one of the rows.")
     _check_columns(path, found)
-    table = found.iloc[[row[0] for row in rows]]
+    identities = [str(n) for n in found.columns if str(n).lower() in (*IDENTITIES, "date")]
+    table = with_numbers(found, path, identities).iloc[[row[0] for row in rows]]
     return table.set_index(pd.Index(list(names), name="cube"))
+
+
+def _spellings(images: Sequence[Path], names: Sequence[str]) -> list[set[str]]:
+    """What a table may call each image; a name that several images have stands for none of them."""
+    each = []
+    for image, name in zip(images, names, strict=True):
+        files = [image.name, image.stem, f"{image.stem}.hdr", f"{image.name}.hdr"]
+        folders = ["/".join(image.parts[-depth:-1]) for depth in range(2, len(image.parts) + 1)]
+        each.append({name, *files, *(f"{folder}/{file}" for folder in folders for file in files)})
+    times = Counter(spelling for of_image in each for spelling in of_image)
+    return [{s for s in of_image if times[s] == 1 or s == name}
+            for of_image, name in zip(each, names, strict=True)]  # fmt: skip
 
 
 TAKEN = (
@@ -200,8 +219,13 @@ def _check_columns(path: Path, table: pd.DataFrame) -> None:
 
 def assign(
     table: pd.DataFrame, split: Split, group_by: str | None, seed: int, path: str | None
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Say what each image is for: by the table's own column `split`, or by a draw.
+
+    Images of one plant are for the same: those of one `plant_id`, or whose names differ in a date.
+
+    Returns:
+        The split of each image, and remarks.
 
     Raises:
         ValueError: no column to group by, a row without a group, or another word than the three.
@@ -212,9 +236,30 @@ def assign(
             raise ValueError(
                 f"The column split of {path} holds {wrong[0]!r}: write train, validation or test."
             )
-        return words
+        return words, []
+    groups = _groups(table, group_by, path)
+    drawn = split.draw(groups, seed)
+    counts = [drawn.count(part) for part in SPLITS]
+    empty = [
+        part for part, wanted in zip(SPLITS, split.fractions, strict=True)
+        if wanted > 0 and part not in drawn
+    ]  # fmt: skip
+    if not empty or len(drawn) == 1:
+        return drawn, []
+    what = "images" if len(set(groups)) == len(groups) else f"images of {len(set(groups))} plants"
+    return drawn, [
+        f"{len(drawn)} {what} give {counts[0]} for training, {counts[1]} for validation and "
+        f"{counts[2]} for test: choose another `split`, such as "
+        f"{'0.6/0.2/0.2' if len(set(groups)) > 4 else '0.5'}, or a column split of a table."
+    ]
+
+
+def _groups(table: pd.DataFrame, group_by: str | None, path: str | None) -> list[str]:
+    """The group of each image: by the column asked for, by plant, or the image itself."""
     if group_by is None:
-        return split.draw([str(name) for name in table.index], seed)
+        group_by = next((str(c) for c in table.columns if str(c).lower() in IDENTITIES), None)
+        if group_by is None or table[group_by].isna().any():
+            return [_DATE.sub("", str(name)).strip("._-") or str(name) for name in table.index]
     if group_by not in table:
         have = f"its columns are {', '.join(map(str, table.columns))}" if path else "there is none"
         raise ValueError(
@@ -224,4 +269,4 @@ def assign(
     if table[group_by].isna().any():
         without = table.index[table[group_by].isna()][0]
         raise ValueError(f"{path} has no {group_by} of {without}: fill it in, to group by it.")
-    return split.draw([str(value) for value in table[group_by]], seed)
+    return [str(value) for value in table[group_by]]

@@ -7,6 +7,7 @@ the file's size and its numbers, and said in `RawCube.remarks`. No file is ever 
 
 from __future__ import annotations
 
+import glob
 import re
 import tempfile
 import warnings
@@ -23,6 +24,12 @@ from sciml_dchag.plants.read.raw_cube import RawCube
 
 DATA_SUFFIXES = ("raw", "dat", "bin", "img", "bil", "bip", "bsq", "hyspex")
 """What files of numbers are called beside `x.hdr`, in either case; none is a suffix too."""
+NOT_NUMBERS = (
+    "hdr", "png", "jpg", "jpeg", "gif", "txt", "csv", "tsv", "xml", "json", "yaml", "yml", "log",
+    "pdf", "html", "tif", "tiff", "mat", "npy", "npz", "h5", "hdf5", "he5", "nc", "zip", "gz", "py",
+    "xlsx", "enp", "sta",
+)  # fmt: skip
+"""What files beside `x.hdr` are called that do not hold its numbers; another one does."""
 INTERLEAVES = ("bil", "bip", "bsq")
 DATA_TYPES = {
     1: "uint8", 2: "int16", 3: "int32", 4: "float32", 5: "float64", 12: "uint16", 13: "uint32",
@@ -90,6 +97,10 @@ def find_pair(path: Path) -> tuple[Path, Path]:
         # Where a file system takes .raw and .RAW for one, it is counted once.
         if file.is_file() and not any(file.samefile(other) for other in found):
             found.append(file)
+    if not found:
+        found = [file for file in sorted(path.parent.glob(f"{glob.escape(stem.name)}.*"))
+                 if file.is_file() and file.suffix.lower().strip(".") not in NOT_NUMBERS
+                 and file.with_suffix("") == stem]  # fmt: skip
     if not found:
         raise FileNotFoundError(
             f"There are no numbers beside the header {path}, such as {names[0]} or {names[1]}: put "

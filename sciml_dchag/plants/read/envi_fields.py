@@ -27,6 +27,23 @@ MILLISECONDS = {
     "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "usec": 1e-3, "microsecond": 1e-3, "microseconds": 1e-3,
     "s": 1e3, "sec": 1e3, "second": 1e3, "seconds": 1e3,
 }  # fmt: skip
+SETTING_NAMES = {
+    "gain": (
+        "gain", "camera gain", "sensor gain", "analog gain", "analogue gain", "gain value",
+        "gain mode", "gain db",
+    ),
+    "binning": ("binning", "camera binning"),
+    "spectral binning": ("spectral binning", "binning spectral"),
+    "spatial binning": ("spatial binning", "binning spatial"),
+}  # fmt: skip
+"""Settings of the camera that counts depend on, and what cameras call them."""
+GAIN_FIELDS = (
+    ("data reflectance gain values", "data reflectance offset values"),
+    ("data gain values", "data offset values"),
+)
+"""Factors and offsets by band; those that give reflectance go before those that give radiance."""
+FWHM_BY_SPACING = (0.02, 50.0)
+"""Widths of bands that are believable, as multiples of the distance of bands."""
 CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
 BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
 
@@ -66,19 +83,18 @@ def optional_fields(
             f"a band."
         )
     fwhm = _numbers(header, "fwhm", path, bands, remarks)
-    if fwhm is not None and not (fwhm > 0).all():
-        remarks.append(f"The fwhm of {path.name} is not above 0 everywhere: left aside.")
-        fwhm = None
-    listed = _numbers(header, "bbl", path, bands, remarks)
-    if "data gain values" in header or "data offset values" in header:
-        remarks.append(f"{path.name} has data gain or offset values, which are not applied.")
+    gain, offset = _gains(header, path, bands)
     fields = {
         "wavelength_nm": wavelengths,
-        "fwhm_nm": None if fwhm is None else fwhm * factor,
-        "good_bands": None if listed is None else listed != 0,
+        "fwhm_nm": fwhm_nm(None if fwhm is None else fwhm * factor, wavelengths, path, remarks),
+        "good_bands": _good_bands(header, path, bands),
+        "band_gain": gain,
+        "band_offset": offset,
+        "settings": _settings(header),
         "exposure_ms": exposure_ms(header),
         "scale": _scale(header, path, remarks),
-        "saturation": _saturation(header, dtype),
+        "saturation": (ceiling := _saturation(header, dtype)) or largest(dtype),
+        "ceiling_said": ceiling is not None,
         "missing": _finite(header.get("data ignore value")),
         "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
     }
@@ -143,6 +159,113 @@ def _numbers(
     return numbers
 
 
+def fwhm_nm(
+    fwhm: NDArray[np.float64] | None,
+    wavelength_nm: NDArray[np.float64],
+    path: Path,
+    remarks: list[str],
+) -> NDArray[np.float64] | None:
+    """Check widths of bands against their distances; other units than nm are converted.
+
+    Args:
+        fwhm: as the file gives them, in nm by its own words, (bands,).
+        wavelength_nm: centres of the bands, (bands,).
+        path: the file, for remarks.
+        remarks: what had to be assumed is added.
+    """
+    if fwhm is None:
+        return None
+    if not (fwhm > 0).all():
+        remarks.append(f"The fwhm of {path.name} is not above 0 everywhere: left aside.")
+        return None
+    spacing = np.diff(np.unique(wavelength_nm))
+    if not len(spacing):
+        return fwhm
+    least, most = (bound * float(np.median(spacing)) for bound in FWHM_BY_SPACING)
+    for factor, units in ((1.0, "nm"), (1000.0, "um"), (0.001, "thousandths of a nm")):
+        if least <= float(np.median(fwhm)) * factor <= most:
+            if factor != 1:
+                remarks.append(
+                    f"The fwhm of {path.name}, {fwhm.min():g} to {fwhm.max():g}, does not fit its "
+                    f"wavelengths in nm: taken as {units}."
+                )
+            return fwhm * factor
+    remarks.append(
+        f"The fwhm of {path.name}, {fwhm.min():g} to {fwhm.max():g} nm, does not fit bands "
+        f"{np.median(spacing):g} nm apart: left aside."
+    )
+    return None
+
+
+def good_bands(items: list[str], path: Path, bands: int) -> NDArray[np.bool_]:
+    """Read a list of good bands: 1 or true for those that are good.
+
+    Raises:
+        ValueError: it is not one flag a band, so that bad bands would be taken for good.
+    """
+    flags = [_FLAGS.get(item.strip().lower().removesuffix(".0")) for item in items]
+    if len(flags) != bands or None in flags:
+        raise ValueError(
+            f"The list of bad bands (bbl) of {path} is not one 0 or 1 for each of its {bands} "
+            f"bands: fix it, or remove it and name the bad bands with `drop_bands=FIRST-LAST`."
+        )
+    return np.array(flags, bool)
+
+
+_FLAGS = {"1": True, "true": True, "0": False, "false": False, "-1": False}
+
+
+def _good_bands(header: Header, path: Path, bands: int) -> NDArray[np.bool_] | None:
+    return good_bands(_items(header["bbl"]), path, bands) if "bbl" in header else None
+
+
+def _gains(
+    header: Header, path: Path, bands: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Read factors and offsets by band.
+
+    Raises:
+        ValueError: they are not one number a band, or a factor is not above 0.
+    """
+    for names in GAIN_FIELDS:
+        if not any(name in header for name in names):
+            continue
+        values: list[NDArray[np.float64]] = []
+        for name, default in zip(names, (1.0, 0.0), strict=True):
+            ignored: list[str] = []
+            found = np.full(bands, default)
+            if name in header:
+                read = _numbers(header, name, path, bands, ignored)
+                if read is None or (default == 1 and not (read > 0).all()):
+                    raise ValueError(
+                        f"The {name} of {path} are not one number a band"
+                        f"{' above 0' if default else ''}, and numbers cannot be used without "
+                        f"them: fix them, or remove the field and say what all are divided by with "
+                        f"`scale=NUMBER`."
+                    )
+                found = read
+            values.append(found)
+        gain, offset = values
+        if (gain == 1).all() and not offset.any():
+            continue
+        return gain, offset
+    return None, None
+
+
+def _settings(header: Header) -> tuple[tuple[str, str], ...]:
+    """Settings of the camera that counts depend on, numbers in one spelling."""
+    found: dict[str, str] = {}
+    for field, value in header.items():
+        words = " ".join(re.findall(r"[a-z0-9]+", field.lower()))
+        for name, spellings in SETTING_NAMES.items():
+            if words in spellings and (items := _items(value)):
+                found[name] = " ".join(
+                    f"{number:g}" if (number := _finite(item)) is not None else item.lower()
+                    for item in items
+                )
+    return tuple(sorted(found.items()))
+
+
 def _scale(header: Header, path: Path, remarks: list[str]) -> float:
     """Return what numbers are divided by. ENVI's field divides; others may multiply."""
     if (divisor := _finite(header.get("reflectance scale factor"))) is not None and divisor > 0:
@@ -158,6 +281,7 @@ def _scale(header: Header, path: Path, remarks: list[str]) -> float:
 
 
 def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:
+    """Return the sensor's ceiling; None where the header does not say it."""
     plain = {_split_units(name)[0]: value for name, value in header.items()}
     for name in CEILING_NAMES:
         if (ceiling := _finite(plain.get(name))) is not None and ceiling > 0:
@@ -166,7 +290,7 @@ def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:
         bits = _finite(plain.get(name))
         if bits is not None and 1 <= bits <= 8 * dtype.itemsize:
             return 2.0**bits - 1
-    return largest(dtype)
+    return None
 
 
 def _split_units(name: str) -> tuple[str, str]:

@@ -66,10 +66,31 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
         except Exception as error:
             raise damaged(path, "MATLAB", error) from error
 
+    if not any(len(shape) == 3 for shape in arrays.values()):
+        _refuse_structs(
+            path, [n for n, _, kind in listed if kind in ("struct", "object", "opaque")]
+        )
+
     def read_whole(name: str) -> tuple[np.dtype[Any], Callable[[], NDArray[Any]]]:
         return np.dtype(MATLAB_TYPES[kinds[name]]), cache(lambda: load(name))
 
     return _assemble(path, arrays, wavelengths, load, read_whole, cure="save it with -v7.3")
+
+
+def _opaque(file: Any) -> list[str]:
+    """Names of objects of MATLAB's own classes, such as a hypercube, in a file of version 7.3."""
+    return [name for name, item in file.items() if "MATLAB_object_decode" in item.attrs]
+
+
+def _refuse_structs(path: Path, names: list[str]) -> None:
+    """Refuse structs and objects, in which MATLAB's own hypercube keeps an image."""
+    if names:
+        name = names[0]
+        raise ValueError(
+            f"{path} holds the struct or object {name!r} and no array with three sides: in MATLAB, "
+            f"save its arrays, such as cube = {name}.DataCube; wavelength_nm = {name}.Wavelength; "
+            f"save('{path.name}', 'cube', 'wavelength_nm', '-v7.3')."
+        )
 
 
 def open_numpy(path: Path, wavelengths: Given = None) -> RawCube:
@@ -184,8 +205,16 @@ def _open_matlab_73(path: Path, wavelengths: Given) -> RawCube:
             # MATLAB counts the first side fastest, HDF5 the last: sides come back reversed.
             arrays = {name: dataset.shape[::-1] for name, dataset in numeric.items()}
             dtypes = {name: dataset.dtype for name, dataset in numeric.items()}
+            groups = [
+                name
+                for name, item in file.items()
+                if not name.startswith("#")
+                and (isinstance(item, h5py.Group) or name in _opaque(file))
+            ]
     except OSError as error:
         raise damaged(path, "MATLAB", error) from error
+    if not any(len(shape) == 3 for shape in arrays.values()):
+        _refuse_structs(path, groups)
     name, axis, nm, remarks = _choose(path, arrays, wavelengths, load)
     lines_axis = 1 if axis == 0 else 0
 

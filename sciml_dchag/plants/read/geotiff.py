@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.plants.read.envi_fields import largest
+from sciml_dchag.plants.read.envi_fields import fwhm_nm, good_bands, largest
 from sciml_dchag.plants.read.formats import damaged, plain_type
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import from_names, to_nm
@@ -26,7 +26,8 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
 
     Wavelengths are looked for in the tags of the bands (`wavelength`, or GDAL's
     `CENTRAL_WAVELENGTH_UM`), in their descriptions (`652.3 nm`), and in a list `wavelength` in the
-    tags of the file.
+    tags of the file; widths (`fwhm`) and bad bands (`bbl`) likewise. Scales and offsets are
+    applied.
 
     Raises:
         ValueError: it is no GeoTIFF, or says no wavelengths.
@@ -44,8 +45,8 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
     try:
         with _opened(path) as image:
             lines, samples, bands = image.height, image.width, image.count
-            dtypes, missing, scales = set(image.dtypes), image.nodata, set(image.scales)
-            offsets = set(image.offsets)
+            dtypes, missing = set(image.dtypes), image.nodata
+            scales, offsets = (np.array(v, np.float64) for v in (image.scales, image.offsets))
             tags = image.tags()
             each = [{**image.tags(i), **image.tags(i, ns="IMAGERY")} for i in range(1, bands + 1)]
             names = [description or "" for description in image.descriptions]
@@ -55,10 +56,12 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
     if wavelengths is None:
         wavelengths = _wavelengths(path, tags, each, names, remarks)
     _require_count(path, wavelengths, bands)
-    scale = scales.pop() if len(scales) == 1 else 0.0
-    if scale <= 0 or offsets != {0.0}:
-        remarks.append(f"{path.name} has scales or offsets by band, which are not applied.")
-        scale = 1.0
+    if not (np.isfinite(scales) & np.isfinite(offsets) & (scales > 0)).all():
+        raise ValueError(
+            f"{path} has scales or offsets of bands that cannot be, from {scales.min():g} to "
+            f"{scales.max():g}: write them anew, or save the numbers as reflectance."
+        )
+    one_scale = bool((scales == scales[0]).all()) and not offsets.any()
     dtype = np.result_type(*dtypes)
 
     def read(wanted: slice) -> NDArray[Any]:
@@ -74,7 +77,11 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
         wavelength_nm=wavelengths,
         dtype=plain_type(dtype, path),
         read_lines=read,
-        scale=1 / scale,
+        fwhm_nm=_widths(path, tags, each, wavelengths, remarks),
+        good_bands=_good_bands(path, tags, each),
+        scale=1 / float(scales[0]) if one_scale else 1.0,
+        band_gain=None if one_scale else scales,
+        band_offset=None if one_scale else offsets,
         saturation=largest(dtype),
         missing=None if missing is None or np.isnan(missing) else float(missing),
         simulated=str(tags.get("simulated", "0")) == "1",
@@ -102,6 +109,50 @@ def _require_count(path: Path, wavelengths: NDArray[np.float64], bands: int) -> 
         )
 
 
+def _of_each_band(
+    tags: Mapping[str, str], each: Sequence[Mapping[str, str]], name: str
+) -> list[str] | None:
+    """Return a tag of each band, or the list in the file's tag of that name; None without."""
+    small = {key.lower(): value for key, value in tags.items()}
+    of_bands = [{key.lower(): value for key, value in band.items()} for band in each]
+    if any(name in band for band in of_bands):
+        return [band.get(name, "") for band in of_bands]
+    return _listed(small[name]) if name in small else None
+
+
+def _listed(text: str) -> list[str]:
+    return [item for item in re.split(r"[\s,;{}()\[\]]+", text) if item]
+
+
+def _good_bands(
+    path: Path, tags: Mapping[str, str], each: Sequence[Mapping[str, str]]
+) -> NDArray[np.bool_] | None:
+    listed = _of_each_band(tags, each, "bbl")
+    return None if listed is None else good_bands(listed, path, len(each))
+
+
+def _widths(
+    path: Path,
+    tags: Mapping[str, str],
+    each: Sequence[Mapping[str, str]],
+    wavelength_nm: NDArray[np.float64],
+    remarks: list[str],
+) -> NDArray[np.float64] | None:
+    """Find the widths of bands in nm; what is no number a band is left aside, with a remark."""
+    for name, factor in (("fwhm_um", 1000.0), ("fwhm", 1.0)):
+        listed = _of_each_band(tags, each, name)
+        if listed is None:
+            continue
+        try:
+            widths = np.array([float(item) for item in listed]) * factor
+        except ValueError:
+            widths = np.zeros(0)
+        if len(widths) == len(each) and np.isfinite(widths).all():
+            return fwhm_nm(widths, wavelength_nm, path, remarks)
+        remarks.append(f"The {name} of {path.name} is not one number a band: left aside.")
+    return None
+
+
 def _wavelengths(
     path: Path,
     tags: Mapping[str, str],
@@ -122,7 +173,7 @@ def _wavelengths(
     elif (named := from_names(names)) is not None:
         return named
     elif "wavelength" in small:
-        values = [item for item in re.split(r"[\s,;{}()\[\]]+", small["wavelength"]) if item]
+        values = _listed(small["wavelength"])
     if not values:
         raise ValueError(
             f"{path} says no wavelengths: give its bands descriptions such as '652.3 nm', or give "

@@ -41,8 +41,16 @@ class RawCube:
     """Exposure time; None where the file does not say."""
     scale: float = 1.0
     """What the numbers are divided by to give what they stand for (ENVI's scale factor)."""
+    band_gain: NDArray[np.float64] | None = None
+    """What the numbers of each band are multiplied by instead of `scale`, (bands,)."""
+    band_offset: NDArray[np.float64] | None = None
+    """What is added then, (bands,)."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Settings of the camera that counts depend on, name and value: gain, binning."""
     saturation: float | None = None
     """Numbers from here on are saturated, before `scale`; None where nothing is known."""
+    ceiling_said: bool = False
+    """Whether the file says so, and it is not merely the largest number of its type."""
     missing: float | None = None
     """The number that stands for no data; None where there is none."""
     simulated: bool = False
@@ -54,3 +62,18 @@ class RawCube:
     def bands(self) -> int:
         """Number of bands."""
         return len(self.wavelength_nm)
+
+    def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What turns numbers into what they stand for, number x factor + offset, (bands,) each.
+
+        Raises:
+            ValueError: the file gives one scale for all bands, and others by band.
+        """
+        if self.scale != 1 and self.band_gain is not None:
+            raise ValueError(
+                f"{self.path.name} gives a scale of {self.scale:g} and gains by band as well: say "
+                f"what its numbers are to be divided by with `scale={self.scale:g}`."
+            )
+        factor = np.full(self.bands, 1 / self.scale) if self.band_gain is None else self.band_gain
+        offset = np.zeros(self.bands) if self.band_offset is None else self.band_offset
+        return factor, offset

@@ -139,6 +139,31 @@ class CubeStore:
         """Whether any image is synthetic."""
         return bool(self.attrs.get("simulated", 0))
 
+    @property
+    def quantity(self) -> str:
+        """What the values are: reflectance, unless each spectrum was standardised."""
+        return str(self.attrs.get("quantity", "reflectance"))
+
+    @property
+    def pixel_mm(self) -> float | None:
+        """Side of a pixel on the plants in mm; None where it was not given."""
+        return float(self.attrs["pixel_mm"]) if "pixel_mm" in self.attrs else None
+
+    def require_reflectance(self, what: str) -> None:
+        """Refuse a store whose values are no reflectance.
+
+        Args:
+            what: what needs it, for the message.
+
+        Raises:
+            ValueError: values were standardised (SNV).
+        """
+        if "standard normal variate" in self.quantity:
+            raise ValueError(
+                f"{self.path} holds the {self.quantity}, of which {what} have no meaning: prepare "
+                f"a store without `snv`, and use that."
+            )
+
     def split(self, name: str) -> list[str]:
         """Names of the images of a split: `train`, `validation` or `test`."""
         assert name in SPLITS, name

@@ -46,23 +46,31 @@ def spectral_statistics(
     """Return the statistics of all that was added.
 
     Raises:
-        ValueError: a band has no value, or one value throughout, with which nothing can be
-            normalised.
+        ValueError: no training image has a plant, or a band has one value throughout, with which
+            nothing can be normalised. A band without a value has NaN.
     """
+    if not moments.count.any():
+        raise ValueError(
+            f"None of the {len(cubes)} training images shows a plant: choose another `split`, or "
+            f"give plants with `mask=FILE`."
+        )
     constant = moments.minimum == moments.maximum  # squares of a constant may be rounding, not 0
-    for what, wrong in (("no value", moments.count == 0), ("one value", constant)):
-        if wrong.any():
-            raise ValueError(
-                f"The band at {wavelength_nm[int(np.flatnonzero(wrong)[0])]:g} nm has {what} "
-                f"over all plant pixels of the training images, with which nothing can be "
-                f"normalised: leave it out with `bands`, or look at the references "
-                f"and at `clip`."
-            )
+    if constant.any():
+        raise ValueError(
+            f"The band at {wavelength_nm[int(np.flatnonzero(constant)[0])]:g} nm has one value "
+            f"over all plant pixels of the training images, with which nothing can be normalised: "
+            f"leave it out with `bands`, or look at the references and at `clip`."
+        )
+    empty = moments.count == 0  # a band without a usable reference; training refuses it
+    mean, std, minimum, maximum = (
+        np.where(empty, np.nan, values)
+        for values in (moments.mean, moments.std, moments.minimum, moments.maximum)
+    )
     return SpectralStatistics(
-        mean=moments.mean,
-        std=moments.std,
-        minimum=moments.minimum,
-        maximum=moments.maximum,
+        mean=mean,
+        std=std,
+        minimum=minimum,
+        maximum=maximum,
         count=moments.count,
         cubes=tuple(cubes),
     )

@@ -2,7 +2,7 @@
 
     PATH/patches.parquet    one row per patch: cube, plant, y, x, e0, e1, ...
     PATH/plants.parquet     one row per plant: cube, plant, patches, e0, e1, ... (means over its
-                            patches), and the columns of the store's table
+                            patches), the columns of the store's table, and where the plant is
     PATH/embeddings.zarr    the same embeddings as arrays, with attribution and provenance
 
 Running an encoder is not here.
@@ -78,6 +78,7 @@ def write_embeddings(
     *,
     table: pd.DataFrame,
     attrs: Mapping[str, Any],
+    positions: pd.DataFrame | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write embeddings by patch, and their means by plant, all of it or nothing.
@@ -90,6 +91,7 @@ def write_embeddings(
         table: what is known of each image, by its name, such as `CubeStore.table`.
         attrs: to be recorded; `attribution` and `simulated` must be there, and `store` (its path)
             lets `probe` find the spectra. Mappings and lists are kept as JSON.
+        positions: where each plant is, by the columns `cube` and `plant`; None leaves it out.
         overwrite: replace embeddings at `path`.
 
     Returns:
@@ -113,6 +115,8 @@ def write_embeddings(
     with whole_folder(path, EMBEDDINGS, overwrite=overwrite) as folder:
         by_patch.to_parquet(folder / PATCHES, engine="pyarrow", index=False)
         with_table = by_plant.join(table, on="cube")
+        if positions is not None:
+            with_table = with_table.merge(positions, on=["cube", "plant"], how="left")
         with_table.to_parquet(folder / PLANTS, engine="pyarrow", index=False)
         write_zarr(_arrays(by_patch, by_plant, features, attrs), folder / ARRAYS)
     return path

@@ -27,7 +27,13 @@ from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.indices import INDICES, find_bands, reached_indices
-from sciml_dchag.plants.traits.plant_means import STATISTICS, index_statistics, map_indices
+from sciml_dchag.plants.traits.plant_means import (
+    POSITION,
+    STATISTICS,
+    index_statistics,
+    map_indices,
+    plant_positions,
+)
 from sciml_dchag.plants.traits.plots import plot_index_maps
 
 TABLE = "indices.csv"
@@ -75,6 +81,7 @@ def write_indices(
             that they do.
     """
     store = CubeStore.open(store_path)
+    store.require_reflectance("spectral indices")
     out = store.path.with_name(f"{store.path.stem}_indices") if out is None else Path(out)
     check_place(out, FOLDER, overwrite)
     reached, left_out = reached_indices(store.wavelength_nm)
@@ -91,7 +98,7 @@ def write_indices(
     with whole_folder(out, FOLDER, overwrite=overwrite) as folder:
         for done, cube in enumerate(store.names, start=1):
             maps, plants = map_indices(store, cube, reached), store.plants(cube)
-            tables.append(index_statistics(maps, plants).assign(cube=cube))
+            tables.append(index_statistics(maps, plants, store.pixel_mm).assign(cube=cube))
             _write_map(folder / "maps" / f"{cube}.nc", store, cube, maps, plants)
             if (plants > 0).any():
                 _draw(folder / "pictures" / f"{cube}.png", store, cube, maps, plants)
@@ -123,6 +130,11 @@ def _units(table: pd.DataFrame, store: CubeStore, names: Sequence[str]) -> pd.Da
         {"column": "cube", "meaning": "name of the image"},
         {"column": "plant", "meaning": "number of the plant in the image's mask"},
         {"column": "pixels", "units": "1", "meaning": "pixels of the plant"},
+    ]
+    rows += [
+        {"column": column, "units": units, "meaning": meaning}
+        for column, (units, meaning) in POSITION.items()
+        if column in table
     ]
     for name in names:
         index, bands = INDICES[name], store.wavelength_nm[find_bands(name, store.wavelength_nm)]
@@ -195,5 +207,9 @@ def _draw(
     plants: NDArray[np.int32],
 ) -> None:
     on_plants = {name: np.where(plants > 0, values, np.nan) for name, values in maps.items()}
-    figure = plot_index_maps(on_plants, title=cube, simulated=store.simulated)
+    places = {
+        int(row["plant"]): (float(row["centroid_y"]), float(row["centroid_x"]))
+        for row in plant_positions(plants).to_dict("records")
+    }
+    figure = plot_index_maps(on_plants, title=cube, simulated=store.simulated, places=places)
     save_figure(figure, path, store.attribution)

@@ -28,6 +28,55 @@ STATISTICS = {
 """Columns of each index, over the pixels of a plant that have a value, and what they mean."""
 
 
+POSITION = {
+    "centroid_y": ("pixels", "mean row of the plant's pixels, 0 at the top"),
+    "centroid_x": ("pixels", "mean column of the plant's pixels, 0 at the left"),
+    "box_top": ("pixels", "first row of the plant"),
+    "box_left": ("pixels", "first column of the plant"),
+    "box_bottom": ("pixels", "last row of the plant"),
+    "box_right": ("pixels", "last column of the plant"),
+    "area_cm2": ("cm2", "pixels times the area of one, from `pixel_mm`"),
+}
+"""Columns that say where a plant is and how large: units and meaning."""
+
+
+def plant_positions(plants: NDArray[np.int32], pixel_mm: float | None = None) -> pd.DataFrame:
+    """Say where each plant is.
+
+    Args:
+        plants: 0 for background, and the number of the plant, (rows, columns).
+        pixel_mm: side of a pixel, for areas.
+
+    Returns:
+        One row per plant, ascending: `plant`, `pixels` and the columns of `POSITION`; `area_cm2`
+        only where `pixel_mm` is given.
+    """
+    rows, columns = np.nonzero(plants)
+    numbers, place = np.unique(plants[rows, columns], return_inverse=True)
+    size = len(numbers)
+    pixels = np.bincount(place, minlength=size)
+    ends: dict[str, NDArray[np.intp]] = {}
+    for name, values, find, start in (
+        ("box_top", rows, np.minimum, plants.shape[0]),
+        ("box_left", columns, np.minimum, plants.shape[1]),
+        ("box_bottom", rows, np.maximum, -1),
+        ("box_right", columns, np.maximum, -1),
+    ):
+        ends[name] = np.full(size, start, np.intp)
+        find.at(ends[name], place, values)
+    area = {} if pixel_mm is None else {"area_cm2": pixels * (pixel_mm / 10) ** 2}
+    return pd.DataFrame(
+        {
+            "plant": numbers.astype(np.int64),
+            "pixels": pixels.astype(np.int64),
+            "centroid_y": np.bincount(place, rows, minlength=size) / np.maximum(pixels, 1),
+            "centroid_x": np.bincount(place, columns, minlength=size) / np.maximum(pixels, 1),
+            **ends,
+            **area,
+        }
+    )
+
+
 def map_indices(
     store: CubeStore, cube: str, names: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
@@ -49,22 +98,25 @@ def map_indices(
 
 
 def index_statistics(
-    maps: dict[str, NDArray[np.float64]], plants: NDArray[np.int32]
+    maps: dict[str, NDArray[np.float64]],
+    plants: NDArray[np.int32],
+    pixel_mm: float | None = None,
 ) -> pd.DataFrame:
     """Mean, median and standard deviation of maps over the pixels of each plant.
 
     Args:
         maps: (rows, columns) by name, NaN where there is no value.
         plants: 0 for background, 1, 2, ... for each plant, (rows, columns).
+        pixel_mm: side of a pixel, for areas.
 
     Returns:
-        One row per plant, ascending: `plant`, `pixels`, and NAME_mean, NAME_median, NAME_std (about
-        the mean, divided by the number of pixels) and NAME_undefined (pixels without a value).
+        One row per plant, ascending: the columns of `plant_positions`, and NAME_mean, NAME_median,
+        NAME_std (about the mean, divided by the number of pixels) and NAME_undefined (pixels
+        without a value).
     """
     on_plant = plants > 0
     number = plants[on_plant]
-    table = pd.Series(number).value_counts().sort_index().rename_axis("plant").rename("pixels")
-    columns = [table.astype(np.int64)]
+    columns: list[pd.DataFrame | pd.Series] = [plant_positions(plants, pixel_mm).set_index("plant")]
     for name, values in maps.items():
         by_plant = pd.Series(values[on_plant]).groupby(number)
         columns += [
@@ -81,7 +133,9 @@ def plant_indices(
 ) -> pd.DataFrame:
     """Return `cube` and the columns of `index_statistics`, one row per plant of each image."""
     tables = [
-        index_statistics(map_indices(store, cube, names), store.plants(cube)).assign(cube=cube)
+        index_statistics(
+            map_indices(store, cube, names), store.plants(cube), store.pixel_mm
+        ).assign(cube=cube)
         for cube in (store.names if cubes is None else cubes)
     ]
     table = pd.concat(tables, ignore_index=True)

@@ -26,7 +26,11 @@ SYNTHETIC = "SYNTHETIC, not observed"
 
 
 def plot_index_maps(
-    maps: Mapping[str, NDArray[np.float64]], *, title: str, simulated: bool = False
+    maps: Mapping[str, NDArray[np.float64]],
+    *,
+    title: str,
+    simulated: bool = False,
+    places: Mapping[int, tuple[float, float]] | None = None,
 ) -> Figure:
     """Draw maps of indices side by side, each with its own colour bar.
 
@@ -37,6 +41,7 @@ def plot_index_maps(
         maps: (rows, columns) by name of the index, NaN off the plants.
         title: of the picture, such as the image's name.
         simulated: whether to say that the image is synthetic.
+        places: centroids (row, column) by the number of the plant, written there.
 
     Raises:
         ValueError: there is no map.
@@ -56,7 +61,11 @@ def plot_index_maps(
         f"{subtitle}, {SYNTHETIC}" if simulated else subtitle,
     )
     for place, (name, values) in enumerate(maps.items()):
-        _index_panel(figure.add_subplot(lines, columns, place + 1), name, values)
+        axes = figure.add_subplot(lines, columns, place + 1)
+        _index_panel(axes, name, values)
+        for number, (y, x) in (places or {}).items():
+            text = axes.text(x, y, str(number), color=INK, fontsize=7, ha="center", va="center")
+            text.set_bbox({"boxstyle": "round,pad=0.12", "facecolor": BACKGROUND, "linewidth": 0})
     return figure
 
 

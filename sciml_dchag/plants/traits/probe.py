@@ -204,6 +204,7 @@ def _features(
     frames = {"embedding": embeddings.plants.set_index(["cube", "plant"])[embeddings.features]}
     store = _store(embeddings, store_path)
     if store is not None:
+        store.require_reflectance("mean reflectance and spectral indices")
         cubes = list(dict.fromkeys(table.table["cube"]))
         spectra = plant_spectra(store, cubes).set_index(["cube", "plant"])
         frames["mean spectrum"] = spectra.drop(columns="pixels")

@@ -1,7 +1,8 @@
 """A table of measured traits: read, matched to the images of a store, checked trait by trait.
 
 A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` is the image's
-file name, with or without folder and suffix. Units stand in the column's name: `LMA (g m-2)`.
+file name, with or without folder and suffix. Without `cube`, rows are found by `plant_id`, and
+`date` if both tables have it. Units stand in the column's name: `LMA (g m-2)`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.plants.read.tables import read_text_table, with_numbers
+
 KEYS = ("cube", "plant")
+IDENTITY = ("plant_id", "date")
+"""What a plant is known by instead, in both tables."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +53,7 @@ class Traits:
         numeric = [
             name
             for name in columns
-            if name != group and pd.api.types.is_numeric_dtype(self.table[name])
+            if name not in (group, *IDENTITY) and pd.api.types.is_numeric_dtype(self.table[name])
         ]
         if not numeric:
             raise ValueError(
@@ -78,15 +83,10 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no table of traits at {path}: name a CSV file.")
-    try:
-        table = pd.read_csv(path, dtype={"cube": str}, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8 ({error}): save it as one.") from error
+    text = read_text_table(path)
+    table = with_numbers(text, path, ("cube", *IDENTITY))
     if "cube" not in table.columns:
-        raise ValueError(
-            f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` (the "
-            f"image's file name) is needed, separated by commas: name the column so."
-        )
+        table = _with_images(path, table, plants)
     keys = [key for key in KEYS if key in table.columns]
     known_cubes = set(plants["cube"])
     matched = table.assign(cube=[_image(str(name), known_cubes) for name in table["cube"]])
@@ -104,6 +104,36 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
     without = known[~known.isin(pd.MultiIndex.from_frame(matched[keys]))].to_frame(index=False)
     _tell(f"{path} lacks plants, which are left out", without, keys)
     return Traits(path=path, table=matched, keys=keys)
+
+
+def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.DataFrame:
+    """Find the image and the number of each row's plant by its identity.
+
+    Raises:
+        ValueError: no column `cube` or of an identity, or an identity that several plants have.
+    """
+    keys = [key for key in IDENTITY if key in table.columns and key in plants.columns]
+    if "plant_id" not in keys:
+        raise ValueError(
+            f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` (the "
+            f"image's file name) is needed, or `plant_id` as in the store's table: name the column "
+            f"so."
+        )
+    of_plant: dict[tuple[str, ...], tuple[str, int]] = {}
+    for row in plants.to_dict("records"):
+        identity = tuple(str(row[key]) for key in keys)
+        if identity in of_plant:
+            raise ValueError(
+                f"{', '.join(f'{k} {v}' for k, v in zip(keys, identity, strict=True))} is that of "
+                f"several plants or images with embeddings: add a column `date` to {path.name} and "
+                f"to the store's table, or name images in a column `cube`."
+            )
+        of_plant[identity] = (str(row["cube"]), int(row["plant"]))
+    found = [of_plant.get(tuple(str(row[key]) for key in keys)) for row in table.to_dict("records")]
+    return table.assign(
+        cube=["" if one is None else one[0] for one in found],
+        plant=[0 if one is None else one[1] for one in found],
+    )
 
 
 def split_units(column: str) -> tuple[str, str]:

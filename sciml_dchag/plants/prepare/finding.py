@@ -1,0 +1,214 @@
+"""The plants of all images, found and numbered before the first image is written.
+
+All images are needed for numbers that last: the same pot has the same number in every image of a
+series. What was found is kept packed, as images may be many.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.plants.prepare import plant_mask
+from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
+from sciml_dchag.plants.prepare.mask_files import read_mask
+from sciml_dchag.plants.prepare.numbering import (
+    Labels,
+    Place,
+    Pots,
+    by_pots,
+    in_series,
+    read_pots,
+    row_by_row,
+)
+from sciml_dchag.plants.prepare.opening import OpenedImage
+
+_MASK_LINES = 32
+MOST_NAMED = 5
+MOSTLY_KNOWN = 0.5
+"""Bands that have a value in fewer columns, as where white is saturated, tell no plants."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPlants:
+    """The plants of an image, packed."""
+
+    shape: tuple[int, int]
+    packed: bytes
+    """Numbers of plants, int32, compressed."""
+    told: dict[str, Any] = field(default_factory=dict)
+    """How plants were told from background and numbered, for the store's attributes."""
+    doubt: str = ""
+    """Why there are none, or what is doubtful."""
+
+    @classmethod
+    def of(cls, labels: Labels, told: dict[str, Any], doubt: str = "") -> FoundPlants:
+        """Pack labels, (lines, columns)."""
+        packed = zlib.compress(np.ascontiguousarray(labels, np.int32).tobytes(), 1)
+        return cls(shape=(labels.shape[0], labels.shape[1]), packed=packed, told=told, doubt=doubt)
+
+    def labels(self) -> Labels:
+        """0 for background, and the number of the plant, (lines, columns)."""
+        return np.frombuffer(zlib.decompress(self.packed), np.int32).reshape(self.shape)
+
+
+def find_all_plants(
+    config: PreparePlants, images: Mapping[str, OpenedImage], progress: Progress | None
+) -> tuple[dict[str, FoundPlants], list[str]]:
+    """Find the plants of all images and number them.
+
+    Args:
+        config: the settings.
+        images: by name.
+        progress: called after each image.
+
+    Returns:
+        Plants by image, and remarks.
+
+    Raises:
+        ValueError: no image has a plant, or pots of another size than an image.
+        FileNotFoundError: there is no label image of the pots.
+    """
+    pots = read_pots(config.pots)
+    found: dict[str, FoundPlants] = {}
+    for done, (name, image) in enumerate(images.items(), start=1):
+        found[name] = _plants_of(config, image, pots)
+        if progress is not None:
+            progress(done, len(images), "finding plants")
+    empty = [plants for plants in found.values() if not plants.labels().any()]
+    if len(empty) == len(found):
+        raise ValueError(
+            empty[0].doubt or "No image has a plant in one of the pots: look at `pots`."
+        )
+    remarks = []
+    if config.mask is None and pots is None:
+        remarks += _number_series(found)
+    remarks += [plants.doubt for plants in found.values() if plants.doubt]
+    return found, remarks
+
+
+def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> FoundPlants:
+    raw = image.raw
+    shape = (raw.lines, raw.samples)
+    doubt, told = "", dict[str, Any]()
+    if config.mask == NO_MASK:
+        labels, told["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
+    elif image.mask is not None:
+        labels, told["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
+    else:
+        try:
+            seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
+        except plant_mask.NoPlantError as error:
+            return FoundPlants.of(np.zeros(shape, np.int32), {"mask": "no plant"}, str(error))
+        labels = seen.plants
+        told = {"mask": seen.index, "mask_threshold": seen.threshold}
+    if pots is not None:
+        labels, beside = by_pots(labels, pots.at(shape))
+        told |= {"numbers": f"by pots: {pots.source}"}
+        if beside:
+            doubt = f"{raw.path.name} has {beside} pixels of plants in no pot, which are left out."
+    return FoundPlants.of(labels, told, doubt)
+
+
+def _number_series(found: dict[str, FoundPlants]) -> list[str]:
+    """Give plants of a series the number of their place, the same in all images."""
+    places = {name: _places(plants.labels()) for name, plants in found.items()}
+    shared = None
+    if len({plants.shape for plants in found.values()}) == 1:
+        shared = in_series({name: [place for place, _ in of] for name, of in places.items()})
+    if shared is None:
+        for name, plants in found.items():
+            told = {**plants.told, "numbers": "row by row in the image"}
+            found[name] = replace(plants, told=told)
+        return []
+    sites: dict[int, list[tuple[Place, float]]] = {}
+    for name, of_image in places.items():
+        for site, place in zip(shared[name], of_image, strict=True):
+            sites.setdefault(site, []).append(place)
+    order = sorted(sites)
+    middle = [_mean([place for place, _ in sites[site]]) for site in order]
+    heights = [float(np.median([height for _, height in sites[site]])) for site in order]
+    numbers = dict(zip(order, row_by_row(middle, heights), strict=True))
+    places_of = {numbers[site]: middle[i] for i, site in enumerate(order)}
+    touching: list[str] = []
+    for name, plants in found.items():
+        labels = plants.labels()
+        new = np.zeros(1 + int(labels.max()), np.int32)
+        new[1:] = [numbers[site] for site in shared[name]]
+        renumbered = new[labels]
+        touching += _touching(name, renumbered, places_of)
+        told = {**plants.told, "numbers": f"by place in {len(found)} images"}
+        found[name] = FoundPlants.of(renumbered, told, plants.doubt)
+    return touching[:MOST_NAMED]
+
+
+def _places(labels: Labels) -> list[tuple[Place, float]]:
+    """Centroid (y, x) and height of each plant 1, 2, ...."""
+    from skimage.measure import regionprops
+
+    return [
+        ((float(r.centroid[0]), float(r.centroid[1])), float(r.bbox[2] - r.bbox[0]))
+        for r in regionprops(labels)
+    ]
+
+
+def _mean(places: Sequence[Place]) -> Place:
+    y, x = np.mean(np.asarray(places), axis=0)
+    return float(y), float(x)
+
+
+def _touching(name: str, labels: Labels, places: Mapping[int, Place]) -> list[str]:
+    """Say where one object covers the places of several plants."""
+    said = []
+    for number, (y, x) in places.items():
+        here = int(labels[round(y), round(x)])
+        if here not in (0, number) and not (labels == number).any():
+            said.append(
+                f"Plant {here} of {name} covers the place of plant {number} too, as if they "
+                f"touched: tell pots apart with `pots`."
+            )
+    return said
+
+
+def _colours(image: OpenedImage) -> dict[str, NDArray[np.float32]]:
+    """Mean reflectance of the whole image in the few bands that tell plants."""
+    raw = image.raw
+    calibration = image.calibrate()
+    good = np.ones(raw.bands, bool) if raw.good_bands is None else raw.good_bands
+    known = good & (np.isfinite(calibration.gain).mean(axis=1) > MOSTLY_KNOWN)
+    usable = np.flatnonzero(known if known.any() else good)
+    spans = plant_mask.index_bands(raw.wavelength_nm[usable])
+    of_span = {name: usable[span] for name, span in spans.items()}
+    used = np.unique(np.concatenate(list(of_span.values())))
+    calibration = calibration.select(used, slice(None))
+    place = {name: np.searchsorted(used, span) for name, span in of_span.items()}
+    shape = (raw.lines, raw.samples)
+    colours = {name: np.empty(shape, np.float32) for name in spans}
+    line_buffer = np.empty((len(used), shape[1]), np.float32)
+    for first in range(0, shape[0], _MASK_LINES):
+        block = raw.read_lines(slice(first, min(first + _MASK_LINES, shape[0])))
+        for line, numbers in enumerate(block, start=first):
+            calibration.apply(numbers.T[used], line_buffer)
+            for name, where in place.items():
+                colours[name][line] = line_buffer[where].mean(axis=0)
+    return colours
+
+
+def require_in_part(labels: Labels, columns: slice, path: Path) -> None:
+    """Refuse a part of an image without a plant.
+
+    Raises:
+        ValueError: there is none in these columns.
+    """
+    if not labels[:, columns].any():
+        raise ValueError(
+            f"Columns {columns.start} to {columns.stop - 1} of {path.name} hold no plant: choose "
+            f"another `split`."
+        )

@@ -1,0 +1,139 @@
+"""Masks and label images that a user gives, read for what they are.
+
+Numbers of plants are kept as they are, so that a plant is called the same in every image. Palettes
+give their places and not their colours; black and white drawings are one plant, whose grey edges
+(anti-aliasing) are no plants of their own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEARLY_WHITE = 245
+"""What the white of a drawing may have become in a picture of 8 bits."""
+WHITE = (255, 65535)
+"""Of pictures of 8 and 16 bits."""
+EDGE_PIXELS, MOSTLY_EDGES = 2, 0.9
+"""So much of the grey of a drawing lies so near to both its black and its white."""
+LEAST_PIXELS, MOST_SMALL = 8, 4
+"""More numbers than that of fewer pixels are grey edges."""
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Read a mask of an image.
+
+    Args:
+        path: as `read_labels`.
+        shape: rows and columns of the image.
+
+    Returns:
+        0 for background, and the number of the plant, (rows, columns).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no mask, of another size, or all background.
+    """
+    labels = read_labels(path)
+    if labels.shape != shape:
+        raise ValueError(
+            f"The mask {path} has {' x '.join(map(str, labels.shape))} values and the image "
+            f"{shape[0]} x {shape[1]}: draw it on the image as it was taken."
+        )
+    return labels
+
+
+def read_labels(path: Path) -> NDArray[np.int32]:
+    """Read a label image: 0 for background, and one number a plant; white alone is plant 1.
+
+    Args:
+        path: PNG or TIFF of grey, palette or 1 bit, or NPY.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is none, has colours or grey edges that are no plants, or is all background.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no mask {path}: check its name.")
+    try:
+        found, picture = _read(path)
+    except (ValueError, OSError, SyntaxError, EOFError) as error:
+        raise ValueError(
+            f"The mask {path} cannot be read: give a PNG, TIFF or NPY file."
+        ) from error
+    if found.dtype == bool:
+        found = found.astype(np.uint8)
+    if found.ndim != 2:
+        raise ValueError(
+            f"The mask {path} has {' x '.join(map(str, found.shape))} values, where one number a "
+            f"pixel is needed: save it as a grey or palette image, with a number for each plant."
+        )
+    numbers = np.unique(found)
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    if not (whole & (numbers < 2**31)).all():
+        wrong = float(numbers[~whole][0]) if not whole.all() else float(numbers.max())
+        raise ValueError(f"The mask {path} holds {wrong:g}: give whole numbers from 0 on.")
+    labels = found.astype(np.int32)
+    plants = numbers[numbers > 0]
+    if not len(plants):
+        raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")
+    if len(plants) == 1 and plants[0] in WHITE:
+        return (labels > 0).astype(np.int32)
+    return _without_grey(path, labels) if picture else labels
+
+
+def _read(path: Path) -> tuple[NDArray[Any], bool]:
+    """Read numbers, and whether they are greys of a picture of 8 bits."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, allow_pickle=False), False
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError("several pictures")
+            kind, found = image.mode, np.array(image)
+    if kind in ("RGB", "RGBA", "LA", "La") and found.ndim == 3:
+        colours = found[..., : 3 if kind.startswith("RGB") else 1]
+        if (colours == colours[..., :1]).all():  # grey, saved as colours
+            found = colours[..., 0]
+    return found, kind in ("L", "LA", "La", "RGB", "RGBA")
+
+
+def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Take a drawing in black and white, with edges in grey, for one plant.
+
+    Raises:
+        ValueError: many numbers of few pixels each, which are edges of several plants.
+    """
+    from scipy.ndimage import binary_dilation
+
+    numbers, times = np.unique(labels[labels > 0], return_counts=True)
+    white, black = labels >= NEARLY_WHITE, labels == 0
+    grey = ~white & ~black
+    near = np.ones((2 * EDGE_PIXELS + 1,) * 2, bool)
+    edges = grey & binary_dilation(white, near) & binary_dilation(black, near)
+    if (
+        len(numbers) > 1
+        and numbers[times.argmax()] >= NEARLY_WHITE
+        and edges.sum() >= MOSTLY_EDGES * grey.sum()
+    ):
+        warnings.warn(
+            f"The mask {path.name} is a drawing in black and white with {len(numbers) - 1} greys: "
+            f"from half white on it is taken for plant 1.",
+            stacklevel=4,
+        )
+        return (labels >= 128).astype(np.int32)
+    small = numbers[times < LEAST_PIXELS]
+    if len(small) > max(MOST_SMALL, len(numbers) / 2):
+        raise ValueError(
+            f"The mask {path} holds {len(small)} numbers of fewer than {LEAST_PIXELS} pixels each, "
+            f"such as {small[0]}, which are the edges of a smoothed drawing and no plants: save it "
+            f"without anti-aliasing."
+        )
+    return labels

@@ -1,0 +1,306 @@
+"""White and dark references: whether they fit an image, what of them can be used, their means.
+
+Each column of a push-broom image has been seen by pixels of its own, so that references are
+averaged over lines alone, unless asked otherwise. What is no panel is left out, and so is what is
+saturated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.read.raw_cube import RawCube
+
+SAME_NM = 0.5
+"""Wavelengths of an image and its references may differ by as much."""
+CEILINGS = (
+    *(2**bits - 1 for bits in range(10, 16)),
+    *((2**bits - 1) << (16 - bits) for bits in (10, 12, 14)),
+)
+"""Largest numbers of cameras of 10 to 15 bits, as they are and moved to the upper of 16 bits."""
+LEAST_AT_CEILING = 3
+"""Numbers that have to be exactly at such a ceiling, with none above it."""
+PLATEAU_BANDS, PLATEAU_DROP, PLATEAU_PIXELS = 3, 4, 0.01
+"""Any other largest number is a ceiling where so many neighbouring bands have it in so large a
+fraction of the pixels, and the next band is lower by more than so many counts, as no lamp is."""
+PANEL_LEAST = 0.75
+"""Lines of a column that are darker than so much of its bright ones do not show the panel."""
+PANEL_EDGE = 1.5
+"""Neighbouring columns of one panel do not differ by such a factor."""
+PANEL_COLUMN = 0.5
+"""Columns darker than so much of the median one, beyond such an edge, do not show the panel."""
+MOST_COLUMNS_BESIDE = 0.02
+"""More of the columns beside the panel are refused; fewer have no value."""
+WEAK, FAINT = 3.0, 8.0
+"""White less than so many times the error of its mean above dark is masked, or warned of."""
+FAINT_BY_NOISE = 1.5
+"""It is warned of too where it is less than so many times the noise of a line above dark."""
+WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
+"""The same as fractions of dark, which drifts by as much."""
+LEAST_ERROR = 0.3
+"""Of whole numbers, counts."""
+SAMPLED_BYTES = 2**25
+"""Most bytes of a file that are looked at before it is prepared; of smaller ones every line."""
+_LINES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mean:
+    """A reference averaged, in its own numbers; arrays are (B, columns) or (B, 1)."""
+
+    counts: NDArray[np.float64]
+    """Mean."""
+    known: NDArray[np.bool_]
+    """Where it can be used."""
+    noise: NDArray[np.float64]
+    """Standard deviation from line to line, what changes slowly aside."""
+    error: NDArray[np.float64]
+    """Standard error of the mean."""
+    saturated: float
+    """Fraction of pairs of a column and a band that are saturated in some line."""
+    remarks: tuple[str, ...] = ()
+    """What was left out, one sentence each."""
+
+
+def check_reference(image: RawCube, name: str, reference: RawCube, references: References) -> None:
+    """Refuse a reference that does not belong to an image.
+
+    Raises:
+        ValueError: other bands, another width, other settings of the camera, an exposure that only
+            one of them says.
+    """
+    there = f"The {name} reference {reference.path.name}"
+    if reference.bands != image.bands:
+        raise ValueError(
+            f"{there} has {reference.bands} bands and {image.path.name} {image.bands}: give the "
+            f"one that was taken with the same settings of the camera."
+        )
+    apart = np.abs(reference.wavelength_nm - image.wavelength_nm)
+    if apart.max() > SAME_NM:
+        band = int(apart.argmax())
+        raise ValueError(
+            f"{there} has band {band + 1} at {reference.wavelength_nm[band]:g} nm and "
+            f"{image.path.name} at {image.wavelength_nm[band]:g} nm: give the one that was taken "
+            f"with the same camera."
+        )
+    if references == "column" and reference.samples != image.samples:
+        raise ValueError(
+            f"{there} is {reference.samples} pixels wide and {image.path.name} {image.samples}: "
+            f"give one of the same width, or average it over all columns with `references=band`."
+        )
+    if (reference.exposure_ms is None) != (image.exposure_ms is None):
+        said, unsaid = (reference, image) if image.exposure_ms is None else (image, reference)
+        raise ValueError(
+            f"{said.path.name} has an exposure of {said.exposure_ms:g} ms and {unsaid.path.name} "
+            f"does not say its own, so that counts do not compare: add `exposure = MS` to its "
+            f"header."
+        )
+    _check_settings(image, there, reference)
+
+
+def _check_settings(image: RawCube, there: str, reference: RawCube) -> None:
+    mine, its = dict(image.settings), dict(reference.settings)
+    for name in sorted({*mine, *its}):
+        if mine.get(name) == its.get(name):
+            continue
+        if name in mine and name in its:
+            raise ValueError(
+                f"{there} was taken at {name} {its[name]} and {image.path.name} at {name} "
+                f"{mine[name]}, so that counts do not compare: give references of the same {name}."
+            )
+        said = image.path.name if name in mine else reference.path.name
+        raise ValueError(
+            f"{said} says {name} {mine.get(name, its.get(name))}, and "
+            f"{reference.path.name if name in mine else image.path.name} says none, so that "
+            f"counts may not compare: add `{name} = VALUE` to its header."
+        )
+
+
+def ceiling_of(numbers: NDArray[Any], said: float | None) -> float | None:
+    """Find the number at which counts are cut off, though the file does not say it.
+
+    Args:
+        numbers: (lines, columns, bands), bands in the order of their wavelengths.
+        said: the file's number for no data, which is no count.
+
+    Returns:
+        The ceiling; None where there is no sign of one.
+    """
+    known = numbers if said is None else numbers[numbers != said]
+    known = known[np.isfinite(known)] if known.dtype.kind == "f" else known
+    if not known.size:
+        return None
+    top = known.max()
+    if float(top) in CEILINGS:
+        return float(top) if np.count_nonzero(known == top) >= LEAST_AT_CEILING else None
+    if top <= 0 or numbers.shape[2] <= PLATEAU_BANDS or numbers.dtype.kind == "f":
+        return None
+    at_top = (numbers == top).astype(np.int64)
+    bands = np.cumsum(np.pad(at_top, ((0, 0), (0, 0), (1, 0))), axis=2)
+    run = bands[..., PLATEAU_BANDS:] - bands[..., :-PLATEAU_BANDS] == PLATEAU_BANDS
+    flat = run.any(axis=2)
+    steps = np.abs(np.diff(numbers.astype(np.int64), axis=2))
+    beside = np.where(at_top[..., 1:] != at_top[..., :-1], steps, np.iinfo(np.int64).max)
+    cut = flat & (beside.min(axis=2) > PLATEAU_DROP) & (at_top.min(axis=2) == 0)
+    return float(top) if cut.mean() >= PLATEAU_PIXELS else None
+
+
+def sampled(cube: RawCube, most_bytes: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Read lines that are evenly spread over an image, the first and the last among them."""
+    line_bytes = cube.samples * cube.bands * cube.dtype.itemsize
+    number = min(cube.lines, max(3, most_bytes // max(line_bytes, 1)))
+    for line in np.unique(np.linspace(0, cube.lines - 1, number).astype(int)).tolist():
+        yield line, cube.read_lines(slice(line, line + 1))[0]
+
+
+def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES) -> float | None:
+    """Return the number at which image and references of one camera are saturated.
+
+    That which either file says, or else that at which a plateau of either lies, if neither has
+    larger numbers; None where there is no sign of one but the largest number of a type.
+    """
+    if (said := next((cube for cube in (image, white) if cube.ceiling_said), None)) is not None:
+        return said.saturation
+    looked = [_top_and_ceiling(image, most_bytes), _top_and_ceiling(white, SAMPLED_BYTES)]
+    top = max(top for top, _ in looked)
+    found = [ceiling for _, ceiling in looked if ceiling is not None]
+    return top if top in found else None
+
+
+@lru_cache(maxsize=64)
+def _top_and_ceiling(cube: RawCube, most_bytes: int) -> tuple[float, float | None]:
+    """The largest number of a file, as far as it is looked at, and where it is cut off."""
+    order = np.argsort(cube.wavelength_nm, kind="stable")
+    numbers = np.stack([line[:, order] for _, line in sampled(cube, most_bytes)])
+    known = np.isfinite(numbers)
+    if cube.missing is not None:
+        known &= numbers != cube.missing
+    top = numbers.max(where=known, initial=0)
+    return float(top), ceiling_of(numbers, cube.missing)
+
+
+@lru_cache(maxsize=64)
+def brightness(reference: RawCube) -> NDArray[np.float64]:
+    """Mean over bands at each pixel, (lines, columns)."""
+    shown = np.empty((reference.lines, reference.samples))
+    for first in range(0, reference.lines, _LINES_AT_ONCE):
+        block = np.nan_to_num(_block(reference, first), posinf=0, neginf=0)
+        shown[first : first + len(block)] = block.mean(axis=2, dtype=np.float64)
+    return shown
+
+
+@lru_cache(maxsize=64)  # white and dark are those of many images
+def average(
+    reference: RawCube,
+    references: References,
+    ceiling: float | None,
+    dark_level: float | None = None,
+) -> Mean:
+    """Average a reference.
+
+    Args:
+        reference: the reference.
+        references: over lines, or over lines and columns.
+        ceiling: numbers from here on are saturated.
+        dark_level: mean number without light, above which the panel of a white reference is looked
+            for; None takes all of the reference, as of a dark one.
+
+    Raises:
+        ValueError: the panel covers a part of the columns alone.
+    """
+    panel: NDArray[np.bool_] | None = None
+    remarks: tuple[str, ...] = ()
+    if dark_level is not None:
+        panel, remarks = _panel(reference, dark_level, references)
+    shape = (reference.bands, reference.samples)
+    total, count, squares, pairs = (np.zeros(shape) for _ in range(4))
+    saturated = np.zeros(shape, bool)
+    for first in range(0, reference.lines, _LINES_AT_ONCE):
+        block = _block(reference, first)
+        known = np.isfinite(block)
+        if reference.missing is not None:
+            known &= block != reference.missing
+        if panel is not None:
+            known &= panel[first : first + len(block), :, None]
+        if ceiling is not None and block.max() >= ceiling:
+            saturated |= np.any((block >= ceiling) & known, axis=0).T
+        values = np.where(known, block, 0).astype(np.float64)
+        total += values.sum(axis=0).T
+        count += np.count_nonzero(known, axis=0).T
+        both = known[1:] & known[:-1]
+        squares += np.where(both, np.diff(values, axis=0) ** 2, 0).sum(axis=0).T
+        pairs += np.count_nonzero(both, axis=0).T
+    at_ceiling = float(saturated[count > 0].mean()) if (count > 0).any() else 0.0
+    if references == "band":
+        total, count, squares, pairs = (
+            array.sum(axis=1, keepdims=True) for array in (total, count, squares, pairs)
+        )
+        saturated = np.any(saturated, axis=1, keepdims=True)
+    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    noise = np.sqrt(np.divide(squares, 2 * pairs, out=np.zeros_like(total), where=pairs > 0))
+    error = noise / np.sqrt(np.maximum(count, 1))
+    least = LEAST_ERROR if reference.dtype.kind in "iu" else 0.0
+    return Mean(
+        counts=mean,
+        known=(count > 0) & ~saturated,
+        noise=noise,
+        error=np.maximum(error, least),
+        saturated=at_ceiling,
+        remarks=remarks,
+    )
+
+
+def _block(reference: RawCube, first: int) -> NDArray[Any]:
+    return reference.read_lines(slice(first, min(first + _LINES_AT_ONCE, reference.lines)))
+
+
+def _panel(
+    white: RawCube, dark_level: float, references: References
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Find the panel in a white scan: where it is, (lines, columns), and remarks."""
+    shows = f"The white reference {white.path.name} shows its panel in"
+    shown = np.maximum(brightness(white) - dark_level, 0)
+    bright = np.quantile(shown, 0.95, axis=0, method="lower")
+    panel = shown >= PANEL_LEAST * bright
+    beside = _beside_panel(bright)
+    remarks = []
+    if beside.any():
+        places = np.flatnonzero(~beside)
+        where = f"{shows} columns {places[0]} to {places[-1]} of {white.samples} alone"
+        if references == "column" and beside.mean() > MOST_COLUMNS_BESIDE:
+            raise ValueError(
+                f"{where}: give one whose panel is as wide as the image, or average it over the "
+                f"panel with `references=band`."
+            )
+        remarks.append(f"{where}: the others are left out.")
+        panel &= ~beside
+    lines = panel[:, ~beside].mean(axis=1) > 0.5
+    if not lines.all():
+        places = np.flatnonzero(lines)
+        remarks.append(
+            f"{shows} lines {places[0]} to {places[-1]} of {white.lines}: what is darker is left "
+            f"out."
+        )
+    return panel, tuple(remarks)
+
+
+def _beside_panel(bright: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Columns from either side up to an edge, all of which are much darker than what is between.
+
+    A lamp that fades towards the sides has no edge, and a column behind dust is not at a side.
+    """
+    beside = np.zeros(len(bright), bool)
+    light = bright[bright > 0.1 * bright.max()] if bright.max() > 0 else bright
+    dark = bright < PANEL_COLUMN * np.median(light)
+    for side in (slice(None), slice(None, None, -1)):
+        run = int(np.argmin(np.append(dark[side], False)))  # dark columns from this side on
+        if 0 < run < len(bright) and bright[side][run] > PANEL_EDGE * bright[side][run - 1]:
+            beside[side][:run] = True
+    return beside

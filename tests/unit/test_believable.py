@@ -1,0 +1,116 @@
+"""What is taken for reflectance is believable everywhere, or refused with what to set."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from plant_files import BANDS, SAMPLES, WAVELENGTH_NM, counts, raw, scene
+
+from sciml_dchag.plants.prepare.bands import parse_spans, without_bands
+from sciml_dchag.plants.prepare.believable import require_believable
+from sciml_dchag.plants.prepare.calibration import calibrate
+from sciml_dchag.plants.read.raw_cube import RawCube
+
+NUMBERS = np.round(scene() * 10000)
+
+
+def believable(image: RawCube, *references: RawCube | None) -> list[str]:
+    calibration = calibrate(image, *(references or (None, None)))
+    good = np.ones(BANDS, bool) if image.good_bands is None else image.good_bands
+    return require_believable(image, calibration, np.flatnonzero(good))
+
+
+def line_of_nodata(numbers: NDArray[Any]) -> None:
+    numbers[18:22] = -9999
+
+
+def half_of_nodata(numbers: NDArray[Any]) -> None:
+    numbers[:, :28] = -9999
+
+
+def leaves_alone(numbers: NDArray[Any]) -> None:
+    numbers[:, :, :][scene()[..., 50] < 0.3] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "missing"),
+    [
+        (line_of_nodata, "int32", -9999.0),
+        (leaves_alone, "uint16", None),
+        (leaves_alone, "float32", None),
+        (half_of_nodata, "int16", -9999.0),
+    ],
+)
+def test_numbers_of_another_scale_wherever_the_plants_stand(
+    change: Any, dtype: str, missing: float | None
+) -> None:
+    numbers = NUMBERS.astype(dtype)
+    change(numbers)
+    image = raw(numbers, missing=missing)
+    with pytest.raises(ValueError, match=r"scan.raw has values from .*`scale=10000`"):
+        believable(image)
+    assert not believable(replace(image, scale=10000.0))
+    with pytest.raises(ValueError, match=r"`scale=100`"):
+        believable(raw((numbers / 100).astype("f4"), missing=missing and missing / 100))
+
+
+@pytest.mark.parametrize("fill", [-9999.0, 65535.0, 1e34, -3.4e38])
+@pytest.mark.parametrize("part", [0.5, 0.02])
+def test_undeclared_numbers_for_no_data(fill: float, part: float) -> None:
+    values = scene().astype("f4")
+    values[:, : round(part * SAMPLES)] = fill
+    with pytest.raises(ValueError, match=r"holds .* in .*% of its values.*`nodata="):
+        believable(raw(values))
+    assert not believable(raw(values, missing=float(np.float32(fill))))
+
+
+def test_noise_of_some_bands_and_numbers_divided_twice() -> None:
+    values = scene().astype("f4")
+    bad = (WAVELENGTH_NM > 700) & (WAVELENGTH_NM < 750)
+    values[..., bad] = 5 * np.random.default_rng(0).random(values[..., bad].shape)
+    with pytest.raises(ValueError, match=r"no reflectance at 706-750 nm.*`drop_bands=706-750`"):
+        believable(raw(values))
+    assert not believable(without_bands(raw(values), parse_spans("700-750")))
+    with pytest.raises(ValueError, match=r"divided by 10000: .*`scale=1`"):
+        believable(raw(scene().astype("f4"), scale=10000.0))
+    with pytest.raises(ValueError, match=r"`drop_bands` 1350-1460 holds no band of scan.raw"):
+        without_bands(raw(values), parse_spans("1350-1460"))
+    with pytest.raises(ValueError, match="no span of wavelengths"):
+        parse_spans("1350")
+
+
+def test_a_few_glints_are_believable() -> None:
+    values = scene().astype("f4")
+    values[3, 4:6] = 6.0
+    assert not believable(raw(values))
+
+
+def test_references_of_another_light_and_reflectance_that_needs_none() -> None:
+    image = raw(counts(scene()))
+    white, dark = (raw(counts(np.full((5, SAMPLES, BANDS), level))) for level in (0.03, 0.0))
+    with pytest.raises(ValueError, match="by its references, which cannot be"):
+        believable(image, white, dark)
+    white = raw(counts(np.ones((5, SAMPLES, BANDS))))
+    assert not believable(image, white, dark)
+    with pytest.raises(ValueError, match="reflectance already, to which none belong"):
+        believable(raw(scene().astype("f4") + 100), white, raw(np.full_like(dark.read_lines(
+            slice(0, 5)), 100)))  # fmt: skip
+
+
+def test_gains_and_offsets_by_band_are_applied() -> None:
+    gain = np.linspace(1e-4, 2e-4, BANDS)
+    numbers = np.round((scene() + 0.1) / gain).astype(np.uint16)
+    image = raw(numbers, band_gain=gain, band_offset=np.full(BANDS, -0.1))
+    assert not believable(image)
+    out = np.empty((BANDS, SAMPLES), np.float32)
+    calibrate(image, None, None).apply(image.read_lines(slice(14, 15))[0].T, out)
+    np.testing.assert_allclose(out.T, scene()[14], atol=2e-4)
+    # References in other numbers of the same camera: what counts stand for is compared.
+    white, dark = (counts(np.full((5, SAMPLES, BANDS), level)) for level in (1.0, 0.0))
+    plain = raw(counts(scene()))
+    twice = [replace(raw(2 * (c // 2)), scale=2.0) for c in (white, dark)]
+    found = calibrate(replace(plain, band_gain=np.full(BANDS, 0.5)), *twice)
+    found.apply(plain.read_lines(slice(14, 15))[0].T, out)
+    np.testing.assert_allclose(out.T, scene()[14], atol=2e-3)

@@ -1,0 +1,93 @@
+"""Tables of users: keys are text, and numbers are read in every spelling."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sciml_dchag.plants.prepare.splits import Split, assign, read_table
+from sciml_dchag.plants.read.tables import read_text_table, with_numbers
+from sciml_dchag.plants.traits.traits import read_traits
+
+IMAGES = [Path("001.raw"), Path("002.raw")]
+
+
+def table(path: Path, text: str) -> pd.DataFrame:
+    path.write_bytes(text.encode("utf-8"))
+    return read_table(path, IMAGES, ["001", "002"])
+
+
+def test_keys_and_codes_stay_text(tmp_path: Path) -> None:
+    found = table(tmp_path / "t.csv", "file,genotype,plot,plant_id\n001,NA,007,1\n002,None,012,2\n")
+    assert list(found["genotype"]) == ["NA", "None"] and list(found["plot"]) == ["007", "012"]
+    assert list(found["plant_id"]) == ["1", "2"]
+    numbers = table(tmp_path / "t.csv", "file,n,x,small\n001,3,NA,1e-05\n002,4,0.5,0.00002\n")
+    assert list(numbers["n"]) == [3, 4] and numbers["n"].dtype == "int64"
+    assert pd.isna(numbers["x"].iloc[0]) and list(numbers["small"]) == [1e-05, 2e-05]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_where_the_comma_does_not_separate(tmp_path: Path, separator: str) -> None:
+    text = "file;LMA;note\n002;1,5;a,b\n001;-0,25;c\n".replace(";", separator)
+    found = table(tmp_path / "t.csv", "\ufeff" + text)
+    assert list(found["LMA"]) == [-0.25, 1.5] and list(found["note"]) == ["c", "a,b"]
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,a\n1,2\n")
+    with pytest.raises(ValueError, match="two columns 'a'"):
+        read_text_table(path)
+    path.write_text("a,b\n1,2,3\n")
+    with pytest.raises(ValueError, match="row 2 has 3 cells and the first one 2"):
+        read_text_table(path)
+    path.write_bytes("pot;Höhe\n1;2\n".encode("latin-1"))
+    assert list(with_numbers(read_text_table(path), path, ())["Höhe"]) == [2]
+
+
+def test_images_of_one_name_are_told_by_their_folders(tmp_path: Path) -> None:
+    images = [Path("d1/x.raw"), Path("d2/x.raw")]
+    (tmp_path / "t.csv").write_text("file,n\nd2/x.raw,2\nd1/x,1\n")
+    assert list(read_table(tmp_path / "t.csv", images, ["d1_x", "d2_x"])["n"]) == [1, 2]
+    (tmp_path / "t.csv").write_text("file,n\nx,2\n")
+    with pytest.raises(ValueError, match="has no row of x.raw, x.raw"):
+        read_table(tmp_path / "t.csv", images, ["d1_x", "d2_x"])
+
+
+def names(*images: str, **columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns, index=pd.Index(images, name="cube"))
+
+
+def test_images_of_a_plant_are_for_one_purpose() -> None:
+    days = [f"pot{p}_2024-05-{d:02d}" for p in range(6) for d in (1, 8, 15)]
+    drawn, _ = assign(names(*days), Split.parse("0.5/0.2/0.3"), None, 0, None)
+    for pot in range(6):
+        assert len({drawn[i] for i, day in enumerate(days) if day.startswith(f"pot{pot}_")}) == 1
+    assert set(drawn) == {"train", "validation", "test"}
+    by_id = names(*"abcdef", plant_id=["1", "2", "3"] * 2)
+    drawn, _ = assign(by_id, Split.parse("0.4/0.3/0.3"), None, 1, "t.csv")
+    assert drawn[:3] == drawn[3:] and len(set(drawn)) == 3
+
+
+def test_an_empty_part_of_a_split_is_said() -> None:
+    drawn, (said,) = assign(names("a", "b", "c"), Split.parse("0.8/0.1/0.1"), None, 0, None)
+    assert drawn == ["train"] * 3
+    assert "3 images give 3 for training, 0 for validation and 0 for test" in said
+    assert not assign(names("a", "b", "c"), Split.parse("1"), None, 0, None)[1]
+
+
+def test_traits_are_joined_by_plant_and_date(tmp_path: Path) -> None:
+    plants = pd.DataFrame(
+        {"cube": ["x", "y", "z"], "plant": [1, 1, 2], "plant_id": ["07", "07", "08"],
+         "date": ["2024-05-01", "2024-05-08", "2024-05-01"]}
+    )  # fmt: skip
+    path = tmp_path / "traits.csv"
+    path.write_text("plant_id;date;LMA\n07;2024-05-08;1,5\n08;2024-05-01;2,5\n07;2024-05-01;3\n")
+    found = read_traits(path, plants)
+    assert list(zip(found.table["cube"], found.table["plant"], strict=True)) == [
+        ("y", 1), ("z", 2), ("x", 1),
+    ]  # fmt: skip
+    assert found.choose([], None) == ["LMA"] and list(found.values("LMA")) == [1.5, 2.5, 3.0]
+    path.write_text("plant_id;LMA\n07;1\n")
+    with pytest.raises(ValueError, match="plant_id 07 is that of several plants"):
+        read_traits(path, plants)

@@ -23,8 +23,8 @@ class Variable:
 
     `plausible` bounds the spatial mean (for `z`, `q` and other strongly level-dependent
     quantities: over all levels from 1 to 1000 hPa); it is wide enough for any weather and narrow
-    enough to distinguish deg C from K, or geopotential height from geopotential. `cell_bounds` bounds
-    every value; what lies outside is no value but a mark of a missing one, or a damaged one.
+    enough to distinguish deg C from K, or geopotential height from geopotential. `cell_bounds`
+    bounds every value; what lies outside is no value but a mark of a missing one, or a damaged one.
 
     `accumulated_hours` is None at a point in time, else over how long a sum is; 0 is the time step.
     """

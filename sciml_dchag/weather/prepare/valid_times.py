@@ -143,8 +143,9 @@ def _by_step(
 
 def _on(dataset: xr.Dataset, axis: str | None, source: str) -> list[xr.Dataset]:
     """Take an axis or scalar coordinate for the valid time."""
-    if axis is None:
-        return [dataset]
+    if axis is None:  # a time axis without coordinates is still one, for whoever asks for times
+        bare = [d for d in dataset.dims if str(d).lower() in TIME_NAMES and d != "time"]
+        return [dataset.rename_dims({bare[0]: "time"}) if bare else dataset]
     variable = dataset[axis].variable
     values = decode_times(variable, source, dataset.attrs)
     return [_timed(dataset, values, str(variable.dims[0]) if variable.dims else None, source)]

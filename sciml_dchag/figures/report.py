@@ -169,16 +169,17 @@ def _overview(evaluation: Evaluated) -> str:
     headline = evaluation.table["metric"] == evaluation.headline
     values = evaluation.table.loc[headline, evaluation.overview]
     others = [k for k in evaluation.keys if k not in ("metric", evaluation.overview)]
+    against = list(dict.fromkeys([evaluation.reference, *evaluation.baselines]))
     body = []
     for value in dict.fromkeys(values):
         here = values.index[values == value]
         cells = f'<th scope="row">{escape(readable_key(evaluation.overview, value))}</th>'
-        for baseline in evaluation.baselines:
+        for baseline in against:
             skill = evaluation.skill(baseline).loc[here].dropna()
             better = f"{int((skill > 0).sum())} of {len(skill)}" if len(skill) else "–"  # noqa: RUF001
             cells += f"{_skill_cell(skill.median())}<td>{better}</td>"
         body.append(f"<tr>{cells}</tr>")
-    names = [escape(f"Against {_lower(baseline)}") for baseline in evaluation.baselines]
+    names = [escape(f"Against {_lower(baseline)}") for baseline in against]
     label = _label(evaluation.headline, evaluation)
     return (
         f'<h2>Summary</h2><div class="wide"><table><caption>{label}'

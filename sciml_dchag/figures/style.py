@@ -19,7 +19,16 @@ INK = "#22262b"
 SOFT_INK = "#6b7280"
 HAIRLINE = "#d5d8dd"
 MISSING = "#c4c7cc"
-COLOURS = {"model": "#0f62a8", "persistence": "#b0793a", "climatology": "#8a9099", "truth": INK}
+COLOURS = {
+    "model": "#0f62a8",
+    "persistence": "#b0793a",
+    "anomaly_persistence": "#d3a15f",
+    "damped_persistence": "#7d8f3c",
+    "climatology": "#8a9099",
+    "ridge": "#a33a52",
+    "inverse_model": "#7b5ea7",
+    "truth": INK,
+}
 
 HEADER_INCHES = 0.42
 FOOTER_INCHES = 0.3

@@ -12,7 +12,12 @@ from sciml_dchag.figures.numbers import readable_key, readable_number, readable_
 if TYPE_CHECKING:
     from rich.table import Table
 
-HEADINGS = {"lead_hours": "Lead", "wavelength_nm": "Wavelength, nm", "pca": "PCA"}
+HEADINGS = {
+    "best": "Best baseline",
+    "lead_hours": "Lead",
+    "wavelength_nm": "Wavelength, nm",
+    "pca": "PCA",
+}
 """Of columns whose name does not say it well enough."""
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 from sciml_dchag.files.atomic import write_text, written_beside
 
 SCORES, RECORD = "scores.csv", "evaluation.json"
+BEST = "best"
+"""Stands for whichever baseline is the best one in a row."""
 ABOUT = ("units", "perfect")
 """Columns of the table between the keys and the scores."""
 
@@ -37,7 +39,7 @@ class Evaluation:
     keys: tuple[str, ...]
     """Columns that say what a row is the score of, such as channel, lead_hours, metric."""
     reference: str
-    """The baseline that the model is compared with first."""
+    """The baseline that the model is compared with first; `best` takes each row's best one."""
     summary: str
     """What was found, in a sentence."""
     headline: str = ""
@@ -82,8 +84,14 @@ class Evaluation:
         return {name: path for name, path in paths.items() if path.exists()}
 
     def skill(self, against: str) -> pd.Series[float]:
-        """Skill of each row against a baseline, see `skill`."""
-        return skill(self.table["model"], self.table[against], self.table["perfect"])
+        """Skill of each row against a baseline, or against the row's best one; see `skill`."""
+        reference = self.best if against == BEST else self.table[against]
+        return skill(self.table["model"], reference, self.table["perfect"])
+
+    @property
+    def best(self) -> pd.Series[float]:
+        """The score of each row's best baseline; NaN where better has no meaning."""
+        return best_of(self.table, self.baselines)[0]
 
     def to_frame(self) -> pd.DataFrame:
         """The scores as a table of their own, one row per score."""
@@ -129,7 +137,7 @@ class Evaluation:
             table[numbers] = table[numbers].astype(np.float64)
             found = cls(folder=folder, table=table, **_tuples(record))
             for name in (*found.keys, *ABOUT, "model", found.reference):
-                if name not in table:
+                if name not in table and name != BEST:
                     raise ValueError(f"{SCORES} has no column {name}")
             if any(position >= len(table) for position in found.shown):
                 raise ValueError(f"{SCORES} has {len(table)} rows, fewer than {RECORD} names")
@@ -144,6 +152,19 @@ def _tuples(record: dict[str, Any]) -> dict[str, Any]:
     """Turn JSON's lists back into tuples."""
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
     return {**plain, "figures": tuple((caption, file) for caption, file in record["figures"])}
+
+
+def best_of(table: pd.DataFrame, baselines: list[str]) -> tuple[pd.Series[float], pd.Series[str]]:
+    """Return the score of the best baseline in each row, and its name.
+
+    The best is the nearest to perfect. NaN and an empty name where there is no perfect score, or
+    where no baseline has one.
+    """
+    distance = table[baselines].sub(table["perfect"], axis=0).abs()
+    known = distance.notna().any(axis=1)
+    names = distance[known].idxmin(axis=1).reindex(table.index, fill_value="")
+    values = [table.at[row, name] if name else np.nan for row, name in names.items()]
+    return pd.Series(values, index=table.index, dtype=np.float64), names
 
 
 def skill(

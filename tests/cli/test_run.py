@@ -30,7 +30,10 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     header, *rows = (run / "evaluation" / "scores.csv").read_text().splitlines()
-    assert header == "channel,lead_hours,metric,units,perfect,model,persistence,climatology"
+    assert header == (
+        "channel,lead_hours,metric,units,perfect,model,persistence,anomaly_persistence,"
+        "damped_persistence,climatology,ridge,inverse_model"
+    )
     assert len(rows) == 2 * 5
     assert list((run / "evaluation" / "figures").glob("*.png"))
     assert not list(work.rglob("*.partial"))

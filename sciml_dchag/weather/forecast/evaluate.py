@@ -1,8 +1,8 @@
-"""Score a trained run on its test period beside persistence and climatology, and report it.
+"""Score a trained run on its test period beside its baselines, and report it.
 
-Formulas are in `formulas`, pictures in `plots`, the page in `figures.report`. Ranks take initial
-times, a batch each, and ranks of tp the channels to score; their sums are added up, and the first
-rank draws and writes.
+Baselines are in `weather.baselines`, formulas in `scores.formulas`, pictures in `scores.plots`, the
+page in `figures.report`. Ranks take initial times, a batch each, and ranks of tp the channels to
+score; their sums are added up, and the first rank draws and writes.
 
 Shapes: B initial times, O scored channels, H x W grid; all in physical units.
 """
@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 
 from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.tables import heading
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import RECORD
-from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
+from sciml_dchag.weather.baselines.baselines import BASELINES, fit_baselines
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.scores import plots
@@ -37,7 +39,6 @@ from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.spectra import why_no_spectrum
 from sciml_dchag.weather.scores.table import (
-    FORECASTS,
     KEYS,
     TERMS,
     headline_of,
@@ -45,7 +46,6 @@ from sciml_dchag.weather.scores.table import (
     summary_of,
     table_of,
 )
-from sciml_dchag.weather.store.climatology import Climatology
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods
@@ -147,15 +147,17 @@ class _Scorer:
         self.initial = initial_indices(self.store, self.recipe)
         every = -(-len(self.initial) // MOST_DRAWN)
         self.drawn_initial = self.initial[::every]
-        self.climatology = self.store.climatology()
-        self.climatology.require(period=self.store.period(self.recipe.data.train))
         number, count = self.forecaster.ranks.channels
         self.own = np.array_split(np.arange(len(self.scored)), count)[number]
         own = [self.scored[position] for position in self.own]
         self.own_indices = self.store.channels.indices(own)
         self.own_outputs = self.forecaster.target_channels.indices(own)
+        self.pairs, self.baselines = fit_baselines(
+            self.store, self.recipe.data.train, self.own_indices, self.leads,
+            self.recipe.data.history_hours,
+        )  # fmt: skip
         for lead in self.leads:
-            for name in FORECASTS:
+            for name in ("model", *BASELINES):
                 self.sums[name, lead] = self._no_sums(len(self.own))
             for name in self.map_channels:
                 self.drawn[lead, name] = {}
@@ -170,10 +172,9 @@ class _Scorer:
         done = 0
         for start, own in ranks.deal(range(0, len(self.initial), batch)):
             initial = self.initial[start : start + batch]
-            at_start = self.store.read(initial, self.own_indices)
             for lead, forecast in self.forecaster.forecast(windows, list(initial), self.leads):
                 if own:
-                    self._score(initial, at_start, lead, forecast)
+                    self._score(initial, lead, forecast)
                     self._keep(initial, lead, forecast)
             ranks.wait()  # no rank gets so far ahead that it gives the others up
             done = min(done + batch * ranks.data[1], len(self.initial))
@@ -184,7 +185,6 @@ class _Scorer:
     def _score(
         self,
         initial: NDArray[np.int64],
-        at_start: NDArray[np.float32],
         lead: int,
         forecast: NDArray[np.float32],
     ) -> None:
@@ -193,10 +193,11 @@ class _Scorer:
             return
         valid = self.valid_indices(initial, lead)
         truth = self.store.read(valid, self.own_indices)
-        mean = self.climatology.at(self.store.times[valid], self.own_indices)
+        expected = self.pairs.expected.at(self.store.times[valid], self.own_indices)
         fields = forecast[:, self.own_outputs]
-        for name, guess in zip(FORECASTS, (fields, at_start, mean), strict=True):
-            self.sums[name, lead].update(guess, truth, mean)
+        self.sums["model", lead].update(fields, truth, expected)
+        for name, baseline in self.baselines.items():
+            self.sums[name, lead].update(baseline.forecast(initial, lead), truth, expected)
 
     def _bring_together(self) -> None:
         """Add up all ranks' sums, of which each time and channel is in one."""
@@ -245,7 +246,8 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
     notes = [
         f"{len(scorer.initial)} initial times, {first} to {last} UTC; none of the test period was "
         f"used in training, statistics, climatology or the choice of a model.",
-        f"Climatology is {_climatology_in_words(scorer.climatology)}.",
+        f"Climatology is {scorer.pairs.expected.in_words()} of the training period, "
+        f"{' to '.join(store.period(recipe.data.train))} UTC, on which all baselines are fitted.",
     ]
     if why_not := why_no_spectrum(store.latitude, store.longitude):
         notes.append(f"No zonal spectra are drawn: {why_not}.")
@@ -257,13 +259,13 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
         title=f"Forecast scores: {recipe.name}",
         table=table,
         keys=KEYS,
-        reference="persistence",
+        reference=BEST,
         summary=summary_of(table),
         headline=headline_of(scorer.metrics),
         overview="lead_hours",
         labels={metric.name: metric.label for metric in metrics},
         definitions={metric.name: metric.definition for metric in metrics},
-        terms=TERMS,
+        terms=TERMS | {heading(name): text for name, text in BASELINES.items()},
         notes=tuple(notes),
         provenance=provenance_in_words(
             recipe.data.store, store.attrs, forecaster.path / RECORD, forecaster.step
@@ -327,11 +329,6 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")
     return tuple(figures)
-
-
-def _climatology_in_words(climatology: Climatology) -> str:
-    kind = "the mean" if climatology.hourly is None else "the mean by hour and day of year"
-    return f"{kind} of the training period, {' to '.join(climatology.period)} UTC"
 
 
 def _some(leads: Sequence[int]) -> list[int]:

@@ -34,7 +34,6 @@ from sciml_dchag.figures.style import (
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.spectra import zonal_power_spectrum
-from sciml_dchag.weather.scores.table import FORECASTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +47,7 @@ DISPLAY_UNITS = {"Pa": ("hPa", 0.01)}
 def plot_scores_by_lead(
     table: pd.DataFrame, metric: str = "rmse", channels: Sequence[str] | None = None
 ) -> Figure:
-    """One metric against lead time, a panel a channel: model, persistence and climatology.
+    """One metric against lead time, a panel a channel: the model and its baselines.
 
     Args:
         table: scores as `table_of` gives them; other metrics and channels are left aside.
@@ -81,7 +80,8 @@ def _score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
     in_days = leads.max() > 72
     x = leads / 24 if in_days else leads
     ends: list[tuple[float, str, str]] = []
-    for name in reversed(FORECASTS):
+    columns = list(rows.columns)
+    for name in reversed(columns[columns.index("model") :]):
         y = rows[name].to_numpy(np.float64)
         if not np.isfinite(y).any():
             continue

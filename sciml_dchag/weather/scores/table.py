@@ -10,18 +10,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sciml_dchag.training.evaluation import skill
+from sciml_dchag.training.evaluation import best_of, skill
 from sciml_dchag.weather.scores.formulas import METRICS, Floats
 
 KEYS = ("channel", "lead_hours", "metric")
 """What a forecast's score is of."""
-FORECASTS = ("model", "persistence", "climatology")
-"""Columns of scores: the model, and two forecasts that need none."""
 TERMS = {
     "Area mean": "Every cell counts by its area on the sphere; cells without a value are left out.",
-    "Persistence": "The state at the initial time, held.",
-    "Climatology": "A mean of the training period; it has no anomaly, so it has no anomaly "
-    "correlation.",
+    "Best baseline": "The baseline with the best score in that row.",
 }
 """What words in the definitions of metrics mean."""
 
@@ -34,11 +30,13 @@ def table_of(
     """Arrange scores as an evaluation's table, one row per channel, lead time and metric.
 
     Args:
-        results: by (one of `FORECASTS`, lead time in hours): by metric, (channel,).
+        results: by (forecast, lead time in hours): by metric, (channel,). The first forecast is
+            the model's, the others are its baselines.
         units: units by channel, in the order of the scores.
         metrics: names from `METRICS`.
     """
     leads = list(dict.fromkeys(lead for _, lead in results))
+    forecasts = list(dict.fromkeys(name for name, _ in results))
     return pd.DataFrame(
         [
             {
@@ -47,7 +45,7 @@ def table_of(
                 "metric": metric,
                 "units": METRICS[metric].units(units[channel]),
                 "perfect": METRICS[metric].perfect_or_nan,
-                **{name: float(results[name, lead][metric][c]) for name in FORECASTS},
+                **{name: float(results[name, lead][metric][c]) for name in forecasts},
             }
             for c, channel in enumerate(units)
             for lead in leads
@@ -69,14 +67,19 @@ def headline_of(metrics: Sequence[str]) -> str:
 
 
 def summary_of(table: pd.DataFrame) -> str:
-    """Say in a sentence at how many channels and lead times the model beats both baselines."""
+    """Say in a sentence where the model beats every baseline, and which is the best of them."""
     metric = headline_of(list(table["metric"]))
-    of_metric = table[table["metric"] == metric]
-    better = np.ones(len(of_metric), bool)
-    for baseline in FORECASTS[1:]:
-        gain = skill(of_metric["model"], of_metric[baseline], of_metric["perfect"])
-        better &= (gain > 0).to_numpy()
+    rows = table[table["metric"] == metric]
+    columns = list(table.columns)
+    best, names = best_of(rows, columns[columns.index("model") + 1 :])
+    better = skill(rows["model"], best, rows["perfect"]) > 0
+    counts = names[names != ""].value_counts()
+    strongest = (
+        f" The best baseline is {counts.index[0].replace('_', ' ')} in {counts.iloc[0]} of them."
+        if len(counts)
+        else ""
+    )
     return (
-        f"By {METRICS[metric].label} the model is better than both persistence and climatology in "
-        f"{better.sum()} of {len(better)} pairs of channel and lead time."
+        f"By {METRICS[metric].label} the model is better than every baseline in "
+        f"{int(better.sum())} of {len(better)} pairs of channel and lead time.{strongest}"
     )

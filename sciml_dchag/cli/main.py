@@ -7,7 +7,18 @@ import os
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import apply, launch, learn, look, plan, plants, prepare, run, simulate
+from sciml_dchag.cli import (
+    apply,
+    launch,
+    learn,
+    look,
+    plan,
+    plants,
+    prepare,
+    run,
+    simulate,
+    verify,
+)
 from sciml_dchag.cli.console import Group, end_as_rank, show_error
 
 
@@ -28,6 +39,7 @@ main.add_command(simulate.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
 main.add_command(look.recipe)
+main.add_command(verify.verify)
 main.add_command(plan.plan)
 main.add_command(learn.train)
 main.add_command(launch.submit)

@@ -36,7 +36,13 @@ def results(msl_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "name": "run",
             "data": {"store": str(folder / "store.zarr"), "train": ["2025-12-01", "2025-12-24"]},
             "model": {"embed_dim": 8, "depth": 1, "heads": 2, "patch": 8, "partitions": 1},
-            "training": {"steps": 2, "batch": 1, "warmup_steps": 0, "checkpoint_every": 1},
+            "training": {
+                "steps": 2,
+                "batch": 1,
+                "warmup_steps": 0,
+                "checkpoint_every": 1,
+                "log_every": 1,
+            },
         },
     )
     train(recipe, folder / "run")

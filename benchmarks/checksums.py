@@ -78,7 +78,7 @@ def main() -> None:
             rounds = options.rounds if "first" in name else max(3, options.rounds // 5)
             sides = alternate({"compared": case(True), "not compared": case(False)}, rounds)
             ratio = {
-                kind: sides["compared"][kind]["median"] / sides["not compared"][kind]["median"]
+                kind: sides["compared"][kind]["min"] / sides["not compared"][kind]["min"]
                 for kind in ("seconds", "cpu_seconds")
             }
             found[name] = {**sides, "ratio": ratio}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import click
 
@@ -56,6 +58,9 @@ main.add_command(run.demo)
 
 def start() -> None:
     """Run the command line in this process, be it the only one or one that torchrun started."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a letter must end no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         main()
     from sciml_dchag.parallel.errors import report_when_stopped

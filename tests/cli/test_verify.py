@@ -1,6 +1,9 @@
 """`verify`: what is whole, what is damaged, and what says nothing of itself."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +121,16 @@ def test_a_store_without_a_list_is_told_of(
     assert result.exit_code == 0 and "carries no checksums" in result.output
     assert "nothing that carries checksums" in refused(verify(Path(__file__).parent))
     assert "There is nothing at" in refused(verify(tmp_path / "absent"))
+
+
+def test_letters_that_a_terminal_lacks_end_no_command(results: Path, tmp_path: Path) -> None:
+    """`verify` names a folder with an umlaut where the output knows ASCII alone."""
+    folder = tmp_path / "Größe 5 [b]"
+    shutil.copytree(results / "store.zarr", folder / "store.zarr")
+    done = subprocess.run(
+        [sys.executable, "-m", "sciml_dchag", "verify", str(folder)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "TZ": "Pacific/Apia"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Gr??e 5 [b]/store.zarr: " in done.stdout and "as they were written" in done.stdout

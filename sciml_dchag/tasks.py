@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciml_dchag.config import Recipe, from_mapping, read_mapping
+from sciml_dchag.config.mapping import shown
 
 if TYPE_CHECKING:
     from sciml_dchag.training.checkpoint import Checkpoint
@@ -109,7 +110,7 @@ def _entry(mapping: Mapping[str, Any]) -> Entry:
     kind = section.get("kind", default) if isinstance(section, Mapping) else default
     if not isinstance(kind, str) or kind not in TASKS:
         raise ValueError(
-            f"The recipe's task.kind is {kind!r}: it must be one of {', '.join(TASKS)}."
+            f"The recipe's task.kind is {shown(kind)}: it must be one of {', '.join(TASKS)}."
         )
     return TASKS[kind]
 

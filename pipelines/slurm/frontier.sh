@@ -71,19 +71,17 @@ else
     echo "There is no $plugin: RCCL works without its plug-in for libfabric, slowly over nodes."
 fi
 
-# When the time is nearly up, back into the queue: training goes on from its last checkpoint, so
-# that training.checkpoint_every should be much shorter than a job. Not for ever, though: a job that
-# never reaches a checkpoint would come back without end.
+# When the time is nearly up, the ranks are told, which keep a checkpoint after their step and end;
+# then back into the queue. Not for ever, though: a job that never gets on would come back without
+# end.
 most_restarts=20
 signalled=no
-go_on_later() {
+stop_training() {
     signalled=yes
-    if ((${SLURM_RESTART_COUNT:-0} < most_restarts)); then
-        echo "The time is nearly up: requeueing."
-        scontrol requeue "$SLURM_JOB_ID"
-    fi
+    echo "The time is nearly up: training keeps a checkpoint and ends."
+    scancel --signal=USR1 "$SLURM_JOB_ID.1" || true
 }
-trap go_on_later USR1
+trap stop_training USR1
 
 # The ranks meet on the first node, at a port of this job's own.
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -91,11 +89,12 @@ export MASTER_ADDR="${nodes[0]}"
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 
 # In the background, as bash runs a trap only once what it waits for in the foreground has ended.
+# torchrun, which would end at the signal, is started with it ignored; the ranks take it.
 if [ "$launcher" = torchrun ]; then
     srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
         --cpus-per-task="$SLURM_CPUS_PER_TASK" --gpus-per-node="$ranks_per_node" \
         --kill-on-bad-exit=1 \
-        torchrun \
+        bash -c 'trap "" USR1; exec torchrun "$@"' torchrun \
         --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$ranks_per_node" \
         --rdzv-backend c10d --rdzv-endpoint "$MASTER_ADDR:$MASTER_PORT" \
         --rdzv-id "$SLURM_JOB_ID" \
@@ -115,5 +114,9 @@ wait "$training" || status=$?
 if [ "$signalled" = yes ]; then # the signal ended `wait`, not the training
     status=0
     wait "$training" || status=$?
+    if ((status != 0 && ${SLURM_RESTART_COUNT:-0} < most_restarts)); then
+        echo "Requeueing."
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$status"

@@ -40,28 +40,27 @@ export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / ranks_per_node))
 #export NCCL_SOCKET_IFNAME=ib0
 #export NCCL_DEBUG=INFO
 
-# When the time is nearly up, back into the queue: training goes on from its last checkpoint, so
-# that training.checkpoint_every should be much shorter than a job. Not for ever, though: a job that
-# never reaches a checkpoint would come back without end.
+# When the time is nearly up, the ranks are told, which keep a checkpoint after their step and end;
+# then back into the queue. Not for ever, though: a job that never gets on would come back without
+# end.
 most_restarts=20
 signalled=no
-go_on_later() {
+stop_training() {
     signalled=yes
-    if ((${SLURM_RESTART_COUNT:-0} < most_restarts)); then
-        echo "The time is nearly up: requeueing."
-        scontrol requeue "$SLURM_JOB_ID"
-    fi
+    echo "The time is nearly up: training keeps a checkpoint and ends."
+    scancel --signal=USR1 "$SLURM_JOB_ID.0" || true
 }
-trap go_on_later USR1
+trap stop_training USR1
 
 # The ranks meet on the first node, at a port of this job's own.
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 meeting_point="${nodes[0]}:$((20000 + SLURM_JOB_ID % 10000))"
 
 # In the background, as bash runs a trap only once what it waits for in the foreground has ended.
+# torchrun, which would end at the signal, is started with it ignored; the ranks take it.
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     --kill-on-bad-exit=1 \
-    torchrun \
+    bash -c 'trap "" USR1; exec torchrun "$@"' torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$ranks_per_node" \
     --rdzv-backend c10d --rdzv-endpoint "$meeting_point" --rdzv-id "$SLURM_JOB_ID" \
     -m sciml_dchag train "${arguments[@]}" &
@@ -71,5 +70,9 @@ wait "$training" || status=$?
 if [ "$signalled" = yes ]; then # the signal ended `wait`, not the training
     status=0
     wait "$training" || status=$?
+    if ((status != 0 && ${SLURM_RESTART_COUNT:-0} < most_restarts)); then
+        echo "Requeueing."
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$status"

@@ -86,6 +86,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        from sciml_dchag.parallel.stopping import StoppedError
+
         with _short_warnings():
             try:
                 if self.name not in SPREAD:
@@ -95,6 +97,25 @@ class Command(click.Command):
                 if ctx.meta.get("debug"):
                     traceback.print_exc()
                 raise _UserError(describe(error)) from error
+            except (MemoryError, RuntimeError) as error:
+                if ctx.meta.get("debug") or not _out_of_memory(error):
+                    raise
+                raise _UserError(
+                    f"The memory is used up ({' '.join(str(error).split())[:120]}): lower "
+                    f"training.micro_batch or the size of the model, or use more of the machine."
+                ) from error
+            except StoppedError as error:
+                raise _Stopped(str(error)) from error
+
+
+class _Stopped(click.ClickException):
+    exit_code = 75  # parallel.stopping.STATUS
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether torch or NumPy could not allocate; torch's error on CPUs is a plain RuntimeError."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
 
 
 class _UserError(click.ClickException):

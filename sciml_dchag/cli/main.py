@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import click
 
 from sciml_dchag._version import __version__
-from sciml_dchag.cli import apply, launch, learn, look, plan, plants, prepare, run, simulate
+from sciml_dchag.cli import (
+    apply,
+    launch,
+    learn,
+    look,
+    plan,
+    plants,
+    prepare,
+    run,
+    simulate,
+    verify,
+)
 from sciml_dchag.cli.console import Group, end_as_rank, show_error
 
 
@@ -28,6 +41,7 @@ main.add_command(simulate.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
 main.add_command(look.recipe)
+main.add_command(verify.verify)
 main.add_command(plan.plan)
 main.add_command(learn.train)
 main.add_command(launch.submit)
@@ -44,6 +58,9 @@ main.add_command(run.demo)
 
 def start() -> None:
     """Run the command line in this process, be it the only one or one that torchrun started."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a letter must end no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         main()
     from sciml_dchag.parallel.errors import report_when_stopped

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from sciml_dchag.config.mapping import changed
+from sciml_dchag.config.mapping import changed, shown
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.parallel.config import ParallelConfig
 
@@ -14,14 +14,21 @@ MOST_NAME_BYTES = 200
 """Longest name of a run: file systems take 255, with a suffix."""
 
 
-def require_at_least(least: int, key: str, value: float) -> None:
-    """Refuse a value below the least one, or one that is no finite number.
+MOST_SAMPLES = 10**6
+"""Most samples of a batch: larger numbers are slips, and would be listed one by one."""
+MOST_WORKERS = 1024
+
+
+def require_at_least(least: int, key: str, value: float, most: float = math.inf) -> None:
+    """Refuse a value out of its bounds, or one that is no finite number.
 
     Raises:
-        ValueError: the key, the value and the least one.
+        ValueError: the key, the value and the bounds.
     """
     if not least <= value < math.inf:
-        raise ValueError(f"{key} is {value}: it must be at least {least}.")
+        raise ValueError(f"{key} is {shown(value)}: it must be at least {least}.")
+    if value > most:
+        raise ValueError(f"{key} is {shown(value)}: it must be from {least} to {most}.")
 
 
 def require_period_to_validate(period: object, every: int) -> None:
@@ -78,8 +85,9 @@ class TrainingConfig:
     """Steps between records in the log."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "checkpoint_every"):
-            require_at_least(1, f"training.{name}", getattr(self, name))
+        for name in ("steps", "log_every", "checkpoint_every"):
+            require_at_least(1, f"training.{name}", getattr(self, name), 10**9)
+        require_at_least(1, "training.batch", self.batch, MOST_SAMPLES)
         for name in ("micro_batch", "clip_norm", "weight_decay", "validate_every", "patience"):
             require_at_least(0, f"training.{name}", getattr(self, name))
         if not (0 < self.learning_rate < math.inf and 0 <= self.final_learning_rate < math.inf):
@@ -112,7 +120,7 @@ class StoreConfig:
     """Loader processes; 0 reads in a thread of the training process."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, "data.workers", self.workers)
+        require_at_least(0, "data.workers", self.workers, MOST_WORKERS)
         require_at_least(0, "data.memory_mebibytes", self.memory_mebibytes)
 
 
@@ -191,4 +199,4 @@ class Recipe:
                 f"The recipe's name has {len(self.name)} letters: give one of up to "
                 f"{MOST_NAME_BYTES}."
             )
-        require_at_least(0, "seed", self.seed)
+        require_at_least(0, "seed", self.seed, 2**32 - 1)

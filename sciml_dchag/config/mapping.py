@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import difflib
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -45,8 +46,9 @@ def from_mapping(
     kinds, whole = typing.get_type_hints(section), whole or section
     unknown = [key for key in mapping if key not in kinds]
     if unknown:
+        name = unknown[0] if isinstance(unknown[0], str) else shown(unknown[0])
         own = [where + kind for kind in kinds]
-        raise ValueError(unknown_key(where + str(unknown[0]), own, list(all_keys(whole))))
+        raise ValueError(unknown_key((where + name)[:120], own, list(all_keys(whole))))
     values = {
         key: _convert(kinds[key], value, where + key, whole) for key, value in mapping.items()
     }
@@ -132,7 +134,7 @@ def _convert(kind: Any, value: Any, key: str, whole: type) -> Any:
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:  # YAML 1.1 reads 2e-5 as text
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -144,7 +146,15 @@ def _convert(kind: Any, value: Any, key: str, whole: type) -> Any:
         return str(os.fspath(value))
     if kind is str and isinstance(value, datetime.date):  # YAML reads 2016-01-01 as a date
         return str(value.isoformat())
-    raise ValueError(f"The recipe's {key} is {value!r}: it must be {describe_kind(kind)}.")
+    raise ValueError(f"The recipe's {key} is {shown(value)}: it must be {describe_kind(kind)}.")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut to a line however much it holds."""
+    cut = reprlib.Repr()
+    cut.maxstring, cut.maxother, cut.maxlong = 60, 60, 40
+    text = cut.repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def describe_kind(kind: Any) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sciml_dchag.files.checksums import GROWING, LIST
 from sciml_dchag.files.locks import lock_path, locked, marked, refuse_locked
 from sciml_dchag.files.zarr_groups import (
     FINISHED_FOLDER,
@@ -26,7 +27,10 @@ from sciml_dchag.files.zarr_groups import (
     read_progress,
 )
 
-_ANYWHERE = (".DS_Store", "zarr.json", "zarr.json.*.partial", PROGRESS_FILE, f"{PROGRESS_FILE}.new")
+_ANYWHERE = (
+    *(".DS_Store", "zarr.json", "zarr.json.*.partial"),
+    *(LIST, GROWING, PROGRESS_FILE, f"{PROGRESS_FILE}.new"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,8 +119,8 @@ def full_disk_explained(path: Path) -> Iterator[None]:
             kept = "nothing is left behind; make room and repeat the command"
         else:
             kept = (
-                f"{found['done']} of {found['total']} {found['parts']} are kept in {partial}; make "
-                "room and repeat the command, which resumes from there"
+                f"{found['done']} of {found['total']} {found.get('parts', 'parts')} are kept in "
+                f"{partial}; make room and repeat the command, which resumes from there"
             )
         explained = OSError(
             f"No room to write {path} ({os.strerror(error.errno).lower()}): {kept}."

@@ -19,6 +19,9 @@ import xarray as xr
 import zarr
 import zarr.errors
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from sciml_dchag.files import checksums
 
 PROGRESS_FILE = "progress.json"
 """Lies in a store while it grows; absent, or complete, in a store that may be read."""
@@ -62,12 +65,14 @@ def read_attrs(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: `path` is no Zarr group.
     """
-    try:
-        return dict(zarr.open_group(path, mode="r").attrs)
-    except (zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError, OSError) as error:
-        raise ValueError(
-            f"{path} is no Zarr group: give a store written by `sciml-dchag prepare era5`."
-        ) from error
+    with checksums.damage_named(path):
+        try:
+            return dict(zarr.open_group(path, mode="r").attrs)
+        except (zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError, OSError) as error:
+            checksums.require_whole(path)
+            raise ValueError(
+                f"{path} is no Zarr group: give a store written by `sciml-dchag prepare era5`."
+            ) from error
 
 
 def require_format(
@@ -112,8 +117,10 @@ def read_progress(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     # A file of that name may be anybody's.
-    known = isinstance(found, dict) and {"fingerprint", "done", "total"} <= found.keys()
-    return found if known and isinstance(found["done"], int) else None
+    if not isinstance(found, dict) or not isinstance(found.get("fingerprint"), str):
+        return None
+    numbers = [found.get("done"), found.get("total")]
+    return found if all(isinstance(number, int) for number in numbers) else None
 
 
 def write_group(path: Path, name: str, dataset: xr.Dataset) -> None:
@@ -137,19 +144,68 @@ def install_group(path: Path, name: str, beside: Path) -> None:
     """Give a finished group its name; one of that name is removed once the new one is there."""
     former = path / f".{name}.former"
     shutil.rmtree(former, ignore_errors=True)
+    listed = checksums.require_whole(path) if read_progress(path) is None else None
+    if listed is not None:
+        # Killed from here on, the store has no list until this is repeated, and no false one.
+        (path / checksums.LIST).unlink()
+        checksums.note(path, [part for part in listed if not _is_of_group(part.path, name)])
     if (path / name).exists():
         (path / name).rename(former)
     beside.rename(path / name)
     shutil.rmtree(former, ignore_errors=True)
     consolidate(path)
+    if listed is not None:
+        checksums.seal(path)
+
+
+def _is_of_group(path: str, name: str) -> bool:
+    """Whether a file of a store changes with one of its groups."""
+    return path == "zarr.json" or path.startswith(f"{name}/")
 
 
 def write_zarr(
-    dataset: xr.Dataset, path: Path, *, consolidated: bool = True, **options: Any
+    dataset: xr.Dataset,
+    path: Path,
+    *,
+    consolidated: bool = True,
+    encoding: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
 ) -> None:
-    """Write a Dataset as Zarr v3, its metadata consolidated unless more is to be put beside it."""
-    with _consolidation_unremarked():
-        dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=consolidated, **options)
+    """Write a Dataset as Zarr v3, every chunk of it, each with its checksum.
+
+    Args:
+        dataset: what is written.
+        path: where to.
+        consolidated: gather the metadata at the root, unless more is to be put beside it.
+        encoding: by variable, as of `to_zarr`; compressed is what says nothing of `compressors`.
+        options: of `to_zarr`.
+    """
+    summed = {}
+    for name in dataset.variables:
+        own = {**(encoding or {}).get(str(name), {})}
+        compressors = own.get("compressors", (ZstdCodec(level=0),)) or ()
+        summed[name] = {**own, "compressors": (*compressors, Crc32cCodec())}
+    with _consolidation_unremarked(), every_chunk_written():
+        dataset.to_zarr(
+            path, mode="w", zarr_format=3, consolidated=consolidated, encoding=summed,
+            write_empty_chunks=True, **options,
+        )  # fmt: skip
+
+
+@contextmanager
+def every_chunk_written() -> Iterator[None]:
+    """Let arrays that are opened or made within write chunks of fill values, too.
+
+    A chunk that is not there is then always damage.
+    """
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        yield
+
+
+def open_to_write(path: Path) -> zarr.Array[Any]:
+    """Open an array that is there to write every chunk of it."""
+    with every_chunk_written():
+        return zarr.open_array(path, mode="r+")
 
 
 def consolidate(path: Path) -> None:
@@ -163,7 +219,7 @@ def _consolidation_unremarked() -> Iterator[None]:
     with warnings.catch_warnings():
         # The v3 specification has no text yet for consolidated metadata; xarray relies on it.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        for name in (PROGRESS_FILE, FINISHED_FOLDER, PICTURES_FOLDER):
+        for name in (PROGRESS_FILE, FINISHED_FOLDER, PICTURES_FOLDER, checksums.LIST):
             warnings.filterwarnings("ignore", message=f"Object at {name}")
         yield
 

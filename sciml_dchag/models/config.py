@@ -25,6 +25,13 @@ SIZES: dict[str, tuple[int, int, int]] = {
 """Named sizes; `base` is the paper's weather model."""
 
 
+MOST = {
+    "embed_dim": 2**16, "depth": 1024, "heads": 1024, "patch": 1024, "partitions": 2**16,
+    "tree": 2**16, "decoder_dim": 2**16, "decoder_depth": 1024, "decoder_heads": 1024,
+}  # fmt: skip
+"""Several times what was ever trained; a model beyond is a slip that takes hours to build."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The architecture: everything that a checkpoint's shapes depend on.
@@ -88,6 +95,13 @@ class ModelConfig:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
         if self.channel_embedding == "wavelength":
             self._require_wavelengths()
+        for field, most in MOST.items():
+            if getattr(self, field) > most:
+                raise ValueError(
+                    f"model.{field} is {getattr(self, field)}: it must be at most {most}."
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is {self.dropout}: it must be in [0, 1).")
         if self.decoder_heads < 1 or self.decoder_depth < 0:
             raise ValueError(
                 f"model.decoder_heads {self.decoder_heads} must be at least 1 and "

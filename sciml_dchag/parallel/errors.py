@@ -19,6 +19,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from sciml_dchag.parallel import stopping
+
 GRACE_SECONDS = float(os.environ.get("SCIML_DCHAG_GRACE_SECONDS", "5"))
 """How long a failing rank waits for others to fail in the same way before it reports by itself."""
 
@@ -67,6 +69,8 @@ def report_when_stopped(show: Callable[[str], None]) -> None:
 
     def wait() -> None:
         signal.sigwait({signal.SIGTERM})
+        if stopping.note():  # training stops after its step, unless another rank does not come
+            time.sleep(stopping.STOP_SECONDS)
         report_once(LOST, show, alone=True)
         os._exit(128 + signal.SIGTERM)
 

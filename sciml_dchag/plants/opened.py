@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.facts import Described
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import as_paths
@@ -46,9 +47,10 @@ class PlantStore(Described, CubeStore):
         and 1, 2, ... for each plant.
         """
         attrs = self.cube_attrs(cube)
-        dataset: xr.Dataset = xr.open_zarr(
-            self.path, group=f"cubes/{cube}", chunks=None, consolidated=False
-        )
+        with damage_named(self.path):
+            dataset: xr.Dataset = xr.open_zarr(
+                self.path, group=f"cubes/{cube}", chunks=None, consolidated=False
+            )
         nm = ("wavelength", self.wavelength_nm, {"units": "nm", "long_name": "wavelength"})
         origin = {
             "attribution": self.attribution, "simulated": int(self.simulated),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +16,8 @@ from typing import Protocol, Self, TypeVar, cast
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sciml_dchag.parallel import stopping
 
 
 @dataclass(frozen=True)
@@ -145,3 +148,6 @@ def _end_with_parent(_: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    # A scheduler signals all processes of a job; the last steps still need their batches.
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

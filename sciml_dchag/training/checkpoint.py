@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import typing
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -28,9 +29,10 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from sciml_dchag._version import __version__
 from sciml_dchag.config import from_mapping
+from sciml_dchag.files.checksums import DamagedError, require_whole
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
-from sciml_dchag.training.safe_metadata import SafeReader
+from sciml_dchag.training.safe_metadata import SafeReader, SummingWriter, seal_checkpoint
 
 FORMAT = "sciml-dchag-checkpoint-3"
 RECORD = "checkpoint.json"
@@ -132,7 +134,7 @@ class CheckpointWriter:
         self.ranks.wait()
         written = async_save(
             tensors,
-            checkpoint_id=place,
+            storage_writer=SummingWriter(place),
             process_group=self._group,
             no_dist=self.ranks.mesh is None,
         )
@@ -179,6 +181,7 @@ class CheckpointWriter:
         place, path = self._partial(name), self.folder / name
         values = {"format": FORMAT, "version": __version__, **dataclasses.asdict(checkpoint)}
         (place / RECORD).write_text(json.dumps(values, indent=1), encoding="utf-8")
+        seal_checkpoint(place)
         old = self.folder / f"{name}.old"
         if path.exists():
             if old.exists():  # killed while it was removed
@@ -192,8 +195,8 @@ class CheckpointWriter:
     def _remove_all_but(self, count: int) -> None:
         """Remove all but the last checkpoints of steps, and what is left of removed ones."""
         kept = sorted(_steps(self.folder), key=_step_of)[-count:]
-        for path in self.folder.glob("step-*"):
-            if _NAME.fullmatch(path.name) and path not in kept:
+        for path in _numbered(self.folder):
+            if path not in kept:
                 (path / RECORD).unlink(missing_ok=True)  # no checkpoint, should this be interrupted
                 shutil.rmtree(path)
 
@@ -227,6 +230,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         ValueError: not a checkpoint of this package, or a damaged one.
     """
     folder = find_checkpoint(Path(path))
+    require_whole(folder, lambda name: name == RECORD)
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -235,10 +239,32 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise ValueError(f"{folder / RECORD} holds no `key: value` pairs: it is damaged.")
     require_version(folder, content.get("format"), FORMAT, "checkpoint")
     try:
-        known = {f.name for f in dataclasses.fields(Checkpoint)}
-        return Checkpoint(**{key: value for key, value in content.items() if key in known})
-    except TypeError as error:
+        return record_of(content)
+    except (TypeError, ValueError) as error:
         raise _unreadable(folder, error) from error
+
+
+def record_of(content: Mapping[str, Any]) -> Checkpoint:
+    """Build a checkpoint's record from plain values; keys of later versions are left out.
+
+    Raises:
+        ValueError: a value of another kind, or a key that is missing.
+    """
+    known = {f.name for f in dataclasses.fields(Checkpoint)}
+    kinds = typing.get_type_hints(Checkpoint)
+    values = {key: value for key, value in content.items() if key in known}
+    for key, value in values.items():
+        kind = typing.get_origin(kinds[key]) or kinds[key]
+        kind = float | int | None if key == "best_validation" else kind
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise ValueError(f"its {key} is no {kind}")
+    try:
+        found = Checkpoint(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(task := found.recipe.get("task"), Mapping) or "kind" not in task:
+        raise ValueError("its recipe has no task")
+    return found
 
 
 def require_version(path: Path, found: object, needed: str, what: str) -> None:
@@ -275,7 +301,12 @@ def load_tensors(path: Path, tensors: dict[str, Any], *, alone: bool = False) ->
     """
     try:
         load(tensors, storage_reader=SafeReader(path), no_dist=alone or not dist.is_initialized())
+    except DamagedError:
+        raise
     except (Exception, CheckpointException) as error:  # the latter is no Exception
+        for failure in getattr(error, "failures", {}).values():
+            if isinstance(failure[0], DamagedError):
+                raise DamagedError(str(failure[0])) from error
         raise _unreadable(path, error) from error
 
 
@@ -291,12 +322,13 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: the one that would be taken has lost its record.
     """
     if (path / RECORD).is_file():
         return path
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if (folder / "best" / RECORD).is_file():
-        return folder / "best"
+    if (folder / "best").is_dir():
+        return _with_record(folder / "best")
     if last := last_checkpoint(folder):
         return last
     raise FileNotFoundError(
@@ -305,16 +337,30 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the latest step in a folder, if any."""
-    return max(_steps(folder), key=_step_of, default=None)
+    """Return the checkpoint of the latest step in a folder, if any.
+
+    Raises:
+        ValueError: the latest has lost its record; of earlier ones it is removed first.
+    """
+    last = max(_numbered(folder), key=_step_of, default=None)
+    return None if last is None else _with_record(last)
+
+
+def _with_record(path: Path) -> Path:
+    if (path / RECORD).is_file():
+        return path
+    raise ValueError(
+        f"{path} has no {RECORD}, so that it is damaged: copy it again, or remove it so that "
+        f"another checkpoint is used."
+    )
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
 
 
 def _steps(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.glob("step-*")
-        if _NAME.fullmatch(path.name) and (path / RECORD).is_file()
-    ]
+    return [path for path in _numbered(folder) if (path / RECORD).is_file()]
 
 
 def _step_of(path: Path) -> int:

@@ -9,17 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.files.checksums import DamagedError, crc_of
 from sciml_dchag.files.places import Kind, check_place
+from sciml_dchag.files.remote import in_short
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.training.checkpoint import (
@@ -27,6 +32,7 @@ from sciml_dchag.training.checkpoint import (
     find_checkpoint,
     load_tensors,
     read_checkpoint,
+    record_of,
     require_version,
     tensors_of,
 )
@@ -73,7 +79,13 @@ def export(
     saved = read_checkpoint(path)
     tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
     load_tensors(path, {"average" if saved.averaged else "model": tensors})
-    metadata = {"format": FORMAT, "checkpoint": json.dumps(dataclasses.asdict(saved))}
+    record = json.dumps(dataclasses.asdict(saved))
+    sums = {name: _crc_of(tensor) for name, tensor in tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "checkpoint": record,
+        "crc32c": json.dumps({"checkpoint": crc_of(record.encode()), "tensors": sums}),
+    }
     try:
         with written_beside(out) as partial:
             safetensors.torch.save_file(tensors, partial, metadata=metadata)
@@ -82,6 +94,20 @@ def export(
             f"{out} cannot be written ({error}): make room, or choose another folder."
         ) from error
     return out
+
+
+def _crc_of(tensor: Tensor) -> int:
+    return crc_of(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def damages(path: Path) -> Iterator[str]:
+    """Read all of an exported model and yield a sentence for what is not as it was written."""
+    try:
+        model, _ = from_pretrained(path)
+    except ValueError as error:
+        yield str(error)
+        return
+    del model
 
 
 @dataclass(frozen=True)
@@ -117,15 +143,38 @@ class SavedModel:
             with safetensors.safe_open(self.path, "pt") as file:
                 if set(file.keys()) != set(tensors):
                     raise ValueError("other weights")
+                sums = _sums_of(file)
                 for name, own in tensors.items():
-                    whole = file.get_tensor(name).to(own.device)
+                    whole = file.get_tensor(name)
+                    if sums and sums["tensors"][name] != _crc_of(whole):
+                        raise DamagedError(
+                            f"{self.path} is damaged, its tensor {name} has changed: copy it "
+                            f"again, or export it again."
+                        )
+                    whole = whole.to(own.device)
                     if isinstance(own, DTensor):  # every rank reads the file, and keeps its share
                         whole = distribute_tensor(
                             whole, own.device_mesh, own.placements, src_data_rank=None
                         )
                     own.copy_(whole)
-        except (RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        except DamagedError:
+            raise
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            safetensors.SafetensorError,
+        ) as error:
             raise _damaged(self.path, error) from error
+
+
+def _sums_of(file: Any) -> dict[str, Any]:
+    """Checksums of an exported file's record and tensors; none where it was written without."""
+    found = json.loads((file.metadata() or {}).get("crc32c", "{}"))
+    if not isinstance(found, dict):
+        raise ValueError("no checksums")
+    return found
 
 
 def find_model(path: str | os.PathLike[str]) -> SavedModel:
@@ -144,11 +193,18 @@ def find_model(path: str | os.PathLike[str]) -> SavedModel:
     try:
         with safetensors.safe_open(place, "pt") as file:
             metadata = file.metadata() or {}
+            require_version(place, metadata.get("format"), FORMAT, "model")
+            sums = _sums_of(file)
+        if sums and sums["checkpoint"] != crc_of(metadata["checkpoint"].encode()):
+            raise _damaged(place, ValueError("its record has changed"))
     except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is no safetensors file ({error}): export it again.") from error
-    require_version(place, metadata.get("format"), FORMAT, "model")
+        raise ValueError(
+            f"{path} is no safetensors file ({in_short(error)}): export it again."
+        ) from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise _damaged(place, error) from error
     try:
-        return SavedModel(place, Checkpoint(**json.loads(metadata["checkpoint"])))
+        return SavedModel(place, record_of(json.loads(metadata["checkpoint"])))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(place, error) from error
 

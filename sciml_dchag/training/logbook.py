@@ -61,13 +61,26 @@ class Logbook:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a log; a last line cut short by a crash is left out."""
+    """Read the records of a log; a last line cut short by a crash is left out.
+
+    Raises:
+        ValueError: a line before the last is no record.
+    """
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    records: list[dict[str, Any]] = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            record = None
+            if number == len(lines):
+                break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            raise ValueError(
+                f"{path} is damaged in line {number}, which is no record of a step: remove that "
+                f"line, or the file, which training does not need."
+            )
+        records.append(record)
     return records

@@ -1,7 +1,10 @@
-"""Reading a checkpoint's `.metadata`, which is a pickle, without running what it may hold.
+"""Writing a checkpoint's tensors with their checksums, and reading them without running code.
 
-PyTorch's `FileSystemReader` unpickles that file as it is, so that a checkpoint of somebody else
+PyTorch's `FileSystemReader` unpickles `.metadata` as it is, so that a checkpoint of somebody else
 could run any code. Here only the classes that such metadata consist of are looked up.
+
+Each rank takes the checksums of the tensors that it has written; a rank that reads compares those
+of the tensors that it needs.
 """
 
 from __future__ import annotations
@@ -9,11 +12,27 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path, PurePath
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from sciml_dchag.files.checksums import (
+    DamagedError,
+    Part,
+    changed,
+    crc_of,
+    growing,
+    note,
+    part_of,
+    require_whole,
+    seal,
+)
+from sciml_dchag.files.places import remove
 
 _METADATA = "torch.distributed.checkpoint.metadata"
 ALLOWED = frozenset(
@@ -64,8 +83,56 @@ def read_metadata(file: Path) -> Metadata:
     return metadata
 
 
+class SummingWriter(_FileSystemWriter):
+    """Writes this rank's tensors and puts a list of their checksums beside them."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write, then read what was written for its checksums."""
+        written = super().write_data(plan, planner)
+        folder = Path(self.path)
+        stored = sorted(
+            (one.storage_data.relative_path, one.storage_data.offset, one.storage_data.length)
+            for one in written.value()
+        )
+        if stored:
+            beside = folder / f"{stored[0][0]}{_OF_A_RANK}"
+            beside.mkdir(exist_ok=True)
+            note(beside, (part_of(folder, *one) for one in stored))
+        return written
+
+
+_OF_A_RANK = ".sums.new"
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Join the lists of all ranks, which have written, to the folder's."""
+    for beside in sorted(folder.glob(f"*{_OF_A_RANK}")):
+        note(folder, growing(beside))
+        remove(beside)
+    seal(folder)
+
+
 class SafeReader(FileSystemReader):
-    """Reads tensors of a checkpoint folder; its metadata by `read_metadata`."""
+    """Reads tensors of a checkpoint folder and compares their checksums.
+
+    Raises:
+        DamagedError: a file is missing, cut short or changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        parts = require_whole(path, lambda name: name == ".metadata")
+        self._parts = None if parts is None else {(p.path, p.offset): p for p in parts}
+
+    def _slice_file(self, file: Any, sinfo: Any) -> IO[bytes]:
+        """Read a tensor's bytes."""
+        file.seek(sinfo.offset)
+        content: bytes = file.read(sinfo.length)
+        if self._parts is not None:
+            part = Part(sinfo.relative_path, sinfo.offset, len(content), crc_of(content))
+            if self._parts.get((part.path, part.offset)) != part:
+                raise DamagedError(changed(Path(self.path), part.path))
+        return io.BytesIO(content)
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Read what the checkpoint consists of."""

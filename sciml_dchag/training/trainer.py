@@ -26,6 +26,7 @@ from sciml_dchag.config import Recipe, save_recipe, to_mapping
 from sciml_dchag.files.locks import locked
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.parallel import stopping
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.training.batches import Batch, Samples, load_batches, stack
@@ -99,6 +100,7 @@ def train(
             stores, recipes, checkpoints or package versions, or a run of another recipe or store
             lies there.
         FileExistsError: the folder holds a run and `resume` is False.
+        StoppedError: SIGTERM or SIGUSR1 came; the step's checkpoint is kept.
         FloatingPointError: the loss or the weights are no longer finite; the last checkpoint is
             from before.
     """
@@ -130,6 +132,7 @@ def train(
                 console(f"Start from {recipe.training.start_from}: {report}")
             log = stack.enter_context(Logbook(run, first_step=trainer.step, console=console))
         writer = stack.enter_context(CheckpointWriter(run / "checkpoints", ranks))
+        stack.enter_context(stopping.noted())
         stopped_early = trainer.run(writer, log, progress if ranks.first else None)
     seconds = time.monotonic() - started
     return TrainingResult(
@@ -213,7 +216,7 @@ class _Trainer:
         )
         since, since_step = time.monotonic(), self.step
         for batch in loader:
-            error, weight = self._gradients(batch)
+            error, weight, asked = self._gradients(batch)
             scored = bool(weight > 0)  # summed over all ranks, so that all decide alike
             rate_now = learning_rate(config, self.step)
             if scored:
@@ -245,14 +248,25 @@ class _Trainer:
             if config.validate_every and (self.step % config.validate_every == 0 or last):
                 self._validate(writer, log)
             enough = bool(config.patience) and self.validations_since_best >= config.patience
-            if self.step % config.checkpoint_every == 0 or last or enough:
+            stop = bool(asked > 0) and not (last or enough)
+            if self.step % config.checkpoint_every == 0 or last or enough or stop:
                 self._save(writer, "step", complete=last or enough)
+            if stop:
+                writer.finish()
+                raise stopping.StoppedError(
+                    f"Stopped by a signal after step {self.step} of {config.steps}, whose "
+                    f"checkpoint is kept in {writer.folder}: the same command resumes from it."
+                )
             if enough:
                 return True
         return False
 
-    def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add up the gradient of a step's loss; return this rank's error and all ranks' weight."""
+    def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Add up the gradient of a step's loss.
+
+        Returns:
+            This rank's error, all ranks' weight, and how many ranks are asked to stop.
+        """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Dropout depends on seed, step and samples alone, so that a resumed run draws the same.
@@ -266,7 +280,9 @@ class _Trainer:
             error, weight = self._error(part)
             error.backward()
             sums += torch.stack([error.detach().double(), weight])
-        return sums[0], self.ranks.sum(sums[1])
+        asked = sums.new_tensor(float(stopping.asked()))
+        weight, ranks_asked = self.ranks.sum(torch.stack([sums[1], asked]))
+        return sums[0], weight, ranks_asked
 
     def _split(self, batch: Batch) -> list[Batch]:
         return batch.split(self.recipe.training.micro_batch or len(batch))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import xarray as xr
 
 from sciml_dchag.channels import Channel
+from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.facts import Described
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import as_paths
@@ -192,6 +193,7 @@ def open_forecasts(path: Path) -> xr.Dataset:
     """Open forecasts in Zarr or NetCDF, reading nothing yet."""
     if path.suffix == ".nc":
         return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True)
+    require_whole(path)
     return xr.open_zarr(path, decode_timedelta=True)
 
 
@@ -207,4 +209,5 @@ def _dataset(data: Fields, group: str | None) -> xr.Dataset:
         if group is not None:
             store.climatology()  # says what is to be done where there is none
         return xr.open_zarr(path, group=group, chunks=None)
+    require_whole(path)
     return xr.open_zarr(path, chunks=None)

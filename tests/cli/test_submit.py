@@ -58,6 +58,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     provide(folder, "srun", SRUN)
     provide(folder, "scontrol", SCONTROL)
     provide(folder, "module", "")
+    provide(folder, "scancel", 'echo "$@" >>"$(dirname "$0")/cancelled"')
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return folder
 
@@ -285,7 +286,9 @@ def test_a_job_whose_time_is_nearly_up_goes_back_into_the_queue(
     time.sleep(0.3)
     script.send_signal(signal.SIGUSR1)
     printed, _ = script.communicate(timeout=30)
-    assert script.returncode == 7 and ("requeueing" in printed) is requeued
+    assert script.returncode == 7 and ("Requeueing" in printed) is requeued
+    # The step of the ranks is told, and nothing is requeued before they have ended.
+    assert (cluster / "cancelled").read_text() == f"--signal=USR1 {JOB_ID}.0\n"
     asked = cluster / "asked"
     assert (asked.read_text() if asked.exists() else "") == (
         f"requeue {JOB_ID}\n" if requeued else ""

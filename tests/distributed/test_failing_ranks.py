@@ -1,6 +1,7 @@
 """Jobs of torchrun that fail: soon, with a status, and with one sentence that says why."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ import xarray as xr
 import yaml
 
 from sciml_dchag._version import __version__
+from sciml_dchag.files.checksums import damages
 from sciml_dchag.files.locks import locked
+from sciml_dchag.training.checkpoint import last_checkpoint, read_checkpoint
 from sciml_dchag.weather.store.statistics import compute_statistics
 
 WORKER = Path(__file__).with_name("failing_rank.py")
@@ -193,3 +196,42 @@ def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[...,
     size = log.stat().st_size
     time.sleep(2)
     assert log.stat().st_size == size
+
+
+@pytest.mark.parametrize("whom", ["torchrun", "rank 1"])
+def test_all_ranks_stop_after_one_step_when_one_is_told(
+    whom: str, workplace: Path, store: Callable[..., Path]
+) -> None:
+    store()
+    runs = workplace / f"runs-stopped-{whom[-1]}"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "sciml_dchag", "train", "recipe.yaml", "--runs", str(runs),
+        "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000",
+    ]  # fmt: skip
+    said = workplace / "stopped.txt"
+    with said.open("w") as output:
+        job = subprocess.Popen(
+            command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    log = runs / "failing" / "log.jsonl"
+    try:
+        started = time.monotonic()
+        while not (log.exists() and log.read_text().count("\n") > 2):
+            assert job.poll() is None, said.read_text()
+            assert time.monotonic() - started < 3 * SECONDS, said.read_text()
+            time.sleep(0.2)
+        if whom == "torchrun":
+            job.terminate()
+        else:
+            children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+            ranks = [c for c in children if b"RANK=1" in Path(f"/proc/{c}/environ").read_bytes()]
+            os.kill(int(ranks[-1]), signal.SIGUSR1)
+        assert job.wait(timeout=3 * SECONDS) != 0
+    finally:
+        job.kill()
+    (line,) = (x for x in said.read_text().splitlines() if x.startswith("Error: "))
+    last = last_checkpoint(runs / "failing" / "checkpoints")
+    assert last is not None and not list(damages(last))
+    assert f"Stopped by a signal after step {read_checkpoint(last).step} of 100000" in line

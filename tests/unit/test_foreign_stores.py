@@ -16,7 +16,8 @@ from sciml_dchag.plants.traits.index_maps import write_indices
 
 
 def renamed(store: Path, name: str) -> Path:
-    """Call a store's first image otherwise."""
+    """Call a store's first image otherwise, in a store without a list of checksums."""
+    (store / "checksums.txt").unlink()
     with xr.open_zarr(store, chunks=None) as dataset:
         names = [name, *dataset["cube"].values[1:]]
     beside = xr.Dataset(coords={"cube": np.array(names, dtype=object)}, attrs=dataset.attrs)
@@ -76,6 +77,7 @@ def test_reconstructions_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     record = next((run / "checkpoints").glob("*/checkpoint.json"))
     changed = json.loads(record.read_text()) | {"validations_since_best": 5}
     record.write_text(json.dumps(changed))
+    (record.parent / "checksums.txt").unlink()
     with pytest.raises(ValueError, match="other settings or sources"):
         reconstruct_store(run, store, tmp_path / "out")
     reconstruct_store(run, store, tmp_path / "out", overwrite=True)

@@ -14,9 +14,10 @@ import pytest
 import xarray as xr
 from test_training import recipe
 
+from sciml_dchag.files.checksums import LIST, seal
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place, held
-from sciml_dchag.files.zarr_groups import PROGRESS_FILE, partial_path
+from sciml_dchag.files.zarr_groups import PROGRESS_FILE, open_to_write, partial_path
 from sciml_dchag.pipeline import train
 from sciml_dchag.training.checkpoint import find_checkpoint, load_tensors, read_checkpoint
 from sciml_dchag.training.export import export
@@ -196,10 +197,10 @@ def test_forecasts_of_two_models_or_stores_are_not_mixed(
         other = recipe(msl_store)
         train(type(other)(**{**vars(other), "seed": 7}), run)
     else:
-        chunk = next(p for p in sorted((store / "state" / "c").rglob("*")) if p.is_file())
-        values = np.frombuffer(chunk.read_bytes(), np.uint8).copy()
-        values[: values.size // 2] ^= 1
-        chunk.write_bytes(values.tobytes())
+        states = open_to_write(store / "state")
+        states[:] = np.asarray(states[:]) + 1
+        (store / LIST).unlink()
+        seal(store)
     with pytest.raises(ValueError, match="other settings or sources"):
         predict_period(run, out, store=store, batch=4)
     predict_period(run, out, store=store, batch=4, overwrite=True)
@@ -242,6 +243,7 @@ def test_a_checkpoint_runs_no_code(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, run)
     checkpoint, victim = find_checkpoint(run), tmp_path / "ran"
     # cos\nsystem: what a pickle of `os.system(...)` consists of
+    (checkpoint / LIST).unlink()  # which nobody else would give it
     (checkpoint / ".metadata").write_bytes(b"cos\nsystem\n(S'touch " + bytes(victim) + b"'\ntR.")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         export(run, tmp_path / "m.safetensors")

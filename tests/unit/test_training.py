@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-import zarr
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import TrainingConfig, from_mapping
+from sciml_dchag.files.checksums import LIST, seal
+from sciml_dchag.files.zarr_groups import open_to_write
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.pipeline import train
@@ -277,9 +278,11 @@ def without_values(store: Path, folder: Path, first: str, last: str) -> Path:
     """Copy a store and take away its states from `first` to `last`."""
     copied = folder / "holes.zarr"
     shutil.copytree(store, copied)
-    states = zarr.open_array(copied / "state", mode="r+")
+    states = open_to_write(copied / "state")
     index = Store.open(copied).time_indices((first, last))
     states[int(index[0]) : int(index[-1]) + 1] = np.nan
+    (copied / LIST).unlink()
+    seal(copied)
     return copied
 
 
@@ -381,6 +384,7 @@ def test_damaged_and_absent_checkpoints(msl_store: Path, tmp_path: Path) -> None
     train(recipe(msl_store), tmp_path / "run")
     path = last_checkpoint(tmp_path / "run" / "checkpoints")
     assert path is not None
+    (path / LIST).unlink()
     for shard in path.glob("*.distcp"):
         shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import MaskingConfig, Recipe, StoreConfig
+from sciml_dchag.config.common import (
+    MOST_SAMPLES,
+    MaskingConfig,
+    Recipe,
+    StoreConfig,
+    require_at_least,
+)
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.plants.prepare.config import PreparePlants
 
@@ -56,10 +62,11 @@ class ReconstructionConfig:
     """Pixels whose true and reconstructed spectra are drawn."""
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.components < 0 or self.spectra < 1:
+        require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)
+        if self.components < 0 or self.spectra < 1:
             raise ValueError(
-                f"evaluation.batch {self.batch} and evaluation.spectra {self.spectra} must be at "
-                f"least 1, evaluation.components {self.components} at least 0."
+                f"evaluation.spectra {self.spectra} must be at least 1 and evaluation.components "
+                f"{self.components} at least 0."
             )
 
 

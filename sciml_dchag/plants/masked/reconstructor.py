@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sciml_dchag.config import from_mapping
+from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
@@ -129,6 +130,7 @@ class Reconstructor:
         """
         visible, hidden = self.task.complementary(index)
         image = self._normalised(reflectance)
+        require_at_least(1, "batch", batch, MOST_SAMPLES)
         for seen, away in zip(visible.split(batch), hidden.split(batch), strict=True):
             images = image.expand(len(seen), -1, -1, -1)
             seen, away = seen.to(self.ranks.device), away.to(self.ranks.device)

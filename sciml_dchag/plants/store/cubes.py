@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ import zarr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import OWN_CHANNELS, Channel, ChannelSet, declare_records
+from sciml_dchag.files import checksums
 from sciml_dchag.files.zarr_groups import (
     PROGRESS_FILE,
     read_attrs,
@@ -85,8 +86,15 @@ class CubeStore:
     attrs: dict[str, Any]
     """Root attributes."""
 
-    def __init__(self, path: Path, dataset: xr.Dataset) -> None:
+    def __init__(
+        self, path: Path, dataset: xr.Dataset, parts: Iterable[checksums.Part] = ()
+    ) -> None:
         self.path = path
+        self._parts: dict[str, list[checksums.Part]] = {}
+        for part in parts:
+            array, chunk, _ = part.path.partition("/c/")
+            if chunk:
+                self._parts.setdefault(array, []).append(part)
         self.wavelength_nm = dataset["wavelength"].values.astype(np.float64)
         declare_records(json.loads(dataset.attrs.get(OWN_CHANNELS, "[]")))
         self.channels = ChannelSet(Channel.parse(band_name(nm)) for nm in self.wavelength_nm)
@@ -113,16 +121,21 @@ class CubeStore:
         path = Path(path)
         require_there(path, "prepare plants")
         attrs: dict[str, Any] = {}
-        with suppress(ValueError, KeyError):  # what is no group has no format either
+        try:
             attrs = read_attrs(path)
+        except checksums.DamagedError:
+            raise
+        except ValueError:  # what is no group has no format either
+            pass
         require_format(path, attrs, FORMAT, "plant", "prepare plants")
         if path.name.endswith(".partial") or _half_written(path):
             raise ValueError(
                 f"{path} is not finished: repeat the command that was writing it, which goes on "
                 f"where it stopped."
             )
-        with xr.open_zarr(path, chunks=None) as dataset:
-            return cls(path, dataset.load())
+        parts = checksums.require_whole(path)
+        with checksums.damage_named(path), xr.open_zarr(path, chunks=None) as dataset:
+            return cls(path, dataset.load(), parts or ())
 
     @property
     def names(self) -> list[str]:
@@ -177,7 +190,8 @@ class CubeStore:
     def cube_attrs(self, cube: str) -> dict[str, Any]:
         """Attributes of an image: its source, and what was counted while it was prepared."""
         self._require(cube)
-        return dict(zarr.open_group(self.path / "cubes" / cube, mode="r").attrs)
+        with checksums.damage_named(self.path):
+            return dict(zarr.open_group(self.path / "cubes" / cube, mode="r").attrs)
 
     def reflectance(
         self,
@@ -191,13 +205,13 @@ class CubeStore:
         Reads the chunks that hold what is asked for and no others, each of a few bands.
         """
         wanted = slice(None) if bands is None else slice(bands.start, bands.stop, bands.step)
-        return np.asarray(self._array(cube, "reflectance")[wanted, rows, columns])
+        return self._read(cube, "reflectance", (wanted, rows, columns))
 
     def plants(
         self, cube: str, rows: slice = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.int32]:
         """Read the mask: 0 for background, 1, 2, ... for each plant: (rows, columns)."""
-        return np.asarray(self._array(cube, "mask")[rows, columns]).astype(np.int32)
+        return self._read(cube, "mask", (rows, columns)).astype(np.int32)
 
     def statistics(self) -> SpectralStatistics:
         """Read the statistics over the training images.
@@ -210,7 +224,10 @@ class CubeStore:
                 f"{self.path} has no statistics, as none of its images is for training: prepare it "
                 f"with another split."
             )
-        with xr.open_zarr(self.path, group="statistics", chunks=None) as dataset:
+        with (
+            checksums.damage_named(self.path),
+            xr.open_zarr(self.path, group="statistics", chunks=None) as dataset,
+        ):
             arrays = {
                 name: dataset[name].values.astype(np.float64)
                 for name in ("mean", "std", "minimum", "maximum", "count")
@@ -223,9 +240,17 @@ class CubeStore:
             )
         return SpectralStatistics(cubes=cubes, **arrays)
 
+    def _read(self, cube: str, name: str, where: tuple[slice, ...]) -> NDArray[Any]:
+        """Read some of an array, whose files are seen to be there: Zarr takes lost ones for NaN."""
+        array = self._array(cube, name)
+        checksums.require_sizes(self.path, self._parts.get(f"cubes/{cube}/{name}", ()))
+        with checksums.damage_named(self.path):
+            return np.asarray(array[where])
+
     def _array(self, cube: str, name: str) -> zarr.Array[Any]:
         self._require(cube)
-        return zarr.open_array(self.path / "cubes" / cube / name, mode="r")
+        with checksums.damage_named(self.path):
+            return zarr.open_array(self.path / "cubes" / cube / name, mode="r")
 
     def _require(self, cube: str) -> None:
         if cube not in self.table.index:

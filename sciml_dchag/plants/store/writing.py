@@ -20,10 +20,11 @@ import pandas as pd
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BytesCodec, ShardingCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import OWN_CHANNELS, own_records
+from sciml_dchag.files.checksums import crc_of, files_of, note, part_of, seal
 from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.files.places import held, install, zarr_kind
 from sciml_dchag.files.resumable import (
@@ -123,11 +124,15 @@ def write_cubes(
                 if cube.finish is not None:
                     cube.finish(partial)
                 np.save(partial / FINISHED_FOLDER / f"{cube.name}.npy", moments.to_array())
+                folder = partial / "cubes" / cube.name
+                noted = [f"cubes/{cube.name}/{path}" for path in files_of(folder)]
+                note(partial, [part_of(partial, path) for path in noted])
                 write_progress(partial, fingerprint, number, len(cubes), "images")
             _write_statistics(partial, wavelength_nm, table)
             if finish is not None:
                 finish(partial)
         consolidate(partial)
+        seal(partial)
         install(partial, path)
     return path
 
@@ -295,16 +300,18 @@ class _Shards:
     counts: tuple[int, int]
     """Chunks along bands and along columns."""
     buffer: NDArray[np.float32]
-    """A file's chunks, (*counts, *chunk), used again: fresh memory costs as much as a copy."""
+    """A file's chunks, each with its checksum as a further number, (chunks, values + 1); used
+    again, as fresh memory costs as much as a copy."""
 
     @classmethod
     def create(cls, group: Path, bands: int, rows: int, columns: int) -> _Shards:
         lines = even_chunk(rows, block_lines(bands, columns))
         chunk = (even_chunk(bands), lines, even_chunk(columns, TILE_COLUMNS))
         counts = -(-bands // chunk[0]), -(-columns // chunk[2])
-        # No checksum after the index, so that the file is nothing but chunks and their places.
         sharding = ShardingCodec(
-            chunk_shape=chunk, codecs=[BytesCodec()], index_codecs=[BytesCodec()]
+            chunk_shape=chunk,
+            codecs=[BytesCodec(), Crc32cCodec()],
+            index_codecs=[BytesCodec(), Crc32cCodec()],
         )
         zarr.create_array(
             group,
@@ -318,29 +325,33 @@ class _Shards:
             dimension_names=("wavelength", "y", "x"),
             attributes={"long_name": "reflectance", "units": "1"},
         )
-        buffer = np.empty((*counts, *chunk), dtype="<f4")
+        buffer = np.empty((counts[0] * counts[1], np.prod(chunk) + 1), dtype="<f4")
         folder = group / "reflectance"
         return cls(folder=folder, lines=lines, chunk=chunk, counts=counts, buffer=buffer)
 
     def write(self, number: int, block: NDArray[np.float32]) -> None:
         """Write a block (C, lines, columns) as the file that it is."""
         bands, lines, columns = self.chunk
-        chunks = self.buffer
+        sums = self.buffer.view("<u4")[:, -1]
         for i in range(self.counts[0]):
             for j in range(self.counts[1]):
+                values = self.buffer[i * self.counts[1] + j, :-1]
+                chunk = values.reshape(self.chunk)  # a view, as a chunk's values lie together
                 part = block[i * bands : (i + 1) * bands, :, j * columns : (j + 1) * columns]
                 if part.shape != self.chunk:
-                    chunks[i, j] = np.nan
-                chunks[i, j, : part.shape[0], : part.shape[1], : part.shape[2]] = part
-        size = 4 * bands * lines * columns
+                    chunk[:] = np.nan
+                chunk[: part.shape[0], : part.shape[1], : part.shape[2]] = part
+                sums[i * self.counts[1] + j] = crc_of(values)
+        size = 4 * bands * lines * columns + 4
         index = np.empty((self.counts[0] * self.counts[1], 2), dtype="<u8")
         index[:, 0] = np.arange(len(index), dtype=np.uint64) * size
         index[:, 1] = size
         file = self.folder / "c" / "0" / str(number) / "0"
         file.parent.mkdir(parents=True)
         with file.open("wb") as out:
-            out.write(chunks.data)
+            out.write(self.buffer.data)
             out.write(index.data)
+            out.write(crc_of(index).to_bytes(4, "little"))
 
 
 def _write_statistics(

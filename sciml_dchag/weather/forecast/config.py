@@ -7,6 +7,7 @@ from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import (
+    MOST_SAMPLES,
     Recipe,
     StoreConfig,
     TaskConfig,
@@ -47,6 +48,10 @@ class DataConfig(StoreConfig):
             raise ValueError(f"data.history_hours repeats {repeated[0]}: give each hour once.")
 
 
+LONGEST_LEAD_HOURS = 100_000
+"""Longest lead time, some eleven years: longer ones are slips, and days of computing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForecastConfig(TaskConfig):
     """What is learnt: the state at t + lead from the state at t."""
@@ -70,6 +75,7 @@ class ForecastConfig(TaskConfig):
                 f"task.lead_hours is [{first}, {last}]: give the shortest and the longest lead "
                 f"time in hours, both above 0, the shortest first."
             )
+        require_at_least(1, "task.lead_hours", last, LONGEST_LEAD_HOURS)
         if self.rollout_steps < 1 or (self.rollout_steps > 1 and first != last):
             raise ValueError(
                 f"task.rollout_steps is {self.rollout_steps}: use at least 1, and more than 1 only "
@@ -104,7 +110,8 @@ class EvaluationConfig:
             raise ValueError(
                 f"evaluation.lead_hours is {list(self.lead_hours)}: give one or more above 0."
             )
-        require_at_least(1, "evaluation.batch", self.batch)
+        require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)
+        require_at_least(1, "evaluation.lead_hours", max(self.lead_hours), LONGEST_LEAD_HOURS)
         require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
         object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.files.zarr_groups import read_attrs
 from sciml_dchag.weather.prepare.contents import list_contents
@@ -24,6 +25,7 @@ def describe(path: str) -> dict[str, Any] | None:
     if place.is_dir() and (place / "zarr.json").is_file():
         if read_attrs(place).get("format") == FORMAT:
             return describe_store(Store.open(place))
+        require_whole(place)
         if "prediction_timedelta" in (dataset := xr.open_zarr(place, decode_timedelta=True)).coords:
             return _describe_forecasts(dataset)
     return {"kind": "raw files", **list_contents(resolve_samples([path]))}

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import from_mapping
+from sciml_dchag.config.common import require_at_least
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.forecast import ForecastObjective, can_roll_out
 from sciml_dchag.parallel.apply import own_channels
@@ -30,7 +31,7 @@ from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.config import LONGEST_LEAD_HOURS, ForecastRecipe
 from sciml_dchag.weather.forecast.training import ForecastRecord, input_layout
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
@@ -134,6 +135,7 @@ class Forecaster:
                     f"Lead time {lead} h is no time ahead: ask for multiples of {step} from {step} "
                     f"on."
                 )
+            require_at_least(1, "The lead time in hours", lead, LONGEST_LEAD_HOURS)
             if lead % step:
                 raise ValueError(
                     f"Lead time {lead} h is no multiple of the step of {step} h: "

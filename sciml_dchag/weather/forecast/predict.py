@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -21,10 +22,17 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.config import from_mapping
+from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
+from sciml_dchag.files.checksums import note, part_of, seal
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import Kind, check_place, held, install, zarr_kind
 from sciml_dchag.files.resumable import Progress, resume, was_finished, write_progress
-from sciml_dchag.files.zarr_groups import partial_path, read_attrs, write_zarr
+from sciml_dchag.files.zarr_groups import (
+    every_chunk_written,
+    partial_path,
+    read_attrs,
+    write_zarr,
+)
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.export import SavedModel, find_model
@@ -85,6 +93,7 @@ def predict(
     """
     leads = sorted(set(lead_hours))
     forecaster.check_leads(leads)
+    require_at_least(1, "batch", batch, MOST_SAMPLES)
     netcdf = out.suffix == ".nc"
     # A private name, so that no store of the user's is taken for what is only on the way.
     partial = out.with_name(f".{out.name}.partial") if netcdf else partial_path(out)
@@ -130,6 +139,7 @@ def predict(
                 write_netcdf(partial, out)
                 shutil.rmtree(partial)
             elif ranks.first:
+                seal(partial)
                 install(partial, out)
     return out
 
@@ -165,21 +175,26 @@ def _forecast_into(
     """Forecast from the initial times after the first `done` and write them, on all ranks."""
     ranks, total = forecaster.ranks, len(initial_indices)
     windows = forecaster.windows()
-    group = zarr.open_group(partial, mode="r+")
+    with every_chunk_written():
+        arrays = dict(zarr.open_group(partial, mode="r+").arrays())
     for start, own in ranks.deal(range(done, total, batch)):
         indices = initial_indices[start : start + batch]
+        written = []
         for lead, forecast in forecaster.forecast(windows, list(indices), leads):
             if own:
                 rows = slice(start, start + len(forecast))
                 shared = by_variable(forecaster.target_channels, forecast, ranks.channels)
                 for name, fields in shared:
-                    array = group[name]
-                    assert isinstance(array, zarr.Array)
-                    array[rows, leads.index(lead)] = fields
+                    place = leads.index(lead)
+                    arrays[name][rows, place] = fields
+                    others = "/0" * (arrays[name].ndim - 2)
+                    written.append(f"{name}/c/{start // batch}/{place}{others}")
         # All have written their batch before any is noted, so that what is done has no gaps.
+        parts = ranks.to_first([part_of(partial, path) for path in written])
         ranks.wait()
         done = min(done + batch * ranks.data[1], total)
         if ranks.first:
+            note(partial, itertools.chain.from_iterable(parts))
             write_progress(partial, fingerprint, done, total, "initial times")
             if progress is not None:
                 progress(done, total, "forecasting")
@@ -232,7 +247,8 @@ def predict_period(
     opened = initial_states(saved, store if store is not None else recipe.data.store)
     if period == (None, None) and recipe.data.test is not None and _is_own(store, recipe):
         period = recipe.data.test
-    every = every_hours or recipe.evaluation.initial_every_hours
+    every = recipe.evaluation.initial_every_hours if every_hours is None else every_hours
+    require_at_least(0, "every_hours", every)
     initial = initial_positions(opened, period, every, recipe.data.history_hours)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
@@ -241,7 +257,7 @@ def predict_period(
             out,
             initial_indices=initial,
             lead_hours=lead_hours or recipe.evaluation.lead_hours,
-            batch=batch or recipe.evaluation.batch,
+            batch=recipe.evaluation.batch if batch is None else batch,
             overwrite=overwrite,
             progress=progress,
         )
@@ -312,7 +328,11 @@ def write_netcdf(store: Path, out: Path) -> None:
     partial = out.with_name(f".{out.stem}.partial.nc")
     try:
         with xr.open_zarr(store) as dataset:
-            packed = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
+            # Fletcher32 is HDF5's checksum, which every reader of HDF5 compares.
+            packed = {
+                name: {"zlib": True, "complevel": 1, "fletcher32": True}
+                for name in dataset.data_vars
+            }
             plain = dataset.drop_encoding()
             plain.to_netcdf(partial, engine="h5netcdf", encoding=packed)
         partial.replace(out)

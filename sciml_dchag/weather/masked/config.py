@@ -8,6 +8,7 @@ from typing import Literal
 
 from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.config.common import (
+    MOST_SAMPLES,
     MaskingConfig,
     Recipe,
     StoreConfig,
@@ -48,7 +49,7 @@ class MaskedWeatherEvaluation:
     """Hours between scored times; 0 takes every time of the test period."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, "evaluation.batch", self.batch)
+        require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)
         require_at_least(0, "evaluation.every_hours", self.every_hours)
 
 

@@ -20,8 +20,15 @@ import zarr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.zarr_groups import CHUNK_CHANNELS, begun_group, install_group, write_zarr
+from sciml_dchag.files.zarr_groups import (
+    CHUNK_CHANNELS,
+    begun_group,
+    install_group,
+    open_to_write,
+    write_zarr,
+)
 from sciml_dchag.weather.store.statistics import require_same
 from sciml_dchag.weather.store.store import Period, Store
 
@@ -54,6 +61,8 @@ class Climatology:
     """Hash of the grid."""
     hourly: zarr.Array[Any] | None
     """(hour, day of year, C, H, W), or None."""
+    path: Path
+    """The store's."""
 
     def require(
         self,
@@ -95,7 +104,8 @@ class Climatology:
                     "needed: prepare the store with that hour, or with `climatology=mean`."
                 )
             first, last = min(channels), max(channels) + 1
-            fields = np.asarray(self.hourly[int(where[0]), int(day) - 1, first:last])
+            with damage_named(self.path):
+                fields = np.asarray(self.hourly[int(where[0]), int(day) - 1, first:last])
             out[position] = fields[[channel - first for channel in channels]]
         return out
 
@@ -133,11 +143,11 @@ def compute_climatology(
     beside = begun_group(store.path, GROUP)
     try:
         _write_metadata(store, indices, beside, window_days if hourly else None)
-        mean = zarr.open_array(beside / "mean", mode="r+")
+        mean = open_to_write(beside / "mean")
         for channels, fields in _means(store, indices, progress):
             mean[channels] = fields
         if hourly:
-            array = zarr.open_array(beside / "hourly", mode="r+")
+            array = open_to_write(beside / "hourly")
             for place, fields in _hourly_means(store, indices, window_days, array, progress):
                 array[place] = fields
         install_group(store.path, GROUP, beside)
@@ -190,6 +200,7 @@ def open_climatology(store_path: Path) -> Climatology:
             period=(dataset.attrs["period_start"], dataset.attrs["period_end"]),
             grid_sha256=dataset.attrs["grid_sha256"],
             hourly=zarr.open_array(path / "hourly", mode="r") if hourly else None,
+            path=store_path,
         )
 
 

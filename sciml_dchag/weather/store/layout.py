@@ -59,12 +59,12 @@ def write_metadata(
     chunk_channels = even_chunk(state.sizes["channel"])
     cells = state.shape[2:]
     whole = -(-state.sizes["channel"] // chunk_channels) * chunk_channels
-    encoding = {
+    encoding: dict[str, dict[str, Any]] = {
         # Not compressed: float32 weather shrinks by a quarter and takes twice as long to read.
         "state": {
             "chunks": (1, chunk_channels, *cells),
             "shards": (times_a_block, whole, *cells),
-            "compressors": None,
+            "compressors": None,  # but for the checksum
         },
         "time": {
             "units": "hours since 1900-01-01",

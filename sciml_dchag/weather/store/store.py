@@ -22,6 +22,7 @@ import zarr.errors
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import OWN_CHANNELS, ChannelSet, declare_records
+from sciml_dchag.files import checksums
 from sciml_dchag.files.shards import ShardReader
 from sciml_dchag.files.zarr_groups import (
     read_attrs,
@@ -80,7 +81,8 @@ class Store:
         require_there(path, "prepare era5")
         _require_finished(path)
         require_format(path, read_attrs(path), FORMAT, "weather", "prepare era5")
-        with xr.open_zarr(path, chunks=None) as dataset:
+        checksums.require_whole(path)
+        with checksums.damage_named(path), xr.open_zarr(path, chunks=None) as dataset:
             return cls(path, dataset, zarr.open_array(path / "state", mode="r"))
 
     @property
@@ -146,13 +148,16 @@ class Store:
             span = slice(int(times[time_start]), int(times[time_stop - 1]) + 1)
             for start, stop in channel_runs:
                 some = slice(int(channels[start]), int(channels[stop - 1]) + 1)
-                out[time_start:time_stop, start:stop] = self._array[span, some]
+                with checksums.damage_named(self.path):
+                    out[time_start:time_stop, start:stop] = self._array[span, some]
         return out
 
     def dataset(self) -> xr.Dataset:
         """Return the store as a Dataset: coordinates read, a Dask chunk for each file of states."""
         dataset: xr.Dataset = xr.open_zarr(self.path, chunks={"time": self.block_times})
-        return dataset.assign_coords({name: c.compute() for name, c in dataset.coords.items()})
+        with checksums.damage_named(self.path):
+            coords = {name: c.compute() for name, c in dataset.coords.items()}
+        return dataset.assign_coords(coords)
 
     def static(self, names: Iterable[str]) -> NDArray[np.float32]:
         """Read static fields (orography, land-sea mask), shape (S, H, W).
@@ -172,7 +177,9 @@ class Store:
             )
         if not names:
             return np.empty((0, *self.shape[2:]), dtype=np.float32)
-        return dataset["static"].values[[present.index(name) for name in names]].astype(np.float32)
+        with checksums.damage_named(self.path):
+            fields = dataset["static"].values
+        return fields[[present.index(name) for name in names]].astype(np.float32)
 
     def time_indices(self, period: Period) -> NDArray[np.int64]:
         """Return the positions of the times within a period, both ends included.
@@ -215,7 +222,8 @@ class Store:
         """
         from sciml_dchag.weather.store.statistics import read_statistics
 
-        return read_statistics(self.path)
+        with checksums.damage_named(self.path):
+            return read_statistics(self.path)
 
     def climatology(self) -> Climatology:
         """Open the climatology.
@@ -225,7 +233,8 @@ class Store:
         """
         from sciml_dchag.weather.store.climatology import open_climatology
 
-        return open_climatology(self.path)
+        with checksums.damage_named(self.path):
+            return open_climatology(self.path)
 
 
 def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> NDArray[np.int64]:

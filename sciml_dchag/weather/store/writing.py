@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.checksums import note, part_of, seal
 from sciml_dchag.files.places import held, install, zarr_kind
 from sciml_dchag.files.resumable import (
     Progress,
@@ -31,7 +32,13 @@ from sciml_dchag.files.resumable import (
     was_finished,
     write_progress,
 )
-from sciml_dchag.files.zarr_groups import consolidate, partial_path, read_attrs, require_format
+from sciml_dchag.files.zarr_groups import (
+    consolidate,
+    open_to_write,
+    partial_path,
+    read_attrs,
+    require_format,
+)
 from sciml_dchag.weather.store.layout import (
     DIMENSIONS,
     FORMAT,
@@ -109,7 +116,7 @@ def write_store(
             write_metadata(state, static, attrs, partial, times_a_block)
             done = 0
             write_progress(partial, fingerprint, done, total)
-        array = zarr.open_array(partial / "state", mode="r+")
+        array = open_to_write(partial / "state")
         if progress is not None:
             progress(done, total, "writing")
         spans = [slice(a, min(a + times_a_block, total)) for a in range(done, total, times_a_block)]
@@ -120,12 +127,14 @@ def write_store(
                 if check is not None:
                     check(block, state["time"].values[span], channels)
             array[span] = block
+            note(partial, [part_of(partial, f"state/c/{span.start // times_a_block}/0/0/0")])
             write_progress(partial, fingerprint, span.stop, total)
             if progress is not None:
                 progress(span.stop, total, "writing")
         if finish is not None:
             finish(partial)
         consolidate(partial)
+        seal(partial)
         install(partial, path)
     return path
 

@@ -97,7 +97,7 @@ def job_script(recipe: Recipe, arguments: Sequence[str], job: Job) -> str:
 
     Args:
         recipe: what is trained; its name becomes the job's.
-        arguments: what `sciml-dchag train` is told, the recipe's file first.
+        arguments: the words of `sciml-dchag train`, the recipe's file first.
         job: what is asked of the cluster.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Digests that tell one store, checkpoint or file from another, without reading all of it."""
+"""Digests that distinguish stores, checkpoints and files, without reading all of them."""
 
 from __future__ import annotations
 

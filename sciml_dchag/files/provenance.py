@@ -20,7 +20,7 @@ def describe_sources(
 
     A file has `bytes` and `sha256` of its content. A directory (Zarr) has `bytes` and
     `sha256_of_listing`, over the names and sizes of its files alone: its content may be terabytes.
-    A URL has what its store tells without a download: `bytes` and `etag`, where known.
+    A URL has what its server reports without a download: `bytes` and `etag`, where known.
     """
     described = []
     for done, source in enumerate(sources, start=1):

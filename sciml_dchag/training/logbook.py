@@ -17,7 +17,7 @@ from sciml_dchag.files.atomic import write_text
 
 
 class Logbook:
-    """Writes each record as one line of `log.jsonl` and to TensorBoard, and tells the console.
+    """Writes each record as one line of `log.jsonl` and to TensorBoard, and to the console.
 
     Args:
         folder: the run folder.

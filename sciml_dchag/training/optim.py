@@ -1,5 +1,5 @@
 """AdamW without decay on embeddings, norms and biases; warm-up and cosine; the gradient's norm;
-averaged weights. All of it works on whole parameters and on shards of them alike.
+averaged weights. All of it works on whole parameters as on shards of them.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def scale_and_clip_gradient(
 ) -> Tensor:
     """Scale the gradient, then to a norm of at most `limit`; return the norm between, in float64.
 
-    The norm of the whole model's gradient: a shard counts on its own rank and what several ranks
-    hold alike counts once.
+    The norm of the whole model's gradient: a shard counts on its own rank, and a copy that
+    several ranks hold counts once.
 
     Args:
         parameters: the model's.

@@ -1,6 +1,6 @@
 """What a training run begins with: its store, the checkpoint to resume from, a rank's samples.
 
-Every rank opens the first two by itself; `fingerprint_of` says what they must see alike.
+Every rank opens the first two by itself; `fingerprint_of` says what must be the same for all.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _require_same(store: TrainingStore, checkpoint: Checkpoint, run: Path) -> No
 
 
 def fingerprint_of(start: Start, recipe: Recipe) -> Fingerprint:
-    """Say what this rank sees of what all ranks must see alike, and how to fix a difference."""
+    """Say what this rank sees of what must be the same on all, and how to fix a difference."""
     one_recipe = "give all ranks the same recipe file and the same --set"
     one_folder = "let all ranks see the same run folder, on a file system that they share"
     last = start.checkpoint

@@ -30,7 +30,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 Fingerprint = dict[str, tuple[str, str]]
-"""What every rank must see alike, by what it is: (what this rank sees, the fix)."""
+"""What must be the same on every rank, by what it is: (what this rank sees, the fix)."""
 Attempt = Callable[[Callable[[], str]], bool]
 """Runs one check and records the sentence it returns or the error it raises; True if it passed."""
 PlannedLoss = Callable[[ChannelTransformer, tuple[range, range], int, torch.dtype], Tensor]
@@ -69,7 +69,7 @@ class TrainingStore(Protocol):
         """The architecture with what the data decide filled in."""
 
     def fingerprint(self) -> Fingerprint:
-        """What all ranks must see alike of the store."""
+        """What of the store must be the same on all ranks."""
 
     def difference(self, checkpoint: Checkpoint) -> str | None:
         """How a checkpoint's run differs from one on this store, after `a run`; None if not."""

@@ -143,7 +143,7 @@ def train(
 def _start_from(
     model: ChannelTransformer, path: str
 ) -> tuple[StartReport, dict[str, tuple[str, str]]]:
-    """Start from another model's weights; say what this rank took, which all must take alike."""
+    """Start from another model's weights; say what this rank took, the same as all."""
     report = start_from(model, path)
     cure = f"let all ranks see the same {path}, on a file system that they share"
     return report, {"weights to start from": (str(report), cure)}
@@ -217,7 +217,7 @@ class _Trainer:
         since, since_step = time.monotonic(), self.step
         for batch in loader:
             error, weight, asked = self._gradients(batch)
-            scored = bool(weight > 0)  # summed over all ranks, so that all decide alike
+            scored = bool(weight > 0)  # summed over all ranks, so that all decide the same
             rate_now = learning_rate(config, self.step)
             if scored:
                 found = {"gradient_norm": self._update(weight, rate_now)}

@@ -63,7 +63,7 @@ def check_grid(latitude: npt.ArrayLike, longitude: npt.ArrayLike, label: str | N
             f"file its true latitudes (scipy.special.roots_legendre)."
         )
     expected = _LABELS.get(label.lower()) if label else None
-    # Part of a Gaussian grid cannot be told from its rows; a whole one can.
+    # Part of a Gaussian grid cannot be recognised by its rows; a whole one can.
     tellable = expected == "regular" or bool(_pole_gaps(rows).max() < 1.001)
     if expected is not None and kind != expected and tellable:
         raise ValueError(

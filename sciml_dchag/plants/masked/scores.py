@@ -4,7 +4,7 @@ Statistic first, metric last, as everywhere here: sums over pixels are gathered 
 float64 and divided at the end, by `metrics`. Every location counts in each pass that hides it. Test
 images touch nothing but the score: mean spectrum and PCA are those of the training images.
 
-Both baselines are told more or less than the model. The mean spectrum knows nothing of the image.
+Both baselines see more or less than the model. The mean spectrum sees nothing of the image.
 The PCA sees the very pixel that it reconstructs, in a fifth as many numbers as there are bands
 unless asked otherwise: it bounds what a linear code of that size keeps, and no model that sees
 neighbours alone can be expected to reach it. In as many numbers as bands it would be exact.

@@ -1,4 +1,4 @@
-"""What training a masked autoencoder asks of a plant store; see `subject`."""
+"""What training a masked autoencoder asks of a plant store."""
 
 from __future__ import annotations
 
@@ -115,16 +115,16 @@ class MaskedTrainingData(MaskedData):
     """Crops of the training and validation images, and the task."""
 
     def __init__(
-        self, subject: MaskedTrainingStore, model: ChannelTransformer, ranks: Ranks
+        self, opened: MaskedTrainingStore, model: ChannelTransformer, ranks: Ranks
     ) -> None:
-        recipe, store, data = subject.recipe, subject.store, subject.recipe.data
+        recipe, store, data = opened.recipe, opened.store, opened.recipe.data
         super().__init__(recipe.seed, recipe.task, model, ranks)
-        self.subject = subject
+        self.opened = opened
         crops = partial(
             CubePatches,
             store,
-            mean=subject.statistics.mean,
-            std=subject.statistics.std,
+            mean=opened.statistics.mean,
+            std=opened.statistics.std,
             image_size=data.image_size,
             draw_mask=self.objective.draw_mask,
             seed=recipe.seed,
@@ -140,9 +140,9 @@ class MaskedTrainingData(MaskedData):
 
     def record(self) -> dict[str, Any]:
         """Bands, their statistics, and the images that these are from."""
-        statistics = self.subject.statistics
+        statistics = self.opened.statistics
         return {
-            "channels": self.subject.store.channels.names,
+            "channels": self.opened.store.channels.names,
             "mean": statistics.mean.tolist(),
             "std": statistics.std.tolist(),
             "training_images": list(statistics.cubes),

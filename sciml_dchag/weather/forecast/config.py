@@ -34,7 +34,7 @@ class DataConfig(StoreConfig):
     forcings: tuple[str, ...] = ()
     """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
     rotate: bool = False
-    """Turn each training sample about the Earth's axis by a random angle, all fields alike: a
+    """Turn each training sample about the Earth's axis by a random angle, all fields by the same: a
     global grid's cheapest augmentation, and refused on a region. Where the land lies
     is then known from static fields."""
 

@@ -1,4 +1,4 @@
-"""What training a forecaster asks of a weather store; see `subject`."""
+"""What training a forecaster asks of a weather store."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ class ForecastTrainingData:
     """Windows of the training and validation periods, and the task."""
 
     def __init__(
-        self, subject: ForecastTrainingStore, model: ChannelTransformer, ranks: Ranks
+        self, opened: ForecastTrainingStore, model: ChannelTransformer, ranks: Ranks
     ) -> None:
-        recipe, store = subject.recipe, subject.store
-        self.subject = subject
+        recipe, store = opened.recipe, opened.store
+        self.opened = opened
         inputs, outputs = own_channels(model, ranks.mesh)
         # A rollout feeds forecasts of all channels back, so that it needs all inputs.
         rolls_out = recipe.task.rollout_steps > 1
         windows = partial(
-            training_windows, store, recipe, statistics=subject.statistics,
+            training_windows, store, recipe, statistics=opened.statistics,
             inputs=None if rolls_out else inputs, outputs=outputs,
         )  # fmt: skip
         self.samples = windows(recipe.data.train)
@@ -130,7 +130,7 @@ class ForecastTrainingData:
     def record(self) -> dict[str, Any]:
         """Channels, statistics, grid, unit of change and time step."""
         return {
-            **self.subject.record(),
+            **self.opened.record(),
             "change_std": None if self.change_std is None else self.change_std.tolist(),
             "step_hours": self.samples.step_hours,
         }

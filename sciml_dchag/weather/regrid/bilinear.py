@@ -9,7 +9,7 @@ p_k (unit vectors) around a target t, the weights are the bilinear shape functio
 bilinear, in 3D Cartesian space). Newton's method finds it from the position in latitude and
 longitude.
 
-Corners are always in the order south-west, south-east, north-west, north-east. A cell is told by
+Corners are always in the order south-west, south-east, north-west, north-east. A cell is named by
 its row interval j, between rows j and j + 1 counted from the south, where -1 and n_rows - 1 are the
 caps around the poles.
 """

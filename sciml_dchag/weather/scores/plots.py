@@ -127,7 +127,7 @@ def plot_maps(
     """Forecast and truth on one colour scale, and their difference on one centred on zero.
 
     Pressure is shown in hPa. The scales leave out the outermost 0.5 percent of the values, which
-    the colour bar's arrows tell. NaN is grey. The error's root mean square is area-weighted.
+    the colour bar's arrows show. NaN is grey. The error's root mean square is area-weighted.
 
     Args:
         forecast: shape (latitude, longitude), in `units`.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from test_checksums import flip
-from test_training import assert_same_weights, recipe, weights
+from training_runs import assert_same_weights, recipe, weights
 
 from sciml_dchag.files.checksums import damages, read_list
 from sciml_dchag.pipeline import train

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from test_training import recipe
+from training_runs import recipe
 
 from sciml_dchag.files.checksums import LIST, seal
 from sciml_dchag.files.digests import sampled_digest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_training import recipe
+from training_runs import recipe
 
 from sciml_dchag.config import from_mapping, save_recipe
 from sciml_dchag.tasks import load_recipe

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_training import assert_same_weights, recipe
+from training_runs import assert_same_weights, recipe
 
 from sciml_dchag.config import save_recipe
 from sciml_dchag.parallel.stopping import STATUS, StoppedError, asked, note

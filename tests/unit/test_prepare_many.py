@@ -21,6 +21,7 @@ from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.summary import summarise
 from sciml_dchag.plants.traits.index_maps import write_indices
 from sciml_dchag.tasks import recipe_from_mapping
+from sciml_dchag.weather.prepare.era5 import prepare_era5
 
 PLAIN: dict[str, Any] = {"bands": "native", "quicklooks": False, "split": "1"}
 
@@ -128,6 +129,38 @@ def test_files_that_change_after_a_kill_do_not_go_on_in_one_store(
     np.testing.assert_allclose(
         store.reflectance("b"), np.moveaxis(factor * scene(), 2, 0), atol=2e-3
     )
+
+
+def test_spectra_say_where_their_plants_are(tmp_path: Path) -> None:
+    float_image(tmp_path / "pot")
+    drawn = np.zeros((LINES, SAMPLES), int)
+    drawn[5:25, 30:45], drawn[10:18, 6:16] = 7, 2
+    np.save(tmp_path / "drawn.npy", drawn)
+    store, _ = prepared(tmp_path, mask=str(tmp_path / "drawn.npy"), pixel_mm=2.0)
+    found = store.spectra()
+    assert found["number"].values.tolist() == [2, 7]
+    for name, expected in {
+        "cube": ["pot", "pot"], "pixels": [80, 300], "centroid_y": [13.5, 14.5],
+        "centroid_x": [10.5, 37.0], "box_top": [10, 5], "box_left": [6, 30],
+        "box_bottom": [17, 24], "box_right": [15, 44], "area_cm2": [3.2, 12.0],
+    }.items():  # fmt: skip
+        values = found[name].values.tolist()
+        assert values == (pytest.approx(expected) if name != "cube" else expected), name
+    values = store.reflectance("pot")[:, drawn == 7]
+    np.testing.assert_allclose(found.values[1], values.mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["plants", "weather"])
+def test_an_output_below_a_file_is_refused_in_a_sentence(tmp_path: Path, field: str) -> None:
+    """What a folder without the right to write is for others is this for root too."""
+    float_image(tmp_path / "pot")
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises((OSError, ValueError), match="taken") as refused:
+        if field == "plants":
+            prepare_plants([str(tmp_path / "pot.hdr")], tmp_path / "taken" / "s.zarr", **PLAIN)
+        else:
+            prepare_era5(["sample:era5_msl"], tmp_path / "taken" / "s.zarr", channels="msl")
+    assert "\n" not in str(refused.value) and (tmp_path / "taken").read_text() == "a file"
 
 
 def test_where_all_are_odd_nothing_is_written(tmp_path: Path) -> None:

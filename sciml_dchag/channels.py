@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -108,8 +108,7 @@ class Channel:
     def at(self, offset_hours: int) -> Channel:
         """Return this channel at an earlier time: history of `z500` six hours ago is `z500@-6h`."""
         assert offset_hours < 0 and self.offset_hours == 0
-        fields = {**self.__dict__, "name": f"{self.name}@{offset_hours}h"}
-        return Channel(**{**fields, "offset_hours": offset_hours})
+        return replace(self, name=f"{self.name}@{offset_hours}h", offset_hours=offset_hours)
 
     @property
     def label(self) -> str:
@@ -249,7 +248,7 @@ class OwnChannel:
     wavelength_nm: float | None = None
     """Wavelength, of a band: a store's band of this wavelength gets this channel's name."""
     plausible: tuple[float, float] | None = None
-    """Least and greatest mean over an image that is believable in these units; without it, any."""
+    """Believable bounds of an image's mean in these units; a value may lie as far outside again."""
 
     def __post_init__(self) -> None:
         if not (self.name and self.units):
@@ -276,10 +275,11 @@ class OwnChannel:
         """The variable that this is a channel of."""
         short = self.variable or self.name
         kind: Kind = "surface" if self.level_hpa is None else "level"
+        low, high = self.plausible or (-math.inf, math.inf)
         return Variable(
             short=short, long=(self.long_name or short).replace(" ", "_"), units=self.units,
             kind=kind if self.wavelength_nm is None else "band",
-            plausible=self.plausible or (-math.inf, math.inf),
+            plausible=(low, high), cell_bounds=(2 * low - high, 2 * high - low),
         )  # fmt: skip
 
 

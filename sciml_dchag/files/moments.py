@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+LARGEST, SMALLEST = float(np.sqrt(np.finfo(np.float32).max)), float(np.finfo(np.float32).tiny)
+"""Greatest value whose square float32 holds, and least number that it holds to all digits."""
+
 
 @dataclass(eq=False)
 class RunningMoments:
@@ -131,3 +134,23 @@ def _moments_of(values: NDArray[np.float32]) -> Floats:
         deviations -= shift[:, None]
     squares = np.einsum("bp,bp->b", deviations, deviations)
     return np.stack([count, mean, squares, count, lowest, highest])
+
+
+def cannot_normalise(
+    mean: Floats, std: Floats, minimum: Floats, maximum: Floats
+) -> tuple[int, str] | None:
+    """Find the first quantity that training cannot normalise, and say why; None where all can be.
+
+    Training computes in float32: with 1e20 among other numbers, as files mark missing values, all
+    others become equal, and weights end as NaN.
+    """
+    greatest = np.maximum(np.abs(minimum), np.abs(maximum))
+    deviation = std.astype(np.float32)
+    for i in range(len(mean)):
+        if not np.isfinite([mean[i], std[i], greatest[i]]).all():
+            return i, f"statistics that are not finite (mean {mean[i]:g}, std {std[i]:g})"
+        if greatest[i] > LARGEST:
+            return i, f"values of up to {greatest[i]:.3g}, whose squares float32 cannot hold"
+        if deviation[i] < SMALLEST:
+            return i, f"a standard deviation of {std[i]:g}"
+    return None

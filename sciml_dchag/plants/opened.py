@@ -24,7 +24,12 @@ from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import FORMAT, SPLITS, CubeStore
 from sciml_dchag.plants.traits.embeddings import Embeddings, read_embeddings
 from sciml_dchag.plants.traits.indices import INDICES, compute_index, find_bands, reached_indices
-from sciml_dchag.plants.traits.plant_means import plant_indices, plant_spectra
+from sciml_dchag.plants.traits.plant_means import (
+    POSITION,
+    plant_indices,
+    plant_positions,
+    plant_spectra,
+)
 from sciml_dchag.training.trained import TrainedModel
 
 
@@ -70,11 +75,19 @@ class PlantStore(Described, CubeStore):
             cubes: names of images; None takes all.
 
         Returns:
-            Reflectance with the coordinates `cube`, `number` (of the plant in its image) and
-            `pixels` along `plant`.
+            Reflectance with the coordinates `cube`, `number` (of the plant in its image), `pixels`
+            and where it is (`centroid_y`, `box_top`, ...; `area_cm2` where the store knows the
+            side of a pixel) along `plant`.
         """
         table = plant_spectra(self, cubes)
+        places = [
+            plant_positions(self.plants(cube), self.pixel_mm).assign(cube=cube)
+            for cube in (self.names if cubes is None else cubes)
+        ]
+        places_of = pd.concat(places, ignore_index=True).drop(columns="pixels")
+        table = table.merge(places_of, how="left", on=["cube", "plant"], validate="one_to_one")
         keys = {"cube": "cube", "number": "plant", "pixels": "pixels"}
+        keys |= {name: name for name in POSITION if name in table}
         return xr.DataArray(
             table[self.channels.names].to_numpy(),
             dims=("plant", "wavelength"),

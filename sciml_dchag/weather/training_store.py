@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
 from sciml_dchag.weather.store.layout import iso
-from sciml_dchag.weather.store.statistics import Statistics
+from sciml_dchag.weather.store.statistics import Statistics, require_normalisable
 from sciml_dchag.weather.store.store import Period, Store
 
 
@@ -141,12 +141,14 @@ def training_statistics(store: Store, train: Period) -> Statistics:
     """Read the store's statistics, refusing those of another period, grid or channel set.
 
     Raises:
-        ValueError: they do not belong to the training period.
+        ValueError: they do not belong to the training period, or nothing can be normalised with
+            those of a channel.
     """
     statistics = store.statistics()
     statistics.require(
         period=store.period(train), grid_sha256=store.grid_sha256, channels=store.channels
     )
+    require_normalisable(statistics)
     return statistics
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.weather.prepare.checks import standard_geopotential
 from sciml_dchag.weather.prepare.sources import open_era5
 
 DATA = Path(__file__).parents[1] / "data" / "weather"
@@ -29,10 +30,14 @@ def surface(name: str = "t2m", units: str = "K", when: np.ndarray | None = None,
 
 
 def on_levels(levels: list[int], name: str = "z", units: str = "m**2 s**-2"):
-    values = np.random.default_rng(1).normal(5e4, 1e3, (4, len(levels), 5, 8))
+    in_hpa = [level if max(levels) < 1100 else level / 100 for level in levels]
+    means = [standard_geopotential(level) if name == "z" else 5e4 for level in in_hpa]
+    values = np.random.default_rng(1).normal(0, 1e3, (4, len(levels), 5, 8))
+    values += np.array(means)[:, None, None]
+    axis = ("level", levels, {"units": "hPa" if max(levels) < 1100 else "Pa"})
     return xr.Dataset(
         {name: (("time", "level", "latitude", "longitude"), values, {"units": units})},
-        coords={"time": times(), "level": levels, "latitude": ROWS, "longitude": COLUMNS},
+        coords={"time": times(), "level": axis, "latitude": ROWS, "longitude": COLUMNS},
     )
 
 

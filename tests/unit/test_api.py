@@ -164,6 +164,10 @@ def test_a_users_own_state_gives_the_stores_forecast(msl_run: Any, msl_store: Pa
         (lambda d: d.rename(msl="pressure"), "lack the variable 'msl'"),
         (lambda d: d.isel(latitude=slice(1, None)), "grid of 31 x 64 .* trained on another one"),
         (lambda d: d.drop_vars("valid_time"), "has no time coordinate"),
+        (
+            lambda d: d.where(d.longitude != 45, -999.0),
+            "the dataset has msl outside .* in 32 of .*longitude 45",
+        ),
         (lambda d: d / 100, "mean of 10.* where 90000 to 108000 Pa is believable"),
         (lambda d: d.assign(msl=d.msl.assign_attrs(units="bar")), "has msl in 'bar' where 'Pa'"),
     ],

@@ -13,6 +13,7 @@ from sciml_dchag.weather.prepare.contents import list_contents
 
 def temperature(axis: str, values: list[float], **attrs: str) -> xr.Dataset:
     field = on_levels([1] * len(values), "t", "K").rename(level=axis)
+    field["t"] = (field["t"] / 230).assign_attrs(units="K")
     return field.assign_coords({axis: (axis, np.array(values), attrs)})
 
 
@@ -66,6 +67,69 @@ def test_pressures_by_whatever_name_are_read(
     state = read([saved(dataset, tmp_path / "t.nc")], "t100,t50")
     expected = dataset["t"].values[:, ::-1].astype(np.float32)
     np.testing.assert_array_equal(state.values, expected)
+
+
+def bare(means: dict[int, float], name: str, units: str) -> xr.Dataset:
+    """Fields of these means on an axis `level` that says nothing."""
+    field = on_levels(list(means), name, units)
+    field[name] -= field[name].mean(("time", "latitude", "longitude"))
+    field[name] = field[name] / 1e3 + xr.DataArray(list(means.values()), dims="level")
+    field[name] = field[name].transpose("time", "level", ...).assign_attrs(units=units)
+    return field.assign_coords(level=list(means))
+
+
+ISENTROPES = {300: 265.0, 350: 217.0, 500: 212.0}
+"""Mean temperature on surfaces of potential temperature."""
+
+
+@pytest.mark.parametrize(
+    ("means", "name", "units", "words"),
+    [
+        (ISENTROPES, "t", "K", "t of 265.* K on level 300, in no units, and at 300 hPa it can be"),
+        ({300: 250.0, 350: 231.0, 400: 217.0}, "t", "K", "t of 250.* K on level 300.* and 217 on 400"),
+        ({100: 287.5, 500: 285.0, 1000: 281.7}, "t", "K", "t of 287.* K on level 100"),
+        ({1000: 281.7, 2000: 275.2, 5000: 255.7}, "t", "K", "t of 275.* K on level 20,"),
+        ({300: 4e4, 350: 1.1e5}, "z", "m2 s-2", "z of 4e.04 m2 s-2 on level 300"),
+        ({300: 4080.0, 350: 11200.0}, "zg", "m", "z of 4.*e.04 m2 s-2 on level 300"),
+    ],
+)  # fmt: skip
+def test_bare_levels_at_which_the_atmosphere_is_another(
+    tmp_path: Path, means: dict[int, float], name: str, units: str, words: str
+) -> None:
+    both = xr.merge([bare(means, name, units), bare(means, "w", "Pa s-1")])
+    file = saved(both, tmp_path / "a.nc")
+    level = min(means) if min(means) < 1000 else 10
+    for channel in (f"w{level}", f"{ {'zg': 'z'}.get(name, name) }{level}"):
+        with pytest.raises(ValueError, match=f"a.nc has {words}.*no pressures") as refused:
+            read([file], channel)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "means",
+    [
+        {50: 211.0, 300: 229.0, 500: 252.0, 850: 279.0, 1000: 287.0},  # the globe
+        {50: 190.0, 200: 228.0, 300: 226.0, 500: 231.0, 700: 243.0, 850: 241.0, 1000: 236.0},
+        {1: 262.0, 10: 228.0, 100: 195.0, 300: 242.0, 500: 268.0, 850: 298.0, 1000: 310.0},
+    ],
+)  # fmt: skip
+def test_bare_levels_of_any_climate_are_read_in_silence(
+    tmp_path: Path, means: dict[int, float]
+) -> None:
+    files = [saved(bare(means, "t", "K"), tmp_path / "t.nc"),
+             saved(bare(means, "u", "m s-1"), tmp_path / "u.nc")]  # fmt: skip
+    state = read(files, "t500,u300")
+    assert float(state[:, 0].mean()) == pytest.approx(means[500], abs=0.1)
+
+
+def test_bare_levels_without_anything_to_compare_are_said_once(tmp_path: Path) -> None:
+    files = [saved(bare(ISENTROPES, n, "m s-1"), tmp_path / f"{n}.nc") for n in ("u", "v")]
+    with pytest.warns(UserWarning, match="300, 350, 500 on the axis level .* taken for") as said:
+        read(files, "u300,v300")
+    assert len(said) == 1
+    told = bare(ISENTROPES, "u", "m s-1")
+    told["level"].attrs["long_name"] = "air_pressure"
+    read([saved(told, tmp_path / "told.nc")], "u300")
 
 
 def test_one_model_level_with_a_pressure_beside_it(tmp_path: Path) -> None:

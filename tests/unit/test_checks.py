@@ -123,6 +123,7 @@ def test_the_warning_comes_when_the_files_are_opened_together(tmp_path: Path) ->
     for name in DATA.glob("era5_*850*.nc"):
         with xr.open_dataset(name) as dataset:
             timed = dataset.expand_dims(time=TIMES[:1], level=[850])
+            timed["level"].attrs["units"] = "hPa"
             timed.to_netcdf(tmp_path / name.name)
         files.append(str(tmp_path / name.name))
     with pytest.warns(UserWarning, match="flip the rows of u and v"):

@@ -202,6 +202,16 @@ def test_a_band_that_is_the_same_everywhere_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pixel_of_1e30_is_named_with_its_band(tmp_path: Path) -> None:
+    values, _ = image(0, 75, 130)
+    values[4] = 1e30 * (1 + values[3])
+    with pytest.raises(ValueError, match=r"band at 500 nm has values of up to .*e\+30"):
+        write(tmp_path / "s.zarr", new_cube("a", 0, blocks=lambda lines: (
+            values[:, first : first + lines] for first in range(0, 75, lines)
+        )))  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_other_kind_of_store_is_overwritten(tmp_path: Path, msl_store: Path) -> None:
     before = sorted(msl_store.rglob("*"))
     with pytest.raises(FileExistsError, match="not only, a plant store"):

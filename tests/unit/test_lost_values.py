@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -60,7 +61,7 @@ def test_values_outside_what_a_cell_can_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "units"), [("z", "m2 s-2"), ("t", "K"), ("q", "kg kg-1")])
 def test_bounds_on_levels(tmp_path: Path, name: str, units: str) -> None:
     base = {"z": 54666, "t": 253, "q": 1e-3}[name]
-    field = smooth(name, units, base, base * 0.01).assign_coords(level=500)
+    field = smooth(name, units, base, base * 0.01).assign_coords(level=((), 500, {"units": "hPa"}))
     channel = f"{name}500"
     assert stored(saved(field, tmp_path / "a.nc"), tmp_path, channel).shape == (4, 1, 16, 32)
     field[name].values[1, 2, 3] = 0 if name != "q" else 0.5
@@ -80,6 +81,24 @@ def test_a_missing_chunk_of_zarr(tmp_path: Path, name: str) -> None:
     (source / name / "c" / "1" / "0" / "1").unlink()
     with pytest.raises(ValueError, match=f"a.zarr lacks the chunk c/1/0/1 of {name}"):
         stored(str(source), tmp_path, name, overwrite=True)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_missing_chunk_of_remote_zarr(tmp_path: Path, zarr_format: int) -> None:
+    files, url = fsspec.filesystem("memory"), f"memory://lost{zarr_format}/a.zarr"
+    field = smooth("u10", "m s-1", 1, 8).chunk(time=2, latitude=8, longitude=8)
+    local = tmp_path / "a.zarr"
+    to_zarr(field, local, zarr_format=zarr_format, encoding={"u10": FILLED[zarr_format]})
+    files.put(str(local), url, recursive=True)
+    np.testing.assert_array_equal(stored(url, tmp_path, "u10")[:, 0], field["u10"])
+    chunk = {2: "1.0.1", 3: "c/1/0/1"}[zarr_format]
+    files.rm(f"{url}/u10/{chunk}")
+    with pytest.raises(ValueError, match=f"a.zarr lacks the chunk {chunk} of u10"):
+        stored(url, tmp_path, "u10", overwrite=True)
+
+
+FILLED = {2: {"_FillValue": 0.0}, 3: {"fill_value": 0.0}}
+"""By Zarr format, what makes a missing chunk read as 0."""
 
 
 def test_no_rain_is_no_missing_chunk(tmp_path: Path) -> None:

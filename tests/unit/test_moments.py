@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sciml_dchag.files.moments import RunningMoments
+from sciml_dchag.files.moments import RunningMoments, cannot_normalise
 
 # Float64 sums of at most 600 terms in another order.
 ROUNDING = 1e-12
@@ -56,3 +56,24 @@ def test_weights_by_row() -> None:
         assert moments.std[place] == pytest.approx(std, rel=1e-9)
         assert moments.count[place] == known.sum()
         assert moments.weight[place] == pytest.approx(of_cells[known].sum(), rel=ROUNDING)
+
+
+def test_what_training_cannot_normalise_is_found() -> None:
+    usual = np.array([280.0, 1e-5, 5e4])
+
+    def found(**changes: list[float]) -> tuple[int, str] | None:
+        parts = {"mean": usual, "std": usual / 10, "minimum": -usual, "maximum": 2 * usual}
+        return cannot_normalise(**{**parts, **{k: np.array(v) for k, v in changes.items()}})
+
+    assert found() is None
+    assert found(maximum=[300, 1, 1e18]) is None and found(std=[1, 1e-30, 1]) is None
+    for changes, expected in (
+        ({"maximum": [300, 1e30, 1e5]}, (1, "values of up to 1e+30")),
+        ({"minimum": [-1e20, 0, 0]}, (0, "values of up to 1e+20")),
+        ({"std": [1, 1, 0]}, (2, "a standard deviation of 0")),
+        ({"std": [1, 1e-40, 1]}, (1, "a standard deviation of 1e-40")),
+        ({"mean": [1, 1, np.nan]}, (2, "not finite")),
+        ({"std": [1, np.inf, 1]}, (1, "not finite")),
+    ):
+        place, why = found(**changes) or (-1, "")
+        assert place == expected[0] and expected[1] in why, (changes, why)

@@ -154,6 +154,23 @@ def test_an_own_channel_is_checked_as_others_are(tmp_path: Path) -> None:
                      grid="native")  # fmt: skip
 
 
+def test_cells_of_an_own_channel_are_checked_by_its_bounds(tmp_path: Path) -> None:
+    load_recipe(recipe_of(tmp_path, WAVES, {"name": "any", "units": "m"}))
+    waves = xr.merge([surface(name, "m") / 100 for name in ("swh", "any")])
+    for name in ("swh", "any"):
+        waves[name].attrs["units"] = "m"
+        waves[name].values[2, 1, 3] = -999
+    file = saved(waves, tmp_path / "w.nc")
+    expected = r"swh outside -20 to 40 m in 1 of .*T12:00, latitude -45, longitude 135.*widen"
+    with pytest.raises(ValueError, match=expected) as refused:
+        prepare_era5([file], tmp_path / "a.zarr", channels="swh", grid="native")
+    assert "\n" not in str(refused.value)
+    waves["swh"].values[2, 1, 3] = 38  # a wave of its own, beyond the mean's bounds
+    path = prepare_era5([saved(waves, tmp_path / "h.nc")], tmp_path / "b.zarr", channels="swh",
+                        grid="native")  # fmt: skip
+    assert Store.open(path).read(slice(None)).max() == 38
+
+
 def test_a_band_has_the_name_that_is_declared_for_it() -> None:
     from sciml_dchag.plants.channels import band_name
 

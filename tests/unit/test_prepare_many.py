@@ -1,7 +1,9 @@
 """Many images at once: none vanishes, and one that is odd does not stop the others."""
 
 import json
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from plant_files import BANDS, SAMPLES, counts, leaf, scene, write_envi
+from plant_files import BANDS, LINES, SAMPLES, counts, leaf, scene, write_envi, write_scan
 
 from sciml_dchag.plants.masked.training import MaskedTrainingStore
 from sciml_dchag.plants.opened import PlantStore, index
+from sciml_dchag.plants.prepare import images
+from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.summary import summarise
 from sciml_dchag.plants.traits.index_maps import write_indices
 from sciml_dchag.tasks import recipe_from_mapping
+from sciml_dchag.weather.prepare.era5 import prepare_era5
 
 PLAIN: dict[str, Any] = {"bands": "native", "quicklooks": False, "split": "1"}
 
@@ -51,6 +56,111 @@ def test_empty_pots_and_odd_files_are_said_and_the_others_kept(tmp_path: Path) -
     assert (store.path / "quicklooks" / "pot1.png").exists()
     table = write_indices(store.path, tmp_path / "i", names=["NDVI"])
     assert table.empty == ("pot1",)
+
+
+@pytest.mark.parametrize("when", ["before plants are found", "while blocks are written"])
+def test_images_that_break_after_opening_are_said_and_the_others_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        float_image(tmp_path / name)
+    original, broken = ImageToPrepare.blocks, [tmp_path / "b.raw", tmp_path / "d.raw"]
+
+    def cut() -> None:
+        for file in broken:
+            os.truncate(file, 2000)
+
+    def blocks(image: ImageToPrepare, lines: int) -> Iterator[NDArray[np.float32]]:
+        if image.raw.path.stem == "b":
+            cut()
+        yield from original(image, lines)
+
+    if when == "while blocks are written":
+        monkeypatch.setattr(ImageToPrepare, "blocks", blocks)
+    else:
+        opening = images.open_images
+        monkeypatch.setattr(images, "open_images", lambda *a: [opening(*a), cut()][0])
+    store, said = prepared(tmp_path)
+    assert store.names == ["a", "c"]
+    np.testing.assert_array_equal(store["a"]["reflectance"], store["c"]["reflectance"])
+    left = json.loads(store.attrs["left_out"])
+    assert sorted(Path(path).name for path in left) == ["b.raw", "d.raw"]
+    assert any(
+        one.startswith("b.raw is left out: ") and "cannot be read to its end" in one for one in said
+    )
+    assert sorted(path.name for path in tmp_path.glob("s.zarr*")) == ["s.zarr"]
+
+
+@pytest.mark.parametrize("changed", ["a mask", "the white reflectance"])
+def test_files_that_change_after_a_kill_do_not_go_on_in_one_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    scans, masks, panel = tmp_path / "scans", tmp_path / "masks", tmp_path / "panel.csv"
+    masks.mkdir()
+    for name in ("a", "b"):
+        write_scan(scans, name)
+        np.save(masks / f"{name}.npy", np.ones((LINES, SAMPLES), int))
+    panel.write_text("wavelength,factor\n300,0.9\n1000,0.9\n")
+    knobs = {"mask": str(masks), "white_reflectance": str(panel), "quicklooks": False,
+             "white": str(scans / "white.hdr"), "dark": str(scans / "dark.hdr")}  # fmt: skip
+    original = ImageToPrepare.blocks
+
+    def killed(image: ImageToPrepare, lines: int) -> Iterator[NDArray[np.float32]]:
+        if image.raw.path.stem == "b":
+            raise KeyboardInterrupt
+        yield from original(image, lines)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageToPrepare, "blocks", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(scans, **knobs)
+    if changed == "a mask":  # of the image that is finished
+        half = np.ones((LINES, SAMPLES), int)
+        half[:, :25] = 0
+        np.save(masks / "a.npy", half)
+    else:
+        panel.write_text("wavelength,factor\n300,0.5\n1000,0.5\n")
+    with pytest.raises(ValueError, match=r"begun with other settings or sources.*overwrite"):
+        prepared(scans, **knobs)
+    store, _ = prepared(scans, **knobs, overwrite=True)
+    np.testing.assert_array_equal(store["a"]["reflectance"], store["b"]["reflectance"])
+    assert (store.plants("a") == np.load(masks / "a.npy")).all()
+    factor = 0.9 if changed == "a mask" else 0.5
+    np.testing.assert_allclose(
+        store.reflectance("b"), np.moveaxis(factor * scene(), 2, 0), atol=2e-3
+    )
+
+
+def test_spectra_say_where_their_plants_are(tmp_path: Path) -> None:
+    float_image(tmp_path / "pot")
+    drawn = np.zeros((LINES, SAMPLES), int)
+    drawn[5:25, 30:45], drawn[10:18, 6:16] = 7, 2
+    np.save(tmp_path / "drawn.npy", drawn)
+    store, _ = prepared(tmp_path, mask=str(tmp_path / "drawn.npy"), pixel_mm=2.0)
+    found = store.spectra()
+    assert found["number"].values.tolist() == [2, 7]
+    for name, expected in {
+        "cube": ["pot", "pot"], "pixels": [80, 300], "centroid_y": [13.5, 14.5],
+        "centroid_x": [10.5, 37.0], "box_top": [10, 5], "box_left": [6, 30],
+        "box_bottom": [17, 24], "box_right": [15, 44], "area_cm2": [3.2, 12.0],
+    }.items():  # fmt: skip
+        values = found[name].values.tolist()
+        assert values == (pytest.approx(expected) if name != "cube" else expected), name
+    values = store.reflectance("pot")[:, drawn == 7]
+    np.testing.assert_allclose(found.values[1], values.mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["plants", "weather"])
+def test_an_output_below_a_file_is_refused_in_a_sentence(tmp_path: Path, field: str) -> None:
+    """What a folder without the right to write is for others is this for root too."""
+    float_image(tmp_path / "pot")
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises((OSError, ValueError), match="taken") as refused:
+        if field == "plants":
+            prepare_plants([str(tmp_path / "pot.hdr")], tmp_path / "taken" / "s.zarr", **PLAIN)
+        else:
+            prepare_era5(["sample:era5_msl"], tmp_path / "taken" / "s.zarr", channels="msl")
+    assert "\n" not in str(refused.value) and (tmp_path / "taken").read_text() == "a file"
 
 
 def test_where_all_are_odd_nothing_is_written(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def archive(path: Path, count: int) -> str:
     }  # fmt: skip
     for name, values in axes.items():
         group.create_array(name, data=values, dimension_names=[name])
+    group["level"].attrs["units"] = "hPa"
     group["time"].attrs["units"] = "hours since 1979-01-01"
     for name in ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"):
         shape = (count, len(levels), 8, 16)

@@ -1,5 +1,6 @@
 """Statistics by channel: against a plain two-pass computation, and what they refuse."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import xarray as xr
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.store import layout
-from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.statistics import compute_statistics, require_normalisable
 from sciml_dchag.weather.store.store import Store
 
 Series = Callable[..., xr.DataArray]
@@ -121,3 +122,29 @@ def test_simulated_channels_have_believable_statistics(simulated_store: Path) ->
     assert (statistics.step_difference_std < 2 * statistics.std).all()
     assert (statistics.minimum < statistics.mean).all()
     assert (statistics.mean < statistics.maximum).all()
+
+
+@pytest.mark.parametrize("what", ["one cell", "one time"])
+def test_a_training_sample_of_1e30_is_named_before_training(
+    tmp_path: Path, series: Series, write: Write, what: str
+) -> None:
+    state = series(times=20)
+    state[(3, 1, 2, 5) if what == "one cell" else (3, 1)] = 1e30
+    path = write(state, tmp_path / "s.zarr")
+    name = Store.open(path).channels.names[1]
+    with pytest.raises(ValueError, match=rf"Channel {name} has values of up to 1e\+30") as refused:
+        compute_statistics(path)
+    assert "\n" not in str(refused.value) and not (path / "statistics").exists()
+    compute_statistics(path, ("2001-01-03", None))  # not of this period
+
+
+def test_statistics_that_normalise_nothing_are_refused_where_they_are_read(
+    tmp_path: Path, series: Series, write: Write
+) -> None:
+    path = write(series(times=20), tmp_path / "s.zarr")
+    statistics = compute_statistics(path)
+    require_normalisable(statistics)
+    for values in ([1.0, 0.0], [np.nan, 1.0]):
+        broken = dataclasses.replace(statistics, std=np.array(values))
+        with pytest.raises(ValueError, match="with which nothing can be normalised"):
+            require_normalisable(broken)

@@ -19,6 +19,7 @@ from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.statistics import require_normalisable
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.masked import MaskedData
 from sciml_dchag.training.task import Fingerprint, short_hash
@@ -68,6 +69,7 @@ class MaskedTrainingStore:
                 f"value on plants of the training images, with which nothing can be normalised: "
                 f"prepare it with `drop_bands=FIRST-LAST`, or with others in `bands`."
             )
+        require_normalisable(self.statistics, self.store.wavelength_nm)
 
     def model_config(self) -> ModelConfig:
         """Fill in bands and crop."""

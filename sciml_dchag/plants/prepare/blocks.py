@@ -24,7 +24,7 @@ from sciml_dchag.plants.prepare.bands import BandMaker
 from sciml_dchag.plants.prepare.calibration import Calibration, Counts
 from sciml_dchag.plants.prepare.finding import FoundPlants
 from sciml_dchag.plants.prepare.quicklooks import Caption, Sketch, save
-from sciml_dchag.plants.read.raw_cube import RawCube
+from sciml_dchag.plants.read.raw_cube import RawCube, read_lines
 
 
 @dataclass(eq=False, kw_only=True)
@@ -67,7 +67,11 @@ class ImageToPrepare:
         return mine
 
     def blocks(self, lines: int) -> Iterator[NDArray[np.float32]]:
-        """Prepare the image: yields (C, lines, columns), NaN where not known."""
+        """Prepare the image: yields (C, lines, columns), NaN where not known.
+
+        Raises:
+            BrokenImageError: the file cannot be read to its end.
+        """
         self.counts = Counts()
         used = self.maker.used
         run = bool((np.diff(used) == 1).all())
@@ -103,13 +107,13 @@ class ImageToPrepare:
         ]
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self.raw.read_lines, spans[0])
+            ahead = reader.submit(read_lines, self.raw, spans[0])
             size = (len(self.maker.wavelength_nm), spans[0].stop, self.width)
             buffers = [np.empty(size, np.float32) for _ in spans[:2]]
             for number, span in enumerate(spans):
                 numbers = ahead.result()
                 if span is not spans[-1]:
-                    ahead = reader.submit(self.raw.read_lines, spans[number + 1])
+                    ahead = reader.submit(read_lines, self.raw, spans[number + 1])
                 out = buffers[number % 2][:, : len(numbers)]
                 lines_here = range(span.start, span.stop)
                 parts = pool.map(prepare, lines_here, numbers, out.transpose(1, 0, 2))

@@ -29,6 +29,7 @@ from sciml_dchag.plants.prepare.numbering import (
     row_by_row,
 )
 from sciml_dchag.plants.prepare.opening import OpenedImage
+from sciml_dchag.plants.read.raw_cube import read_lines
 
 _MASK_LINES = 32
 MOST_NAMED = 5
@@ -193,7 +194,7 @@ def _colours(image: OpenedImage) -> dict[str, NDArray[np.float32]]:
     colours = {name: np.empty(shape, np.float32) for name in spans}
     line_buffer = np.empty((len(used), shape[1]), np.float32)
     for first in range(0, shape[0], _MASK_LINES):
-        block = raw.read_lines(slice(first, min(first + _MASK_LINES, shape[0])))
+        block = read_lines(raw, slice(first, min(first + _MASK_LINES, shape[0])))
         for line, numbers in enumerate(block, start=first):
             calibration.apply(numbers.T[used], line_buffer)
             for name, where in place.items():

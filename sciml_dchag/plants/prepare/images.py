@@ -33,6 +33,7 @@ from sciml_dchag.plants.prepare.opening import (
     used_references,
 )
 from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
+from sciml_dchag.plants.read.raw_cube import BrokenImageError, read_lines
 from sciml_dchag.plants.store.new_cube import NewCube
 from sciml_dchag.plants.store.writing import PLANT_STORE, write_cubes
 
@@ -86,12 +87,59 @@ def prepare_plants(
     names = dict(zip(there.images, name_images(there.images), strict=True))
     # What can be refused is refused of all images before the first one is written.
     opened = open_images(config, there, names, target_nm)
+    while True:
+        try:
+            written = _write(config, opened, names, parts, settings, out, overwrite, progress)
+            break
+        except BrokenImageError as broken:
+            _leave_out_broken(opened, broken)
+    for path, reason in opened.reasons().items():
+        warnings.warn(f"{Path(path).name} is left out: {reason}", stacklevel=2)
+    return written
+
+
+def _leave_out_broken(opened: OpenedImages, broken: BrokenImageError) -> None:
+    """Leave out an image that broke while it was written, and all others that do not end well.
+
+    Raises:
+        BrokenImageError: no image is left.
+    """
+    for path, image in list(opened.images.items()):
+        try:
+            if image.raw.path == broken.path:
+                raise broken
+            # All broken ones now, so that writing begins again once.
+            read_lines(image.raw, slice(image.raw.lines - 1, image.raw.lines))
+        except BrokenImageError as error:
+            opened.left_out[path] = error
+            del opened.images[path]
+    if not opened.images:
+        raise broken
+
+
+def _write(
+    config: PreparePlants,
+    opened: OpenedImages,
+    names: Mapping[Path, str],
+    parts: Split,
+    settings: Mapping[str, Any],
+    out: Path,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Path:
+    """Find the plants of opened images, and write the store.
+
+    Raises:
+        BrokenImageError: an image cannot be read to its end.
+    """
     paths = list(opened.images)
     known = pd.DataFrame(index=pd.Index([names[path] for path in paths], name="cube"))
     if config.table is not None:
         known = read_table(Path(config.table), paths, list(known.index))
     if parts.guard is None:
-        known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
+        known["split"], remarks = assign(
+            known, parts, config.group_by, settings["seed"], config.table
+        )
         opened.remarks += remarks
     found, remarks = find_all_plants(
         config, {names[path]: image for path, image in opened.images.items()}, progress
@@ -100,6 +148,7 @@ def prepare_plants(
     if not any(row["split"] == "train" for row in rows):
         raise ValueError("No image is for training: choose another `split`.")
     _warn([*opened.remarks, *remarks])
+    opened.remarks.clear()  # said once, should an image break and writing begin again
     raws = [image.raw for image in opened.images.values()]
     given = used_references(opened.images.values())
     maker = next(iter(opened.images.values())).maker
@@ -133,7 +182,7 @@ def prepare_plants(
             ),
         },
     }
-    written = write_cubes(
+    return write_cubes(
         [_new_cube(name, image, attribution) for name, image in images.items()],
         out,
         wavelength_nm=nm,
@@ -142,9 +191,6 @@ def prepare_plants(
         overwrite=overwrite,
         progress=progress,
     )
-    for path, reason in opened.reasons().items():
-        warnings.warn(f"{Path(path).name} is left out: {reason}", stacklevel=2)
-    return written
 
 
 def _to_prepare(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.remote import in_short
+
 ReadLines = Callable[[slice], NDArray[Any]]
 """Reads some lines, (lines, samples, bands), in the file's own numbers and order of bands."""
 
@@ -77,3 +79,32 @@ class RawCube:
         factor = np.full(self.bands, 1 / self.scale) if self.band_gain is None else self.band_gain
         offset = np.zeros(self.bands) if self.band_offset is None else self.band_offset
         return factor, offset
+
+
+class BrokenImageError(ValueError):
+    """An image that could be opened and cannot be read to its end."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(
+            f"{path} cannot be read to its end ({in_short(error)}): it was cut off or changed "
+            f"after it was opened, so copy it again."
+        )
+        self.path = path
+
+
+def read_lines(raw: RawCube, lines: slice) -> NDArray[Any]:
+    """Read lines of an image, (lines, samples, bands).
+
+    Raises:
+        BrokenImageError: they cannot be read.
+    """
+    try:
+        numbers = raw.read_lines(lines)
+    except MemoryError:
+        raise
+    except Exception as error:  # every format's reader has exceptions of its own
+        raise BrokenImageError(raw.path, error) from error
+    if len(numbers) != lines.stop - lines.start:
+        short = ValueError(f"{len(numbers)} of {lines.stop - lines.start} lines are there")
+        raise BrokenImageError(raw.path, short)
+    return numbers

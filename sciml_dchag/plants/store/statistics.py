@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.files.moments import RunningMoments
+from sciml_dchag.files.moments import RunningMoments, cannot_normalise
 from sciml_dchag.plants.store.cubes import SpectralStatistics
 
 _BANDS_AT_ONCE = 16
@@ -47,7 +47,8 @@ def spectral_statistics(
 
     Raises:
         ValueError: no training image has a plant, or a band has one value throughout, with which
-            nothing can be normalised. A band without a value has NaN.
+            nothing can be normalised, or values whose squares float32 cannot hold. A band without a
+            value has NaN.
     """
     if not moments.count.any():
         raise ValueError(
@@ -66,7 +67,7 @@ def spectral_statistics(
         np.where(empty, np.nan, values)
         for values in (moments.mean, moments.std, moments.minimum, moments.maximum)
     )
-    return SpectralStatistics(
+    statistics = SpectralStatistics(
         mean=mean,
         std=std,
         minimum=minimum,
@@ -74,3 +75,27 @@ def spectral_statistics(
         count=moments.count,
         cubes=tuple(cubes),
     )
+    require_normalisable(statistics, wavelength_nm)
+    return statistics
+
+
+def require_normalisable(
+    statistics: SpectralStatistics, wavelength_nm: NDArray[np.float64]
+) -> None:
+    """Refuse statistics with which a band cannot be normalised; one without a value is not asked.
+
+    Raises:
+        ValueError: naming the first such band.
+    """
+    known = np.flatnonzero(statistics.count > 0)
+    found = cannot_normalise(
+        statistics.mean[known], statistics.std[known], statistics.minimum[known],
+        statistics.maximum[known],
+    )  # fmt: skip
+    if found:
+        raise ValueError(
+            f"The band at {wavelength_nm[known[found[0]]]:g} nm has {found[1]}, over the plant "
+            f"pixels of the training images, with which nothing can be normalised: leave it out "
+            f"with `drop_bands=FIRST-LAST`, set `clip`, or repair the images, and prepare them "
+            f"again."
+        )

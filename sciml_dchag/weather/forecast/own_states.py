@@ -20,6 +20,7 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.training import ForecastRecord
 from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.layouts import open_raw, tidy
 from sciml_dchag.weather.prepare.sources import join_states, join_static
@@ -55,7 +56,8 @@ class OwnStates:
         self.attribution = str(attrs.get("attribution", ""))
         self.simulated = bool(attrs.get("simulated", 0))
         self.channels, self.step_hours = ChannelSet(record.channels), record.step_hours
-        state = join_states(raw, self.channels)
+        self._judge = Believable()
+        state = join_states(raw, self.channels, judge=self._judge)
         self.latitude = state["latitude"].values.astype(np.float64)
         self.longitude = state["longitude"].values.astype(np.float64)
         self.grid_sha256 = record.grid_sha256
@@ -106,12 +108,13 @@ class OwnStates:
         """Read states, (T, C, H, W), NaN where missing.
 
         Raises:
-            ValueError: values that the units of a channel cannot have.
+            ValueError: values that a channel cannot have in a cell or on the mean.
         """
         channels = list(range(len(self.channels)) if channel_indices is None else channel_indices)
         places = self._place[time_indices]
         assert (places >= 0).all()
         block = self._state.isel(time=places, channel=channels).values
+        self._judge.raise_first()
         names = ChannelSet(self.channels[int(channel)] for channel in channels)
         check_values(block, self.times[time_indices], names, allow_missing=True)
         return np.array(block, np.float32)

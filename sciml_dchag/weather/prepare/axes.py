@@ -28,8 +28,14 @@ PRESSURE_NAMES = (
 )  # fmt: skip
 """Names of axes that may be pressure; `isobaric1` and the like are too."""
 
+NAMES_OF_ANY_LEVEL = ("level", "levels", "lev")
+"""Of these, the ones that levels of whatever kind are called by."""
+
 NOT_ON_A_GRID, NOT_ON_PRESSURE, VERTICAL_AXIS = "not_on_a_grid", "not_on_pressure", "vertical_axis"
 """Attributes of a field that say what speaks against its axes, for whoever asks for it."""
+
+LEVELS_UNTOLD = "levels_untold"
+"""Attribute of a field: its axis that is taken for pressure, which nothing in the file says."""
 
 OTHER_LEVELS = (
     (r"model.?(level|layer)|hybrid|sigma|\beta\b|\beta.?level|generalvertical", "model levels"),
@@ -155,6 +161,8 @@ class Vertical(NamedTuple):
     """The dimension or scalar coordinate."""
     instead: str | None = None
     """What the field lies on, in words, where that is no pressure."""
+    untold: bool = False
+    """Whether the axis is taken for pressure although nothing in the file says so."""
 
 
 def vertical_axis(dataset: xr.Dataset, name: str) -> Vertical:
@@ -178,7 +186,19 @@ def vertical_axis(dataset: xr.Dataset, name: str) -> Vertical:
         pattern, what = OTHER_LEVELS[0]
         if re.search(pattern, text):
             return Vertical(None, f"{what}, by its attributes")
-    return Vertical(found)
+    return Vertical(found, untold=found is not None and _untold(field, found))
+
+
+def _untold(field: xr.DataArray, axis: str) -> bool:
+    """Whether neither the name nor an attribute of an axis says that it is pressure."""
+    if axis.lower() not in NAMES_OF_ANY_LEVEL or axis not in field.coords:
+        return False
+    variable = field[axis].variable
+    told = said(variable, "long_name", "standard_name", "GRIB_name", "description")
+    told += said(field.variable, "GRIB_typeOfLevel", "level_type")
+    return not str(variable.attrs.get("units", "")).strip() and not re.search(
+        "pressure|isobar", told
+    )
 
 
 def _may_be_pressure(name: str, variable: xr.Variable | None) -> bool:

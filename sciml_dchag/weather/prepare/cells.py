@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel, ChannelSet, variables
+from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
 from sciml_dchag.weather.prepare.reading import RawField
 from sciml_dchag.weather.store.layout import iso
@@ -155,16 +156,17 @@ def _refuse_outside(
 ) -> None:
     wrong = (fields < bounds[0]) | (fields > bounds[1])
     t, row, column = np.argwhere(wrong)[0].tolist()
-    everywhere = wrong.mean() > 0.5
-    if everywhere:  # other units, of which a mean says more than a cell
-        variable, when = variables()[channel.variable], iso(times[t])
-        check_mean(fields[t], channel.name, variable, channel.level_hpa, when=when)
+    everywhere, ours = wrong.mean() > 0.5, variables().get(channel.variable)
+    if everywhere and ours is not None:  # other units, of which a mean says more than a cell
+        check_mean(fields[t], channel.name, ours, channel.level_hpa, when=iso(times[t]))
     cure = (
         f"convert it to {channel.units} and set its units attribute"
         if everywhere
         else "if that is how it marks missing values, set its _FillValue and allow missing values, "
         "else download it again"
     )
+    if channel.variable not in VARIABLES:
+        cure += f", or widen plausible of {channel.name} in the recipe's channels if it is right"
     raise ValueError(
         f"{source} has {channel.name} outside {bounds[0]:.6g} to {bounds[1]:.6g} "
         f"{channel.units} in {int(wrong.sum())} of {fields.size} cells of {len(times)} time(s), "

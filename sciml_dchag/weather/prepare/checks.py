@@ -85,14 +85,21 @@ def check_mean(
     mean = float(np.nanmean(fields, dtype=np.float64))
     low, high = variable.plausible
     if variable.short == "z" and level_hpa is not None:
-        # Wide enough for any region and season, too narrow for metres instead of m2 s-2.
-        standard = standard_geopotential(level_hpa)
-        low, high = 0.75 * standard - 2500, 1.25 * standard + 2500
+        low, high = believable_geopotential(level_hpa)
     if not low <= mean <= high:
         raise ValueError(
             f"{name} has a mean of {mean:.4g} where {low:.6g} to {high:.6g} {variable.units} is "
             f"believable{f', at {when}' if when else ''}: convert it to {variable.units}."
         )
+
+
+def believable_geopotential(level_hpa: float) -> tuple[float, float]:
+    """Least and greatest mean geopotential of a pressure level, m2 s-2.
+
+    Wide enough for any region and season, too narrow for metres instead of m2 s-2.
+    """
+    standard = standard_geopotential(level_hpa)
+    return 0.75 * standard - 2500, 1.25 * standard + 2500
 
 
 def standard_geopotential(level_hpa: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from sciml_dchag.files.remote import is_remote
+from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, is_remote
 from sciml_dchag.weather.prepare.layouts import STORED_AS
 from sciml_dchag.weather.prepare.reading import RawField
 
@@ -19,12 +19,14 @@ NEVER_CONSTANT = (
 )  # fmt: skip
 """Variables of which no chunk is one value."""
 
-MOST_CHUNKS = 200_000
+MOST_CHUNKS, MOST_REMOTE_CHUNKS = 200_000, 20_000
 """Of an array of more, chunks are not looked for: it takes too long."""
 
 
 def refuse_missing_chunks(fields: Sequence[RawField]) -> None:
-    """Refuse fields of local Zarr directories in which a chunk that reads as a number is missing.
+    """Refuse fields of Zarr stores in which a chunk that reads as a number is missing.
+
+    Remote ones are looked at where their place lists its files, as web servers seldom do.
 
     Where the fill value is NaN a missing chunk reads as missing values, which are looked for when
     fields are read. Where every cell may well be the fill value, as without rain, writers leave
@@ -36,23 +38,49 @@ def refuse_missing_chunks(fields: Sequence[RawField]) -> None:
     stored = {
         (f.source, str(f.variable.attrs.get(STORED_AS, f.name)))
         for f in fields
-        if f.name in NEVER_CONSTANT and not is_remote(f.source)
+        if f.name in NEVER_CONSTANT
     }
     for source, name in sorted(stored):
-        place = Path(source) / name
-        if not (place / "zarr.json").is_file() and not (place / ".zarray").is_file():
+        array = _array(source, name)
+        if array is None:
             continue
-        array: Any = zarr.open_array(place, mode="r")
         if array.fill_value is None or not np.isfinite(float(array.fill_value)):
             continue
         sizes = array.shards or array.chunks
         counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
-        if np.prod(counts) > MOST_CHUNKS:
+        if np.prod(counts) > (MOST_REMOTE_CHUNKS if is_remote(source) else MOST_CHUNKS):
+            continue
+        there = _listed(source, name) if is_remote(source) else None
+        if is_remote(source) and there is None:
             continue
         for chunk in itertools.product(*(range(n) for n in counts)):
             key = array.metadata.encode_chunk_key(chunk)
-            if not (place / key).exists():
+            if not (Path(source, name, key).exists() if there is None else key in there):
                 raise ValueError(
                     f"{source} lacks the chunk {key} of {name}, which would read as "
                     f"{float(array.fill_value):g}: copy or download the store again."
                 )
+
+
+def _array(source: str, name: str) -> Any:
+    """Open an array of a Zarr store; None where the source is none."""
+    if is_remote(source):
+        if source.endswith((".nc", ".nc4", ".h5")):
+            return None
+        options = ANONYMOUS.get(source.split("://")[0], {})
+        return zarr.open_array(f"{source.rstrip('/')}/{name}", mode="r", storage_options=options)
+    place = Path(source) / name
+    if not (place / "zarr.json").is_file() and not (place / ".zarray").is_file():
+        return None
+    return zarr.open_array(place, mode="r")
+
+
+def _listed(source: str, name: str) -> set[str] | None:
+    """List the files of a remote array by their paths in it; None where its place does not."""
+    filesystem = filesystem_of(source)
+    try:
+        root = str(filesystem._strip_protocol(f"{source.rstrip('/')}/{name}"))
+        found = {str(path)[len(root) :].lstrip("/") for path in filesystem.find(root)}
+    except Exception:  # every file system has exceptions of its own; reading says what is wrong
+        return None
+    return found if found & {"zarr.json", ".zarray"} else None

@@ -13,6 +13,7 @@ import xarray as xr
 
 from sciml_dchag.weather.prepare.axes import (
     HORIZONTAL,
+    LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
     Vertical,
@@ -81,7 +82,11 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         if (axis := horizontal_axis(dataset, ours, dataset[name].dims)) is not None
     }
     vertical = vertical_axis(dataset, name)
-    reasons = {NOT_ON_A_GRID: not_on_a_grid(dataset, name), NOT_ON_PRESSURE: vertical.instead}
+    notes = {
+        NOT_ON_A_GRID: not_on_a_grid(dataset, name),
+        NOT_ON_PRESSURE: vertical.instead,
+        LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
+    }
     alone = dataset[[name]]
     short = _at_height(variable.short, alone, vertical)
     found = []
@@ -100,14 +105,14 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         if height and not str(part[short].attrs.get("units", "")).strip():
             part[short].attrs["units"] = UNITS_UNTOLD
         part[short].attrs[STORED_AS] = name
-        part[short].attrs.update({key: text for key, text in reasons.items() if text is not None})
+        part[short].attrs.update({key: text for key, text in notes.items() if text is not None})
         found.append(part)
     return found
 
 
 def _at_height(short: str, dataset: xr.Dataset, vertical: Vertical) -> str:
     """Name a variable by the one height above the ground that it is on, as 2 m temperature."""
-    axis, instead = vertical
+    axis, instead = vertical.axis, vertical.instead
     if axis is None or axis not in dataset.coords or dataset[axis].size != 1 or instead is None:
         return short
     in_metres = "(heights)" in instead or "'m'" in instead

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import variables
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
-from sciml_dchag.weather.prepare.axes import NOT_ON_A_GRID, NOT_ON_PRESSURE
+from sciml_dchag.weather.prepare.axes import LEVELS_UNTOLD, NOT_ON_A_GRID, NOT_ON_PRESSURE
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
 
@@ -54,6 +54,11 @@ class Piece:
     def not_on_pressure(self) -> str | None:
         """What its vertical axis is where that is no pressure, in words."""
         return self.field.attrs.get(NOT_ON_PRESSURE)
+
+    @cached_property
+    def levels_untold(self) -> str | None:
+        """Its axis that is taken for pressure although its file does not say so."""
+        return self.field.attrs.get(LEVELS_UNTOLD)
 
     @cached_property
     def further_dims(self) -> list[str]:

@@ -22,6 +22,7 @@ from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
 from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
+from sciml_dchag.weather.prepare.pressures import check_untold_levels
 from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
 from sciml_dchag.weather.prepare.times import (
     check_times,
@@ -116,6 +117,7 @@ def join_states(
         without = np.concatenate(lost)
         parts = [p.at(np.flatnonzero(~np.isin(p.times, without))) for p in parts]
     check_times(parts, step_hours)
+    check_untold_levels(pieces, used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
         refuse_missing_chunks([field for part in parts for field in part.fields])

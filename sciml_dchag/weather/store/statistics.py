@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files.moments import RunningMoments
+from sciml_dchag.files.moments import RunningMoments, cannot_normalise
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.zarr_groups import write_group
 from sciml_dchag.weather.area import latitude_weights
@@ -226,6 +226,30 @@ def _require_usable(store: Store, values: RunningMoments, period: Period) -> Non
                 f"Channel {name} has {what} throughout {first} to {last}, with which nothing can "
                 "be normalised: leave the channel out, or choose a longer period."
             )
+    moments = values.mean, values.std, values.minimum, values.maximum
+    if found := cannot_normalise(*moments):
+        raise ValueError(_not_normalised(store.channels[found[0]].name, found[1]))
+
+
+def require_normalisable(statistics: Statistics) -> None:
+    """Refuse to train with statistics with which a channel cannot be normalised.
+
+    Raises:
+        ValueError: naming the first such channel.
+    """
+    found = cannot_normalise(
+        statistics.mean, statistics.std, statistics.minimum, statistics.maximum
+    )
+    if found:
+        raise ValueError(_not_normalised(statistics.channels[found[0]].name, found[1]))
+
+
+def _not_normalised(name: str, what: str) -> str:
+    return (
+        f"Channel {name} has {what}, in the training period, with which nothing can be normalised: "
+        f"repair the values in its files or mark them as missing, or leave the channel out, and "
+        f"prepare the store again."
+    )
 
 
 def _to_dataset(statistics: Statistics) -> xr.Dataset:

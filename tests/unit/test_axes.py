@@ -203,3 +203,51 @@ def test_degrees_by_whatever_name_are_read(
     dataset = with_units(surface(), *units).rename(latitude=names[0], longitude=names[1])
     state = read([saved(dataset.rename(time="Time"), tmp_path / "a.nc")], "t2m")
     np.testing.assert_array_equal(state[:, 0].values, dataset["t2m"].values)
+
+
+def bare(rows: np.ndarray, columns: np.ndarray) -> xr.Dataset:
+    """A field whose horizontal axes say nothing but their names."""
+    field = np.full((2, len(rows), len(columns)), 280.0, np.float32)
+    field += np.arange(len(columns))
+    return xr.Dataset(
+        {"t2m": (("time", "lat", "lon"), field, {"units": "K"})},
+        coords={
+            "time": np.array(["2001-01-01T00", "2001-01-01T06"], "datetime64[ns]"),
+            "lat": rows,
+            "lon": columns,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "words"),
+    [
+        (np.deg2rad(np.linspace(-80, 80, 9)), np.arange(0, 360, 45.0), "in radians"),
+        (np.deg2rad(np.arange(20, 60, 2.5)), np.deg2rad(np.arange(0, 40, 2.5)), "in radians"),
+        (np.arange(16.0), np.arange(32.0), "that count cells"),
+        (np.arange(16, 0, -1.0), np.arange(1, 33.0), "that count cells"),
+    ],
+)
+def test_axes_called_lat_and_lon_that_are_no_degrees_are_refused(
+    tmp_path: Path, rows: np.ndarray, columns: np.ndarray, words: str
+) -> None:
+    file = saved(bare(rows, columns), tmp_path / "t.nc")
+    with pytest.raises(ValueError, match=f"axes lat and lon .*{words}"):
+        read([file], "t2m")
+
+
+def test_degrees_without_units_and_axes_known_by_units_are_read(tmp_path: Path) -> None:
+    for number, rows in enumerate((np.arange(-1.5, 1.6, 0.25), np.arange(35.0, 45.0))):
+        field = bare(rows, np.arange(10.0, 30.0))
+        assert read([saved(field, tmp_path / f"{number}.nc")], "t2m").shape[2:] == (len(rows), 20)
+    field = bare(np.arange(-60, 61, 30.0), np.arange(0, 360, 45.0))
+    named = field.rename(lat="g0_lat_1", lon="g0_lon_2")
+    named["g0_lat_1"].attrs["units"] = "degrees_north"
+    named["g0_lon_2"].attrs["units"] = "degrees_east"
+    assert read([saved(named, tmp_path / "ncl.nc")], "t2m").shape == (2, 1, 5, 8)
+
+
+def test_an_axis_of_unknown_kind_is_named_with_a_cure_that_helps(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lies on k, of which the file does not say") as refused:
+        read([saved(temperature("k", [1, 2]), tmp_path / "k.nc")], "t500")
+    assert "assign_coords" not in str(refused.value)

@@ -105,3 +105,27 @@ def test_grey_edges_are_no_plants(tmp_path: Path) -> None:
     Image.fromarray(np.stack([LABELS, 0 * LABELS, LABELS // 2], axis=2)).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="20 x 30 x 3 values, where one number a pixel"):
         read_labels(tmp_path / "c.png")
+
+
+def test_pictures_in_colours_and_transparency_are_read(tmp_path: Path) -> None:
+    plants = np.kron(LABELS > 0, np.ones((4, 4), bool))
+    cut_out = np.full((*plants.shape, 4), 255, np.uint8)
+    cut_out[..., 3] = 255 * plants
+    green = np.zeros_like(cut_out)
+    green[plants] = (0, 200, 0, 255)
+    opaque = green.copy()
+    opaque[..., 3] = 255
+    for number, drawn in enumerate((cut_out, green, opaque, opaque[..., :3])):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.ascontiguousarray(drawn)).save(path)
+        np.testing.assert_array_equal(read_labels(path), plants)
+
+
+def test_losses_of_a_jpeg_are_no_plants(tmp_path: Path) -> None:
+    plants = np.kron(LABELS > 0, np.ones((8, 8), bool))
+    Image.fromarray(np.where(plants, 255, 0).astype(np.uint8)).save(tmp_path / "a.jpg", quality=60)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.jpg"), plants)
+    labels = np.kron(LABELS, np.ones((8, 8), int)).astype(np.uint8) * 40
+    Image.fromarray(labels).save(tmp_path / "b.jpg", quality=60)
+    with pytest.raises(ValueError, match="compressed with losses"):
+        read_labels(tmp_path / "b.jpg")

@@ -149,7 +149,8 @@ def _bad_bands(known: NDArray[np.bool_], beyond: NDArray[np.bool_]) -> NDArray[n
 def _another_scale(image: RawCube, made: NDArray[np.float32]) -> str:
     """Say that numbers are of another scale, and which it may be."""
     low, high = (float(np.nanquantile(made, q)) for q in (0.01, 0.99))
-    fits = [scale for scale in SCALES if high / scale < BRIGHT_REFLECTANCE]
+    scales = (255.0,) if image.dtype == np.uint8 else SCALES
+    fits = [scale for scale in scales if high / scale < BRIGHT_REFLECTANCE]
     # Of a plant something is brighter than a tenth.
     scale = f"{fits[0] * image.scale:g}" if fits and high / fits[0] > 0.1 else "NUMBER"
     return (

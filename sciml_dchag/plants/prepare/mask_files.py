@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,13 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no mask {path}: check its name.")
     try:
-        found, picture = _read(path)
+        found, kind = _read(path)
     except (ValueError, OSError, SyntaxError, EOFError) as error:
         raise ValueError(
             f"The mask {path} cannot be read: give a PNG, TIFF or NPY file."
         ) from error
+    if kind == "lossy":
+        found = _from_lossy(path, found)
     if found.dtype == bool:
         found = found.astype(np.uint8)
     if found.ndim != 2:
@@ -83,13 +85,13 @@ def read_labels(path: Path) -> NDArray[np.int32]:
         raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")
     if len(plants) == 1 and plants[0] in WHITE:
         return (labels > 0).astype(np.int32)
-    return _without_grey(path, labels) if picture else labels
+    return _without_grey(path, labels) if kind == "grey" else labels
 
 
-def _read(path: Path) -> tuple[NDArray[Any], bool]:
-    """Read numbers, and whether they are greys of a picture of 8 bits."""
+def _read(path: Path) -> tuple[NDArray[Any], Literal["numbers", "grey", "lossy"]]:
+    """Read numbers, and whether they are greys of 8 bits or were compressed with losses."""
     if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False), False
+        return np.load(path, allow_pickle=False), "numbers"
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -98,11 +100,48 @@ def _read(path: Path) -> tuple[NDArray[Any], bool]:
             if getattr(image, "n_frames", 1) > 1:
                 raise ValueError("several pictures")
             kind, found = image.mode, np.array(image)
+            if image.format in ("JPEG", "WEBP"):
+                return found, "lossy"
     if kind in ("RGB", "RGBA", "LA", "La") and found.ndim == 3:
         colours = found[..., : 3 if kind.startswith("RGB") else 1]
+        alpha = found[..., -1]
+        if kind != "RGB" and alpha.min() < alpha.max():
+            # What is transparent is background, whatever colour it has below.
+            colours = np.where(alpha[..., None] < 128, 0, colours)
+            shown = np.unique(colours[alpha >= 128], axis=0)
+            if len(shown) == 1:  # one plant, cut out
+                return (alpha >= 128).astype(np.uint8), "numbers"
+            found = colours
+        drawn = colours.any(axis=-1)
+        tinted = (colours != colours[..., :1]).any()
+        if tinted and (colours[drawn] == colours[drawn][0]).all():  # one colour on black
+            return np.where(drawn, 255, 0).astype(np.uint8), "grey"
         if (colours == colours[..., :1]).all():  # grey, saved as colours
             found = colours[..., 0]
-    return found, kind in ("L", "LA", "La", "RGB", "RGBA")
+    return found, "grey" if kind in ("L", "LA", "La", "RGB", "RGBA") else "numbers"
+
+
+def _from_lossy(path: Path, found: NDArray[Any]) -> NDArray[np.uint8]:
+    """Read a drawing in black and white out of a compression that keeps no numbers.
+
+    Raises:
+        ValueError: it is none, so that its numbers are gone.
+    """
+    from scipy.ndimage import binary_dilation
+
+    grey = found.astype(np.float64) if found.ndim == 2 else found.astype(np.float64).mean(axis=2)
+    colours = found.ndim == 3 and float(np.ptp(found.astype(int), axis=2).mean()) > 10
+    white, black = grey >= 192, grey <= 64
+    near = np.ones((2 * EDGE_PIXELS + 1,) * 2, bool)
+    edges = binary_dilation(white, near) & binary_dilation(black, near)
+    between = ~white & ~black
+    drawing = white.any() and np.quantile(grey[white], 0.1) >= NEARLY_WHITE - 20
+    if colours or (between & ~edges).sum() > (1 - MOSTLY_EDGES) * between.sum() or not drawing:
+        raise ValueError(
+            f"The mask {path} is compressed with losses, which change the numbers of plants: save "
+            f"it as PNG or TIFF."
+        )
+    return np.where(grey >= 128, 255, 0).astype(np.uint8)
 
 
 def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:

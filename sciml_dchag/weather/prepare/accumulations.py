@@ -23,6 +23,12 @@ from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Period
 
 HOUR = np.timedelta64(1, "h")
+LOOKED_AT, A_DAY = 9, 27
+"""Times that are looked at for sums that run on, and those of a day that decide on radiation."""
+LEAST_CELLS = 50
+"""With so many cells above 0, some fall from one sum to the next, unless sums run on."""
+PACKED = 1e-3
+"""What packing may take from a value, as a fraction of the largest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +81,8 @@ def accumulated(
                 [_position(p, name) for p in held],
             )
             needed = wanted or step_hours or 0
+            if not span and held[0].name != "state":
+                refuse_running_sums(part)
             found.setdefault(span or _spacing(part.times, needed), (part, held))
     if not found:
         return None
@@ -166,3 +174,46 @@ def refuse_since_start(pieces: Sequence[Piece]) -> None:
                 f"{source} holds {steps[0].name} as sums since the start of each forecast (no cell "
                 f"falls from step to step): take the differences between steps first."
             )
+
+
+def refuse_running_sums(part: Part) -> None:
+    """Refuse sums that run on from time to time and start anew, as ERA5-Land's do each day.
+
+    From one sum to the next some cell falls: rain moves on, and the sun sets. Where sums run on,
+    none does but where they start anew.
+
+    Raises:
+        ValueError: they are such sums.
+    """
+    rises, falls = _changes(part, LOOKED_AT)
+    if part.channels[0].startswith("tp"):
+        running = rises >= 2 and rises >= 0.7 * falls
+    elif running := falls <= rises + 1:
+        # In a region all cells rise in the morning, and fall in the evening.
+        rises, falls = _changes(part, A_DAY)
+        whole_day = part.times[:A_DAY][-1] - part.times[0] >= 24 * HOUR
+        running = whole_day and rises >= 3 and rises >= 2 * falls
+    if running:
+        raise ValueError(
+            f"{part.fields[0].source} holds {part.channels[0]} as sums that run on from time to "
+            f"time and start anew, each day (as those of ERA5-Land) or forecast: take the "
+            f"differences between times first."
+        )
+
+
+def _changes(part: Part, most: int) -> tuple[int, int]:
+    """How often no cell falls from one time to the next while some rise, and how often some do."""
+    rises = falls = 0
+    before: NDArray[np.float32] | None = None
+    for place in range(min(most, len(part.times))):
+        after = part.read(place, place + 1)
+        if before is not None:
+            slack = PACKED * max(float(np.nanmax(after, initial=0)), 0.0)
+            counted = before > slack
+            if np.count_nonzero(counted) >= LEAST_CELLS:
+                change = (after - before)[counted]
+                fell = bool((change < -slack).any())
+                falls += fell
+                rises += not fell and bool((change > slack).any())
+        before = after
+    return rises, falls

@@ -25,6 +25,7 @@ HORIZONTAL = {
 PRESSURE_NAMES = (
     "level", "pressure_level", "isobaricinhpa", "isobaricinpa", "plev", "lev", "pressure",
     "isobaric", "air_pressure", "levels", "plevel", "plevels", "pressure_levels", "lv_isbl0",
+    "p", "pres", "press",
 )  # fmt: skip
 """Names of axes that may be pressure; `isobaric1` and the like are too."""
 
@@ -71,9 +72,19 @@ def horizontal_axis(dataset: xr.Dataset, ours: str, dims: Iterable[Hashable]) ->
             if name.lower() == alias:
                 return name
     for name in names:
-        if name in dataset.coords and said(dataset[name].variable, "standard_name") == ours:
+        if name in dataset.coords and _says(dataset[name].variable, ours):
             return name
     return None
+
+
+def _says(variable: xr.Variable, ours: str) -> bool:
+    """Whether an axis says by standard name or by units (`degrees_north`) which one it is."""
+    units = str(variable.attrs.get("units", "")).strip().lower()
+    way = {"latitude": "n(orth)?", "longitude": "e(ast)?"}[ours]
+    standard = said(variable, "standard_name")
+    return standard == ours or (
+        not standard and re.fullmatch(rf"degrees?_{way}", units) is not None
+    )
 
 
 def not_on_a_grid(dataset: xr.Dataset, name: str) -> str | None:
@@ -142,7 +153,12 @@ def _by_values(
         return None
     around = np.ptp(columns) * columns.size / (columns.size - 1)
     units = "".join(str(dataset[n].attrs.get("units", "")) for n in (row_name, column_name))
-    if not units and abs(around - 2 * np.pi) < 1e-3 and np.abs(rows).max() < 1.5709:
+    bare_rows = not str(dataset[row_name].attrs.get("units", ""))
+    if np.abs(rows).max() < 1.5709 and (
+        (bare_rows and np.ptp(rows) > 2.5 and around > 300)
+        or (not units and abs(around - 2 * np.pi) < 1e-3)
+        or (not units and _steps_of_radians(rows, columns))
+    ):
         return f"has axes {row_name} and {column_name} in radians, by their values"
     bare = row_name.lower() == "y" and not said(dataset[row_name].variable, "standard_name")
     if bare and not units and not (abs(around - 360) < 1e-3 and rows.min() < 0):
@@ -151,7 +167,30 @@ def _by_values(
             f"projected grids; if they are degrees, set their units to degrees_north and "
             f"degrees_east"
         )
+    if not units and _counts(rows) and _counts(columns):
+        return (
+            f"has axes {row_name} and {column_name} that count cells, by their values; if they are "
+            f"degrees, set their units to degrees_north and degrees_east"
+        )
     return None
+
+
+def _steps_of_radians(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> bool:
+    """Whether both axes have steps that are odd as degrees, and not as radians."""
+    for axis in (rows, columns):
+        step = abs(axis[-1] - axis[0]) / (axis.size - 1)
+        in_minutes, from_radians = 120 * step, 120 * np.rad2deg(step)
+        if abs(in_minutes - round(in_minutes)) < 0.01 or abs(from_radians - round(from_radians)) > (
+            0.01
+        ):
+            return False
+    return True
+
+
+def _counts(axis: NDArray[np.float64]) -> bool:
+    """Whether an axis is 0, 1, 2, ... or 1, 2, 3, ..., in either order."""
+    ascending = axis if axis[0] < axis[-1] else axis[::-1]
+    return ascending[0] in (0, 1) and bool((np.diff(ascending) == 1).all())
 
 
 class Vertical(NamedTuple):

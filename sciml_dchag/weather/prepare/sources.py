@@ -271,6 +271,12 @@ def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) 
             f"{channel.variable} of {elsewhere[0].source} lies on {elsewhere[0].not_on_pressure}, "
             f"and only pressure levels can be read: interpolate it to pressure levels first."
         )
+    if of_it and (dims := of_it[0].further_dims):
+        return (
+            f"{channel.variable} of {of_it[0].source} lies on {', '.join(dims)}, of which the file "
+            f"does not say that it is pressure: if it is, call it level and set its units to hPa "
+            f"or Pa, and else interpolate it to pressure levels first."
+        )
     if of_it:
         timeless = "time" not in of_it[0].field.coords
         nor, what = (", nor at which time", "both") if timeless else ("", "it")

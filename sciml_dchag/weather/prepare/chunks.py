@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.remote import is_remote
 from sciml_dchag.weather.prepare.layouts import STORED_AS
 from sciml_dchag.weather.prepare.reading import RawField
@@ -42,7 +43,8 @@ def refuse_missing_chunks(fields: Sequence[RawField]) -> None:
         place = Path(source) / name
         if not (place / "zarr.json").is_file() and not (place / ".zarray").is_file():
             continue
-        array: Any = zarr.open_array(place, mode="r")
+        with damage_named(Path(source)):
+            array: Any = zarr.open_array(place, mode="r")
         if array.fill_value is None or not np.isfinite(float(array.fill_value)):
             continue
         sizes = array.shards or array.chunks

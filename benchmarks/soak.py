@@ -24,7 +24,7 @@ from record import provenance, write_json
 from sciml_dchag.pipeline import train
 from sciml_dchag.tasks import load_recipe
 from sciml_dchag.training.batches import load_batches
-from sciml_dchag.weather.forecast.predict import predict
+from sciml_dchag.weather.forecast.predict import predict_period
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.windows import ForecastWindows
 
@@ -80,8 +80,8 @@ def main() -> None:
         works: dict[str, Callable[[int], object]] = {
             "loader": load,
             "train": lambda number: train(recipe, Path(f"run-{number}")),
-            "predict": lambda number: predict(
-                "run", "weather.zarr", f"out-{number}.zarr", lead_hours=[6, 12]
+            "predict": lambda number: predict_period(
+                "run", f"out-{number}.zarr", store="weather.zarr", lead_hours=[6, 12]
             ),
         }
         found, grown = {}, []

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two processes: distributed tests in one, all others in the other, then whatever is left.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: help install demo demo-weather demo-plants test test-fast test-full faults lint format clean
+.PHONY: help install demo demo-weather demo-plants test test-fast test-full faults mutations soak lint format clean
 
 help:
 	@echo "make demo       both jobs on embedded data: train, score, report (minutes); demo-weather and"
@@ -15,6 +15,8 @@ help:
 	@echo "make test-fast  the tests that take less than 20 seconds each"
 	@echo "make test-full  all tests, with the repetitions that docs/testing.md lists"
 	@echo "make faults     kill commands at 100 random moments and compare the results (about an hour)"
+	@echo "make mutations  2,000 changed files and settings: a result or one sentence (about an hour)"
+	@echo "make soak       loader, training and forecasts for 20 minutes: nothing may grow"
 	@echo "make format     format the code"
 
 # The stamp names the Python that .venv was made with; another one, or a broken .venv, is made anew.
@@ -75,6 +77,12 @@ test-full: installed lint
 
 faults: installed
 	$(BIN)/python benchmarks/faults.py --kills 100 --json benchmarks/results/faults.json
+
+mutations: installed
+	$(BIN)/python benchmarks/mutations.py --json benchmarks/results/mutations.json
+
+soak: installed
+	$(BIN)/python benchmarks/soak.py --json benchmarks/results/soak.json
 
 format: installed
 	$(BIN)/ruff check --fix .

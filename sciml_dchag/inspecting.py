@@ -10,6 +10,8 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sciml_dchag.config import from_mapping
+from sciml_dchag.files.remote import in_short
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.tasks import DESCRIBERS, load_recipe, named, task_class, task_of
 from sciml_dchag.training.evaluation import SCORES, Evaluation
@@ -24,7 +26,20 @@ def describe(path: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: there is nothing, or nothing known.
     """
-    place = Path(path)
+    try:
+        return _describe(path, Path(path))
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path} cannot be described ({type(error).__name__}: {in_short(error)}): it is "
+            f"damaged or of another kind, so copy it again."
+        ) from error
+
+
+_DAMAGE = (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError)
+"""What libraries, and what reads records, raise of files that were changed."""
+
+
+def _describe(path: str, place: Path) -> dict[str, Any]:
     checkpoint = (place / "checkpoint.json").is_file() or (place / "checkpoints").is_dir()
     if checkpoint or place.suffix == ".safetensors":
         return _describe_model(place)
@@ -48,6 +63,10 @@ def _describe_model(place: Path) -> dict[str, Any]:
 
     saved = find_model(place)
     checkpoint, run = saved.checkpoint, (place / "checkpoints").is_dir()
+    try:
+        model = from_mapping(ModelConfig, checkpoint.model_config)
+    except ValueError as error:
+        raise ValueError(f"{saved.path} describes no model: copy it again ({error})") from error
     facts = {
         "kind": "exported model" if saved.exported else "run" if run else "checkpoint",
         "run": checkpoint.recipe["name"],
@@ -55,7 +74,7 @@ def _describe_model(place: Path) -> dict[str, Any]:
         "task": checkpoint.kind,
         "step": f"{checkpoint.step} of {checkpoint.recipe['training']['steps']}",
         "training": _state(checkpoint, saved.path if saved.exported else saved.path / RECORD),
-        "model": _in_words(ModelConfig(**checkpoint.model_config)),
+        "model": _in_words(model),
         **task_class(checkpoint.recipe).describe(checkpoint, saved.path),
     }
     if run and (place / "evaluation" / SCORES).is_file():

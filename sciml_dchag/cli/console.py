@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
+from unicodedata import category
 
 import click
 from rich.console import Console
@@ -46,7 +47,7 @@ def show(what: str | Table) -> None:
 
 def say(line: str) -> None:
     """Print a line as it is."""
-    out.print(line, highlight=False, soft_wrap=True)
+    out.print(plain(line), highlight=False, soft_wrap=True)
 
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
@@ -98,6 +99,11 @@ class Command(click.Command):
                     traceback.print_exc()
                 raise _UserError(describe(error)) from error
             except (MemoryError, RuntimeError) as error:
+                if not ctx.meta.get("debug") and "DataLoader worker" in str(error):
+                    raise _UserError(
+                        "A loader process was ended by the system, as where /dev/shm or the memory "
+                        "is used up: lower data.workers, or give more shared memory."
+                    ) from error
                 if ctx.meta.get("debug") or not _out_of_memory(error):
                     raise
                 raise _UserError(
@@ -182,7 +188,15 @@ def describe(error: BaseException) -> str:
         return (
             f"The disk is full ({error.filename or error}): free some space and repeat the command."
         )
-    return as_options(" ".join(str(error).split())) or type(error).__name__
+    return plain(as_options(" ".join(str(error).split()))) or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """Show control characters, which files may hold and terminals obey, as their codes."""
+    return "".join(
+        ascii(letter)[1:-1] if category(letter)[0] == "C" and letter not in "\n\t" else letter
+        for letter in text
+    )
 
 
 @contextmanager
@@ -191,7 +205,7 @@ def _short_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning) and _FIRST:
-            text = f"Warning: {as_options(' '.join(str(message).split()))}"
+            text = plain(f"Warning: {as_options(' '.join(str(message).split()))}")
             err.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings():

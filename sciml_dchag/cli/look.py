@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, Group, out, say
+from sciml_dchag.cli.console import Command, Group, out, plain, say
 from sciml_dchag.cli.options import recipe_options
 from sciml_dchag.tasks import TASKS
 
@@ -34,7 +34,7 @@ def inspect(path: str, as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        out.print(f"{name:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{plain(name):<{width}}  {text}")
 
 
 @click.command(cls=Command)
@@ -54,7 +54,7 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs
     for finding in findings:
         style = {"ok": "green", "note": "yellow", "fails": "red"}[finding.verdict]
         out.print(f"{finding.verdict:<6} ", style=style, end="")
-        out.print(finding.what, highlight=False, markup=False, soft_wrap=True)
+        say(finding.what)
     if any(finding.verdict == "fails" for finding in findings):
         context.exit(2)
 

@@ -59,6 +59,13 @@ def read_mapping(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, A
     mapping.setdefault("name", path.stem)
     for override in overrides:
         _set(mapping, override)
+    try:
+        os.fsencode(repr(mapping))
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{path} has {error.object[error.start : error.end][:20]!a}, which file names cannot "
+            f"have here, as Python's encoding is {error.encoding}: set PYTHONUTF8=1."
+        ) from error
     return mapping
 
 

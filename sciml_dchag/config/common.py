@@ -17,6 +17,8 @@ MOST_NAME_BYTES = 200
 MOST_SAMPLES = 10**6
 """Most samples of a batch: larger numbers are slips, and would be listed one by one."""
 MOST_WORKERS = 1024
+FROM_DATA = ("input_channels", "output_channels", "wavelength_nm", "image_size")
+"""Knobs of a model that no recipe sets."""
 
 
 def require_at_least(least: int, key: str, value: float, most: float = math.inf) -> None:
@@ -200,3 +202,6 @@ class Recipe:
                 f"{MOST_NAME_BYTES}."
             )
         require_at_least(0, "seed", self.seed, 2**32 - 1)
+        for key in FROM_DATA:
+            if any(getattr(self.model, key)):
+                raise ValueError(f"model.{key} is filled in from the data: leave it out.")

@@ -17,7 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sciml_dchag.files.memory import require_shared_memory
 from sciml_dchag.parallel import stopping
+
+BATCHES_AHEAD = 2
+"""Batches that each loader process makes before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,15 @@ def load_batches(
         workers: loader processes.
         own: which samples of each step this rank takes; None for all.
         pin_memory: keep batches where a GPU reads them without a further copy.
+
+    Raises:
+        OSError: shared memory does not hold the batches of loader processes.
     """
     own = own if own is not None else range(batch)
+    if workers and first_step < last_step:
+        sample = samples[first_step * batch + own[0]]
+        size = len(own) * sum(tensor.nbytes for tensor in sample.tensors)
+        require_shared_memory(max(2**20, workers * BATCHES_AHEAD * size))
     return DataLoader(
         cast(Dataset[AnyBatch], samples),
         batch_size=len(own),
@@ -126,6 +137,7 @@ def load_batches(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_end_with_parent,
         persistent_workers=workers > 0,
+        prefetch_factor=BATCHES_AHEAD if workers else None,
         pin_memory=pin_memory,
     )
 

@@ -300,7 +300,9 @@ def load_tensors(path: Path, tensors: dict[str, Any], *, alone: bool = False) ->
         ValueError: a damaged checkpoint, or one that lacks a tensor.
     """
     try:
-        load(tensors, storage_reader=SafeReader(path), no_dist=alone or not dist.is_initialized())
+        reader = SafeReader(path)
+        reader.read_metadata()  # of whose damage `load` prints a traceback
+        load(tensors, storage_reader=reader, no_dist=alone or not dist.is_initialized())
     except DamagedError:
         raise
     except (Exception, CheckpointException) as error:  # the latter is no Exception

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.memory import memory_bytes
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_bands
 from sciml_dchag.plants.prepare.believable import require_believable, spans_of
@@ -198,6 +199,7 @@ def _open(
 def _open_with(path: Path, config: PreparePlants) -> RawCube:
     """Open a file, and put what the user says in the place of what the file says."""
     raw = open_cube(path, config.wavelengths)
+    raw.require_memory(memory_bytes())
     if config.scale is not None:
         raw = replace(raw, scale=config.scale, band_gain=None, band_offset=None)
     if config.nodata is not None:

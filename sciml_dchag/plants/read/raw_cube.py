@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.memory import in_gibibytes
 from sciml_dchag.files.remote import in_short
 
 ReadLines = Callable[[slice], NDArray[Any]]
@@ -64,6 +65,24 @@ class RawCube:
     def bands(self) -> int:
         """Number of bands."""
         return len(self.wavelength_nm)
+
+    def require_memory(self, most: int) -> None:
+        """Refuse an image of which one line, or the map of its plants, does not fit in memory.
+
+        Args:
+            most: bytes of memory.
+
+        Raises:
+            ValueError: it takes more.
+        """
+        line = self.samples * self.bands * (self.dtype.itemsize + 4 * 8)  # four times as float64
+        needed = line + 16 * self.lines * self.samples
+        if needed > most:
+            raise ValueError(
+                f"{self.path} has lines of {self.samples} samples x {self.bands} bands and "
+                f"{self.lines} of them, which take {in_gibibytes(needed)} of memory where "
+                f"{in_gibibytes(most)} is there: correct its header, or cut it into parts."
+            )
 
     def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What turns numbers into what they stand for, number x factor + offset, (bands,) each.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, is_remote
 from sciml_dchag.weather.prepare.layouts import STORED_AS
 from sciml_dchag.weather.prepare.reading import RawField
@@ -41,7 +43,8 @@ def refuse_missing_chunks(fields: Sequence[RawField]) -> None:
         if f.name in NEVER_CONSTANT
     }
     for source, name in sorted(stored):
-        array = _array(source, name)
+        with damage_named(Path(source)) if not is_remote(source) else nullcontext():
+            array = _array(source, name)
         if array is None:
             continue
         if array.fill_value is None or not np.isfinite(float(array.fill_value)):

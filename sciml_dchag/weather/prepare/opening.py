@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
+from sciml_dchag.files.checksums import DamagedError
 from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, in_short, is_remote
 from sciml_dchag.weather.prepare.grib import open_grib
 from sciml_dchag.weather.store.layout import FORMAT
@@ -89,7 +90,7 @@ def open_source(source: str) -> list[xr.Dataset]:
         if directory:
             return [_open_zarr(source)]
         return open_grib(source) if engine == "grib" else [_lazily(source, engine)]
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, DamagedError):
         raise
     except Exception as error:  # every backend has exceptions of its own
         if is_remote(source):
@@ -163,7 +164,7 @@ def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr
         warnings.simplefilter("ignore")  # files beside the arrays, consolidation: not the user's
         dataset = _lazily(source, "zarr", storage_options=storage_options)
     if dataset.attrs.get("format") == FORMAT and not is_remote(source):
-        Store.open(source)  # refuses a store that is half written
+        Store.open(source)  # refuses a store that is half written or damaged
     return dataset
 
 

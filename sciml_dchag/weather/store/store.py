@@ -251,7 +251,7 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
     positions = xr.DataArray(np.arange(len(times)), coords={"time": times})
     try:
         found = positions.sel(time=slice(*period)).values.astype(np.int64)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the last of NaT
         raise ValueError(
             f"Period {period[0]} to {period[1]} cannot be read: give ISO dates such as "
             "2017-01-01 or 2017-01-01T06."

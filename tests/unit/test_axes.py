@@ -205,7 +205,7 @@ def test_degrees_by_whatever_name_are_read(
     np.testing.assert_array_equal(state[:, 0].values, dataset["t2m"].values)
 
 
-def bare(rows: np.ndarray, columns: np.ndarray) -> xr.Dataset:
+def bare_axes(rows: np.ndarray, columns: np.ndarray) -> xr.Dataset:
     """A field whose horizontal axes say nothing but their names."""
     field = np.full((2, len(rows), len(columns)), 280.0, np.float32)
     field += np.arange(len(columns))
@@ -231,16 +231,16 @@ def bare(rows: np.ndarray, columns: np.ndarray) -> xr.Dataset:
 def test_axes_called_lat_and_lon_that_are_no_degrees_are_refused(
     tmp_path: Path, rows: np.ndarray, columns: np.ndarray, words: str
 ) -> None:
-    file = saved(bare(rows, columns), tmp_path / "t.nc")
+    file = saved(bare_axes(rows, columns), tmp_path / "t.nc")
     with pytest.raises(ValueError, match=f"axes lat and lon .*{words}"):
         read([file], "t2m")
 
 
 def test_degrees_without_units_and_axes_known_by_units_are_read(tmp_path: Path) -> None:
     for number, rows in enumerate((np.arange(-1.5, 1.6, 0.25), np.arange(35.0, 45.0))):
-        field = bare(rows, np.arange(10.0, 30.0))
+        field = bare_axes(rows, np.arange(10.0, 30.0))
         assert read([saved(field, tmp_path / f"{number}.nc")], "t2m").shape[2:] == (len(rows), 20)
-    field = bare(np.arange(-60, 61, 30.0), np.arange(0, 360, 45.0))
+    field = bare_axes(np.arange(-60, 61, 30.0), np.arange(0, 360, 45.0))
     named = field.rename(lat="g0_lat_1", lon="g0_lon_2")
     named["g0_lat_1"].attrs["units"] = "degrees_north"
     named["g0_lon_2"].attrs["units"] = "degrees_east"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from plant_files import WAVELENGTH_NM, write_envi
-from test_training import recipe
+from training_runs import recipe
 
 from sciml_dchag.cli.console import plain
 from sciml_dchag.cli.main import main

@@ -152,7 +152,7 @@ def test_a_script_differs_from_its_template_in_values_alone(name: str, call: Cal
         (("--gpus", "2", "--set", "parallel.tp=4"), "which does not make 2 rank(s)"),
         (("--gpus", "3", "--set", "parallel.tp=3"), "parallel.tp 3 does not divide model.partitions 2"),
         (("--gpus", "4"), "training.batch 2 cannot be dealt to 4 rank(s)"),
-        (("--gpus", "6", "--set", "training.batch=6"), "6 GPUs make no whole nodes of 4: ask for 4 or 8"),
+        (("--gpus", "6", "--set", "training.batch=6", "--set", "name=six"), "6 GPUs make no whole nodes of 4: ask for 4 or 8"),
         (("--gpus", "2", "--account", "a; rm -rf ~"), "is no name that Slurm knows"),
         (("--gpus", "2", "--account", "$(id)"), "is no name that Slurm knows"),
         (("--gpus", "2", "--partition", "a\n#SBATCH --qos=b"), "is no name that Slurm knows"),

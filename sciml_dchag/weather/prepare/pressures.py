@@ -36,14 +36,14 @@ def check_untold_levels(pieces: Sequence[Piece], used: Sequence[Piece]) -> None:
     Warns:
         UserWarning: the sources have neither temperature nor geopotential on these levels.
     """
-    untold = [piece for piece in used if piece.levels_untold and piece.levels]
+    untold = [piece for piece in used if _on_untold_axis(piece)]
     if not untold:
         return
     compared: set[int] = set()
     seen: set[tuple[str, tuple[int, ...]]] = set()
     for piece in pieces:
         key = piece.name, tuple(piece.levels)
-        if piece.name in WITNESSES and piece.levels_untold and key not in seen:
+        if piece.name in WITNESSES and _on_untold_axis(piece) and key not in seen:
             seen.add(key)
             compared.update(_compared(piece))
     rest = [piece for piece in untold if not compared.issuperset(piece.levels)]
@@ -59,14 +59,18 @@ def check_untold_levels(pieces: Sequence[Piece], used: Sequence[Piece]) -> None:
         )
 
 
+def _on_untold_axis(piece: Piece) -> bool:
+    """Whether levels without units lie on an axis; a single one was put there by hand."""
+    return bool(piece.levels_untold and piece.levels) and "level" in piece.field.dims
+
+
 def _compared(piece: Piece) -> list[int]:
     """Refuse levels that cannot be pressures; return those that were compared."""
     try:
         field = piece.raw()
     except ValueError:  # on no grid or in other units, which is said where it is asked for
         return []
-    where = list(range(len(piece.levels))) if "level" in piece.field.dims else []
-    values = field.read(np.array([0]), where)[0]
+    values = field.read(np.array([0]), list(range(len(piece.levels))))[0]
     means = {
         level: float(np.nanmean(fields, dtype=np.float64))
         for level, fields in zip(piece.levels, values, strict=True)

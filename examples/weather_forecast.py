@@ -26,4 +26,5 @@ forecast = run.forecast(sd.regrid(raw, "5.625"), leads=[6, 24])
 pressure = forecast["mean_sea_level_pressure"].isel(time=0) / 100
 print(pressure.sel(latitude=51, longitude=0, method="nearest").to_series().round(1))  # hPa
 
-print(sd.evaluate(run).to_frame().query("metric == 'rmse'"))
+rmse = sd.evaluate(run).to_frame().query("metric == 'rmse'")
+print(rmse[["lead_hours", "units", "model", "persistence", "ridge"]])

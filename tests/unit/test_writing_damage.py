@@ -1,6 +1,7 @@
 """Sources that fail while they are read: damage leaves nothing behind, an interruption resumes."""
 
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -47,10 +48,10 @@ def test_an_interrupted_reading_is_resumed(
     source = saved(surface(when=times(12)), tmp_path / "source.nc")
     whole = reading.Part.read
 
-    def interrupted(self: reading.Part, first: int, last: int) -> np.ndarray:
+    def interrupted(self: reading.Part, first: int, last: int, *judge: Any) -> np.ndarray:
         if first >= 6:
             raise error
-        return whole(self, first, last)
+        return whole(self, first, last, *judge)
 
     with monkeypatch.context() as patch:
         patch.setattr(reading.Part, "read", interrupted)

@@ -11,16 +11,16 @@ from sciml_dchag.training import export
 from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.logbook import read_log
 
-Told = Callable[[int], object]
+Progress = Callable[[int], object]
 
 
-def verify(path: Path, told: Told | None = None) -> Iterator[tuple[Path, int, list[str]]]:
+def verify(path: Path, progress: Progress | None = None) -> Iterator[tuple[Path, int, list[str]]]:
     """Check everything at a path that carries checksums.
 
     Args:
         path: a store, forecasts, a checkpoint, a run folder, an exported model, or a folder with
             some of them at any depth.
-        told: told the number of bytes of each file once it is read.
+        progress: called with the number of bytes of each file once it is read.
 
     Yields:
         Each of them, the number of its files, and a sentence for each that is damaged. A store or
@@ -42,7 +42,7 @@ def verify(path: Path, told: Told | None = None) -> Iterator[tuple[Path, int, li
         elif place.name == "log.jsonl":
             yield place, 1, list(_damages_of_log(place))
         else:
-            said = list(damages(place, told))
+            said = list(damages(place, progress))
             yield place, 0 if not said and not (place / LIST).exists() else _count(place), said
     if not found:
         raise ValueError(

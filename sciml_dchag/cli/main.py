@@ -17,6 +17,7 @@ from sciml_dchag.cli import (
     plan,
     plants,
     prepare,
+    recipe,
     run,
     simulate,
     verify,
@@ -40,7 +41,7 @@ main.add_command(prepare.prepare)
 main.add_command(simulate.simulate)
 main.add_command(look.inspect)
 main.add_command(look.check)
-main.add_command(look.recipe)
+main.add_command(recipe.recipe)
 main.add_command(verify.verify)
 main.add_command(plan.plan)
 main.add_command(learn.train)

@@ -207,7 +207,7 @@ def damages(root: Path, progress: Callable[[int], object] | None = None) -> Iter
 
     Args:
         root: a folder with a list.
-        progress: told the number of bytes of each file once it is read.
+        progress: called with the number of bytes of each file once it is read.
     """
     try:
         parts = read_list(root) or []

@@ -40,13 +40,13 @@ def require_shared_memory(needed: int, folder: Path = SHARED) -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    cure = "set data.workers to 0, or give the machine or container more shared memory"
+    fix = "set data.workers to 0, or give the machine or container more shared memory"
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise OSError(f"Loader processes need {folder}, which cannot be written to: {cure}.")
+        raise OSError(f"Loader processes need {folder}, which cannot be written to: {fix}.")
     file_system = os.statvfs(folder)
     free = file_system.f_bavail * file_system.f_frsize
     if free < needed:
         raise OSError(
             f"{folder} has {free / 2**20:.3g} MiB left and loader processes (data.workers) need "
-            f"{needed / 2**20:.3g} MiB for their batches: {cure}."
+            f"{needed / 2**20:.3g} MiB for their batches: {fix}."
         )

@@ -45,6 +45,17 @@ def latitude_weights(latitude: ArrayLike) -> NDArray[np.float64]:
     return normalised
 
 
+def goes_around(longitude: ArrayLike) -> bool:
+    """Whether columns go once around the globe evenly, from the last to the first one too.
+
+    Args:
+        longitude: degrees east, growing but for at most one jump of 360, (column,).
+    """
+    columns = np.asarray(longitude, dtype=np.float64)
+    steps = np.mod(np.diff(columns, append=columns[:1]), 360.0)
+    return len(steps) > 1 and bool(steps.max() <= 1.001 * steps[:-1].min())
+
+
 def reaches_poles(ascending: NDArray[np.float64]) -> tuple[bool, bool]:
     """Whether the outermost of ascending rows lie within one row spacing of their pole.
 

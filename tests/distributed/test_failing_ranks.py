@@ -160,28 +160,41 @@ def test_ranks_that_see_different_things_do_not_begin(
     assert not (workplace / "runs" / "differing").exists()
 
 
-def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[..., Path]) -> None:
-    """Else they would train on beside those of the same command, given again."""
-    store()
-    runs = workplace / "runs-orphans"
+def training_job(folder: Path, name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
+    """Start a training that does not end by itself, on two ranks.
+
+    Returns:
+        The job, the run's log, and the file of what the job prints.
+    """
+    runs, said = folder / f"runs-{name}", folder / f"{name}.txt"
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "sciml_dchag", "train", "recipe.yaml", "--runs", str(runs),
         "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    said = workplace / "orphans.txt"
     with said.open("w") as output:
         job = subprocess.Popen(
-            command, cwd=workplace, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    log = runs / "failing" / "log.jsonl"
+    return job, runs / "failing" / "log.jsonl", said
+
+
+def wait_for_steps(job: subprocess.Popen[bytes], log: Path, said: Path) -> None:
+    """Wait until a job has taken some steps."""
+    started = time.monotonic()
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert job.poll() is None, said.read_text()
+        assert time.monotonic() - started < 3 * SECONDS, said.read_text()
+        time.sleep(0.2)
+
+
+def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[..., Path]) -> None:
+    """Else they would train on beside those of the same command, given again."""
+    store()
+    job, log, said = training_job(workplace, "orphans")
     try:
-        started = time.monotonic()
-        while not (log.exists() and log.read_text().count("\n") > 2):
-            assert job.poll() is None, said.read_text()
-            assert time.monotonic() - started < 3 * SECONDS, said.read_text()
-            time.sleep(0.2)
+        wait_for_steps(job, log, said)
     finally:
         job.kill()
         job.wait()
@@ -203,25 +216,9 @@ def test_all_ranks_stop_after_one_step_when_one_is_told(
     whom: str, workplace: Path, store: Callable[..., Path]
 ) -> None:
     store()
-    runs = workplace / f"runs-stopped-{whom[-1]}"
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "sciml_dchag", "train", "recipe.yaml", "--runs", str(runs),
-        "--set", "training.steps=100000", "--set", "training.checkpoint_every=100000",
-    ]  # fmt: skip
-    said = workplace / "stopped.txt"
-    with said.open("w") as output:
-        job = subprocess.Popen(
-            command, cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    log = runs / "failing" / "log.jsonl"
+    job, log, said = training_job(workplace, f"stopped-{whom[-1]}")
     try:
-        started = time.monotonic()
-        while not (log.exists() and log.read_text().count("\n") > 2):
-            assert job.poll() is None, said.read_text()
-            assert time.monotonic() - started < 3 * SECONDS, said.read_text()
-            time.sleep(0.2)
+        wait_for_steps(job, log, said)
         if whom == "torchrun":
             job.terminate()
         else:
@@ -232,6 +229,6 @@ def test_all_ranks_stop_after_one_step_when_one_is_told(
     finally:
         job.kill()
     (line,) = (x for x in said.read_text().splitlines() if x.startswith("Error: "))
-    last = last_checkpoint(runs / "failing" / "checkpoints")
+    last = last_checkpoint(log.parent / "checkpoints")
     assert last is not None and not list(damages(last))
     assert f"Stopped by a signal after step {read_checkpoint(last).step} of 100000" in line

@@ -128,12 +128,12 @@ def _refuse_undeclared(
     found, times = np.unique(raw[beyond], return_counts=True)
     same = float(found[times.argmax()])
     others = known & (raw != same)
-    alike = times.max() >= SAME_NUMBER * number
+    undeclared = times.max() >= SAME_NUMBER * number
     if same > 0:  # not glints that are cut off, nor all of an image of another scale
         far = float(np.median(made[beyond])) > MOST_OF_A_GLINT
-        alike &= far or number > MOST_GLINTS * known.sum()
-        alike &= not others.any() or bool(beyond[others].mean() <= MOST_GLINTS)
-    if not alike:
+        undeclared &= far or number > MOST_GLINTS * known.sum()
+        undeclared &= not others.any() or bool(beyond[others].mean() <= MOST_GLINTS)
+    if not undeclared:
         return
     raise ValueError(
         f"{image.path.name} holds {same:g} in {times.max() / known.size:.1%} of its values, which "

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from sciml_dchag.weather.area import reaches_poles
+from sciml_dchag.weather.area import goes_around, reaches_poles
 from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, TrainingPairs, blocks, hours
 
 Floats = NDArray[np.floating[Any]]
@@ -178,8 +178,7 @@ def on_stencil(
     A global grid goes on around the globe and across the poles; off a region's edges the outermost
     cells stand for what is not known.
     """
-    steps = np.mod(np.diff(longitude, append=longitude[:1]), 360.0)
-    around = len(steps) > 1 and steps.max() < 1.5 * steps.min()
+    around = goes_around(longitude)
     padding = [(0, 0)] * (fields.ndim - 1) + [(COLUMNS, COLUMNS)]
     wide = np.pad(fields, padding, mode="wrap" if around else "edge")
     tall = np.concatenate(

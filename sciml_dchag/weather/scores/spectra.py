@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.area import goes_around, latitude_weights
 
 
 def why_no_spectrum(
@@ -16,9 +16,7 @@ def why_no_spectrum(
         longitude: degrees east, growing but for at most one jump of 360, (column,).
         band: least and greatest absolute latitude of the spectrum.
     """
-    steps = np.mod(np.diff(np.asarray(longitude, float), append=np.asarray(longitude)[:1]), 360.0)
-    # Around the globe all steps are alike, the one from the last column to the first too.
-    if len(steps) < 2 or steps.max() > 1.001 * steps[:-1].min():
+    if not goes_around(longitude):
         return "the columns do not go around the globe evenly"
     rows = np.abs(np.asarray(latitude, float))
     if not ((rows >= band[0]) & (rows <= band[1])).any():

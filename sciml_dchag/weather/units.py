@@ -24,11 +24,11 @@ _WORDS = {
 """Our spelling of a word of units, written in small letters without blanks or underscores."""
 
 _NAMES = {"pa": "Pa", "hpa": "hPa", "k": "K", "j": "J", "w": "W", "kg": "kg", "g": "g", "m": "m"}
-"""Symbols by their small letters; K and k, Pa and PA alike."""
+"""Symbols by their small letters."""
 
 
 def in_one_spelling(units: str) -> str:
-    """Write units in one spelling: `Kelvin`, `degK` and `K` alike, and `m+2 s-2` as `m2 s-2`.
+    """Write units in one spelling: `Kelvin` and `degK` as `K`, and `m+2 s-2` as `m2 s-2`.
 
     Scales stay: `hPa` is not `Pa`, nor `g kg-1` `kg kg-1`.
     """

@@ -12,8 +12,8 @@ import xarray as xr
 from fsspec.registry import _registry
 from raw_files import COLUMNS, MEMBERS, on_levels, read, saved, surface, times, to_zarr
 
+from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.prepare.layouts import open_raw
-from sciml_dchag.weather.prepare.sources import list_contents
 
 
 def test_layouts_of_one_field_are_one_state(tmp_path: Path) -> None:

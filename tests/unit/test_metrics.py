@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.scores.alignment import canonical_units
 from sciml_dchag.weather.scores.metrics import METRICS, ScoreSums, score
+from sciml_dchag.weather.units import in_one_spelling
 
 LATITUDE = np.linspace(-84.375, 84.375, 16)
 LONGITUDE = np.arange(32) * 11.25
@@ -346,4 +346,4 @@ def test_unknown_metric(data):
 
 @pytest.mark.parametrize("units", ["m2 s-2", "m**2 s**-2", "m^2/s^2", " m2  s-2 ", "m2/s2"])
 def test_one_spelling_of_units(units):
-    assert canonical_units(units) == "m2 s-2"
+    assert in_one_spelling(units) == "m2 s-2"

@@ -14,8 +14,9 @@ from raw_files import DATA, MEMBERS, read, saved, surface, times
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.cli import main
 from sciml_dchag.files.samples import sample_path
+from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.prepare.era5 import prepare_era5
-from sciml_dchag.weather.prepare.sources import list_contents, open_static
+from sciml_dchag.weather.prepare.sources import open_static
 from sciml_dchag.weather.store.store import Store
 
 WIND = DATA / "era5_uv850_2025-12-01T00_2p5deg_rows_flipped.nc"

@@ -19,7 +19,8 @@ from raw_files import (
 )
 
 from sciml_dchag.files.samples import sample_path
-from sciml_dchag.weather.prepare.sources import list_contents, open_static
+from sciml_dchag.weather.prepare.contents import list_contents
+from sciml_dchag.weather.prepare.sources import open_static
 from sciml_dchag.weather.regrid.regrid import regrid
 
 

@@ -17,7 +17,6 @@ from sciml_dchag.weather.prepare.accumulations import accumulated
 from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
 from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
-from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
@@ -295,6 +294,3 @@ def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) 
         f"{', '.join(sorted(there)) or 'no known variable'}{others}: add its file, rename the "
         f"variable in it, or change the channels."
     )
-
-
-__all__ = ["join_states", "join_static", "list_contents", "open_era5", "open_static"]

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sciml_dchag.weather.units import in_one_spelling as canonical_units
+from sciml_dchag.weather.units import in_one_spelling
 
 Index = NDArray[np.intp]
 
@@ -89,7 +89,7 @@ def _check_same_variables(forecast: xr.Dataset, other: xr.Dataset, what: str) ->
                 f"{_listed(other.data_vars)}: add it there or drop it from the forecast."
             )
         ours, theirs = variable.attrs.get("units"), other[name].attrs.get("units")
-        if ours and theirs and canonical_units(str(ours)) != canonical_units(str(theirs)):
+        if ours and theirs and in_one_spelling(str(ours)) != in_one_spelling(str(theirs)):
             raise ValueError(
                 f"{name} is in {ours!r} in the forecast and in {theirs!r} in the {what}: convert "
                 "one of them."

@@ -14,18 +14,22 @@ from numpy.typing import NDArray
 from sciml_dchag.weather.baselines.training_pairs import TrainingPairs, blocks, hours
 
 
-class Persistence:
-    """The state at the initial time, held."""
+class _OfChannels:
+    """A forecast of some channels of a store, by what a training period says of them."""
 
     def __init__(self, pairs: TrainingPairs, channels: Sequence[int]) -> None:
         self.pairs, self.channels = pairs, list(channels)
+
+
+class Persistence(_OfChannels):
+    """The state at the initial time, held."""
 
     def forecast(self, initial: NDArray[np.int64], lead_hours: int) -> NDArray[np.float32]:
         """Return the state at the initial times."""
         return self.pairs.store.read(initial, self.channels)
 
 
-class Climatology(Persistence):
+class Climatology(_OfChannels):
     """What is expected at the valid time, whatever the initial state."""
 
     def forecast(self, initial: NDArray[np.int64], lead_hours: int) -> NDArray[np.float32]:
@@ -34,7 +38,7 @@ class Climatology(Persistence):
         return self.pairs.expected.at(valid, self.channels)
 
 
-class AnomalyPersistence(Persistence):
+class AnomalyPersistence(_OfChannels):
     """What is expected at the valid time, with the departure of the initial time added."""
 
     def forecast(self, initial: NDArray[np.int64], lead_hours: int) -> NDArray[np.float32]:

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Two processes: distributed tests in one, all others in the other, then whatever is left.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+# Three processes: distributed tests in one, whose ranks wait for each other half of the time, and
+# all others in two, so that two cores are busy.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope
 
 .PHONY: help install demo demo-weather demo-plants test test-fast test-full faults mutations soak lint format clean
 

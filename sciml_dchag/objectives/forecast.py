@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.layout import InputLayout
+from sciml_dchag.objectives.linear_step import LinearStep
 
 
 class ForecastObjective(nn.Module):
@@ -27,6 +28,7 @@ class ForecastObjective(nn.Module):
         area_weights: relative area of the cells of each row, mean 1: (H,).
         target_indices: positions of all target channels among the C state channels.
         layout: where each input is.
+        linear: what a residual forecast starts from; None starts from the initial state.
     """
 
     target_indices: Tensor
@@ -40,10 +42,12 @@ class ForecastObjective(nn.Module):
         area_weights: NDArray[np.float64],
         target_indices: Sequence[int],
         layout: InputLayout,
+        linear: LinearStep | None = None,
     ) -> None:
         super().__init__()
+        assert linear is None or change_std is not None
         self.residual = change_std is not None
-        self.layout = layout
+        self.layout, self.linear = layout, linear
         scale = np.ones(1) if change_std is None else change_std
         self.register_buffer("target_indices", torch.as_tensor(list(target_indices)))
         self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32)[:, None, None])
@@ -55,13 +59,26 @@ class ForecastObjective(nn.Module):
         self.join: Callable[[Tensor], Tensor] = lambda forecast: forecast
         self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
 
-    def step(self, model: nn.Module, inputs: Tensor, now: Tensor, hours: Tensor) -> Tensor:
+    def start(self, inputs: Tensor, now: Tensor) -> Tensor:
+        """Return what a residual forecast adds to: (B, O, H, W), normalised.
+
+        Args:
+            inputs: (B, N, H, W), all of them where there is a linear step.
+            now: (B, O, H, W), the target channels at the initial time.
+        """
+        if self.linear is None:
+            return now
+        states_BCTHW = inputs[:, : self.layout.states].unflatten(1, (-1, self.layout.times))
+        change: Tensor = self.linear(states_BCTHW.nan_to_num(0.0))
+        return now.nan_to_num(0.0) + change.to(now.dtype)
+
+    def step(self, model: nn.Module, inputs: Tensor, start: Tensor, hours: Tensor) -> Tensor:
         """Forecast one lead time.
 
         Args:
             model: maps (B, N, H, W), hours (B,) and a mask to (B, O, H, W).
             inputs: (B, N, H, W), normalised, NaN where missing.
-            now: (B, O, H, W), the target channels at the initial time.
+            start: (B, O, H, W), from `start`.
             hours: (B,).
 
         Returns:
@@ -74,7 +91,7 @@ class ForecastObjective(nn.Module):
         out = model(x, hours, None if complete else available)
         if not self.residual:
             return out
-        return now.nan_to_num(0.0) + out.to(now.dtype) * self.change_std
+        return start.nan_to_num(0.0) + out.to(start.dtype) * self.change_std
 
     def advance(self, inputs: Tensor, forecast: Tensor, constants: Tensor) -> Tensor:
         """Make the inputs of the next step: the forecast first, the oldest state dropped.
@@ -109,14 +126,16 @@ class ForecastObjective(nn.Module):
         (residual), so that every channel has the same weight. Missing target values are left out.
 
         Args:
-            model, inputs, now, hours: as in `step`.
+            model, inputs, hours: as in `step`.
+            now: (B, O, H, W), the target channels at the initial time.
             later_constants: (B, R - 1, F, H, W), at the start of each step but the first.
             targets: (B, R, O, H, W), NaN where missing.
         """
         total = now.new_zeros(())
         steps = targets.shape[1]
         for step in range(steps):
-            forecast = self.step(model, inputs[:, self.own_inputs], now, hours)
+            start = self.start(inputs, now)
+            forecast = self.step(model, inputs[:, self.own_inputs], start, hours)
             known = targets[:, step].isfinite()
             truth = targets[:, step].nan_to_num(0.0)
             error = (forecast.to(truth.dtype) - truth) / self.change_std

@@ -26,6 +26,7 @@ from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
+from sciml_dchag.weather.store.daily_cycle import DailyCycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 
@@ -73,6 +74,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rollout_steps: R.
         rotate: turn each sample about the Earth's axis by a random number of columns.
         seed: what order, lead times and rotations are drawn from.
+        expected: what inputs and targets are departures from, before they are divided by `std`; in
+            the place of `mean`.
         memory_mebibytes: the period is kept in memory if it is no larger than this.
         inputs: positions of the input channels to read; None for all.
         outputs: positions of the targets to read; None for all.
@@ -96,6 +99,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rollout_steps: int = 1,
         rotate: bool = False,
         seed: int = 0,
+        expected: DailyCycle | None = None,
         memory_mebibytes: int = 0,
         inputs: range | None = None,
         outputs: range | None = None,
@@ -119,6 +123,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         if outputs is not None:
             self.target_indices = self.target_indices[outputs.start : outputs.stop]
         self._static = _standardised(store.static(static), store.latitude)
+        self._expected = expected
         self._mean = mean.astype(np.float32)[:, None, None]
         self._std = std.astype(np.float32)[:, None, None]
 
@@ -151,8 +156,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         kept = sorted(read.union(self.target_indices))
         if 4 * len(inside) * len(kept) * int(np.prod(store.shape[2:])) <= memory_mebibytes * 2**20:
             self._place = {channel: place for place, channel in enumerate(kept)}
-            times = slice(int(inside[0]), int(inside[-1]) + 1)
-            self._cache = self._normalise(store.read(times, kept), kept)
+            self._cache = self._read(list(range(int(inside[0]), int(inside[-1]) + 1)), kept)
 
     def __len__(self) -> int:
         """Return the number of initial times."""
@@ -205,13 +209,15 @@ class ForecastWindows(Dataset[ForecastBatch]):
         return inputs
 
     def _read(self, times: list[int], channels: list[int]) -> NDArray[np.float32]:
-        if self._cache is None:
-            return self._normalise(self.store.read(times, channels), channels)
-        places = np.array([self._place[channel] for channel in channels], int)
-        return self._cache[np.ix_(np.array(times, int) - self._first, places)]
-
-    def _normalise(self, states: NDArray[np.float32], channels: list[int]) -> NDArray[np.float32]:
-        states -= self._mean[channels]
+        """Normalised states, (T, C, H, W)."""
+        if self._cache is not None:
+            places = np.array([self._place[channel] for channel in channels], int)
+            return self._cache[np.ix_(np.array(times, int) - self._first, places)]
+        states = self.store.read(times, channels)
+        if self._expected is None:
+            states -= self._mean[channels]
+        else:
+            states -= self._expected.at(self.store.times[times], channels)
         states /= self._std[channels]
         return states
 

@@ -71,7 +71,7 @@ def fit_baselines(
     pairs = TrainingPairs(
         store=store,
         period=period,
-        expected=expected_of(store, period, range(len(store.channels))),
+        expected=expected_of(store, period),
         std=training_statistics(store, period).std,
     )
     found: dict[str, Baseline] = {

@@ -11,23 +11,19 @@ Shapes: B initial times, T times of the input, C channels, H x W grid, P predict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sciml_dchag.weather.area import goes_around, reaches_poles
+from sciml_dchag.weather.baselines.normal_equations import Floats, NormalEquations
 from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, TrainingPairs, blocks, hours
 
-Floats = NDArray[np.floating[Any]]
 ROWS, COLUMNS = 2, 3
 """Cells on each side of a place that the stencil holds."""
 FEW_CHANNELS = 4
 """Up to this many channels are all on the stencil."""
-STRENGTHS = np.geomspace(1e-4, 1e2, 13)
-"""Of the ridge, in units of the predictors' mean square."""
 
 
 class StencilRidge:
@@ -97,19 +93,19 @@ class StencilRidge:
         """Fit channels that share their predictors, at all lead times."""
         earlier = -min(self.times)
         counts = {lead: len(self.pairs.initial(lead, earlier)) for lead in lead_hours}
-        sums = {(lead, last): _Sums() for lead in lead_hours for last in (False, True)}
+        sums = {(lead, last): NormalEquations() for lead in lead_hours for last in (False, True)}
         cuts = {lead: round(count * (1 - HELD_OUT)) for lead, count in counts.items()}
         # Predictors are the same at all lead times: their products are formed once.
         everything = self.pairs.initial(min(lead_hours), earlier)
         done = 0
         for part in np.split(everything, sorted({*cuts.values(), *counts.values()})):
             for block in blocks(part):
-                x = _by_row(self._predictors(self._states(block), group[0]))
+                x = by_row(self._predictors(self._states(block), group[0]))
                 products = x.transpose(0, 2, 1) @ x
                 for lead in [lead for lead, count in counts.items() if done < count]:
                     later = self.pairs.anomalies(self.pairs.later(block, lead), group)
-                    y = _by_row(later.transpose(0, 2, 3, 1).astype(np.float32))
-                    sums[lead, done >= cuts[lead]].add(x, products, y)
+                    y = by_row(later.transpose(0, 2, 3, 1).astype(np.float32))
+                    sums[lead, done >= cuts[lead]].add(x, y, products)
             done += len(part)
         for lead in lead_hours:
             first, last = sums[lead, False], sums[lead, True]
@@ -120,54 +116,6 @@ class StencilRidge:
             strengths, both = first.best_strengths(last, self.pairs.weights_of_rows), first + last
             for place, channel in enumerate(group):
                 self.weights[channel, lead] = both.solve(float(strengths[place]))[..., place]
-
-
-@dataclass
-class _Sums:
-    """Sums over times and columns, float64."""
-
-    products: Any = 0.0
-    """X'X of each row, (H, P, P)."""
-    targets: Any = 0.0
-    """X'y, (H, P, G)."""
-    squares: Any = 0.0
-    """y'y, (H, G)."""
-
-    def add(self, x_HNP: Floats, products: Floats, y_HNG: Floats) -> None:
-        """Add samples; `products` is X'X of all of them."""
-        known = np.isfinite(y_HNG).all(-1, keepdims=True)
-        if not known.all():
-            x_HNP, y_HNG = np.where(known, x_HNP, 0), np.where(known, y_HNG, 0)
-            products = x_HNP.transpose(0, 2, 1) @ x_HNP
-        self.products = self.products + products.astype(np.float64)
-        self.targets = self.targets + (x_HNP.transpose(0, 2, 1) @ y_HNG).astype(np.float64)
-        self.squares = self.squares + np.square(y_HNG, dtype=np.float64).sum(1)
-
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            self.products + other.products,
-            self.targets + other.targets,
-            self.squares + other.squares,
-        )
-
-    def solve(self, strength: float) -> NDArray[np.float64]:
-        """Ridge weights, (H, P, G)."""
-        scale_H = np.einsum("hpp->h", self.products) / self.products.shape[1]
-        ridge = (strength * scale_H)[:, None, None] * np.eye(self.products.shape[1])
-        return np.linalg.solve(self.products + ridge, self.targets)
-
-    def best_strengths(self, last: _Sums, weights_H: NDArray[np.float64]) -> NDArray[np.float64]:
-        """For each target, the strength whose fit here has the smallest error on later samples."""
-        errors = []
-        for strength in STRENGTHS:
-            fit = self.solve(strength)
-            error_HG = (
-                last.squares
-                - 2 * (fit * last.targets).sum(1)
-                + (fit * (last.products @ fit)).sum(1)
-            )
-            errors.append(weights_H @ error_HG)
-        return STRENGTHS[np.argmin(errors, axis=0)]
 
 
 def on_stencil(
@@ -210,7 +158,7 @@ def _beyond(fields: Floats, latitude: NDArray[np.float64], around: bool, end: in
     return np.pad(across, padding, mode="wrap")
 
 
-def _by_row(fields: Floats) -> Floats:
+def by_row(fields: Floats) -> Floats:
     """(B, H, W, N) -> (H, B W, N)."""
     moved = fields.transpose(1, 0, 2, 3)
     return moved.reshape(len(moved), -1, moved.shape[-1])

@@ -33,6 +33,10 @@ class DataConfig(StoreConfig):
     """Static fields of the store as further inputs."""
     forcings: tuple[str, ...] = ()
     """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
+    departures: bool = False
+    """Whether inputs and targets are departures from the mean by hour of day of the training
+    period, instead of from one mean for all hours and places: what the sun does every day is then
+    known beforehand, and an output of zero is that mean."""
     rotate: bool = False
     """Turn each training sample about the Earth's axis by a random angle, all fields by the same: a
     global grid's cheapest augmentation, and refused on a region. Where the land lies
@@ -65,6 +69,11 @@ class ForecastConfig(TaskConfig):
     from the multiples of the store's step."""
     output: Literal["residual", "direct"] = "residual"
     """`residual` predicts the change since t in units of its own standard deviation."""
+    linear_step: bool = False
+    """Whether the model starts from a linear forecast instead of from the state at t: by row, a
+    ridge regression of the change on the cells around each place, fitted on the training period
+    before the first step. Where a record is short, most of what can be learnt of a few hours is in
+    it. For `residual` and a fixed step."""
     rollout_steps: int = 1
     """Forecast steps that one training sample is rolled out over (fixed step only)."""
 
@@ -80,6 +89,12 @@ class ForecastConfig(TaskConfig):
             raise ValueError(
                 f"task.rollout_steps is {self.rollout_steps}: use at least 1, and more than 1 only "
                 f"with a fixed step (both task.lead_hours equal)."
+            )
+
+        if self.linear_step and (self.output != "residual" or first != last):
+            raise ValueError(
+                "task.linear_step forecasts the change over one step: set task.output to residual "
+                "and both task.lead_hours to that step, or task.linear_step to false."
             )
 
     @property

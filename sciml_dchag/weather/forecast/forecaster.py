@@ -32,6 +32,7 @@ from sciml_dchag.training.export import find_model
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import LONGEST_LEAD_HOURS, ForecastRecipe
+from sciml_dchag.weather.forecast.linear_step import linear_step_of
 from sciml_dchag.weather.forecast.training import ForecastRecord, input_layout
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
@@ -84,13 +85,20 @@ class Forecaster:
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
         layout = input_layout(self.recipe, store.channels)
-        self._own_now = layout.now(self.target_indices[output] for output in outputs)
+        own_targets = [self.target_indices[output] for output in outputs]
+        self._own_now = layout.now(own_targets)
         self._join = self.ranks.channel_joiner(len(outputs))
+        rows, columns = store.shape[2:]
+        self._cycle = data.cycle((rows, columns))
+        linear = data.linear_weights(len(config.output_channels), layout.times, rows)
         self.task = ForecastObjective(
             change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
             area_weights=latitude_weights(store.latitude),
             target_indices=self.target_indices,
             layout=layout,
+            linear=None
+            if linear is None
+            else linear_step_of(store, linear[outputs.start : outputs.stop], own_targets),
         ).to(self.device)
         self.task.complete = self.ranks.complete
 
@@ -118,6 +126,7 @@ class Forecaster:
             history_hours=data.history_hours,
             static=data.static,
             forcings=data.forcings,
+            expected=self._cycle,
         )
 
     def check_leads(self, lead_hours: Sequence[int]) -> None:
@@ -173,34 +182,42 @@ class Forecaster:
         """
         inputs = torch.from_numpy(np.stack([windows.inputs(int(i)) for i in initial_indices]))
         inputs = inputs.to(self.device)
+        times = self.store.times[np.asarray(initial_indices)]
         if not self.recipe.task.fixed_step:
             for lead in lead_hours:
-                yield lead, self._physical(self._step(inputs, lead))
+                valid = times + np.timedelta64(lead, "h")
+                yield lead, self._physical(self._step(inputs, lead), valid)
             return
-        times = self.store.times[np.asarray(initial_indices)]
         step = self.recipe.task.lead_hours[0]
         for lead in range(step, max(lead_hours) + 1, step):
-            forecast = self._step(inputs, step)
+            forecast, valid = self._step(inputs, step), times + np.timedelta64(lead, "h")
             if lead in lead_hours:
-                yield lead, self._physical(forecast)
+                yield lead, self._physical(forecast, valid)
             if lead < max(lead_hours):
-                constants = windows.constants(times + np.timedelta64(lead, "h"))
+                constants = windows.constants(valid)
                 constants_BFHW = torch.from_numpy(constants).to(self.device)
                 inputs = self.task.advance(inputs, forecast, constants_BFHW)
 
     def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
         """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised."""
         lead = torch.full((len(inputs),), float(hours), device=self.device)
-        own_inputs, now = inputs[:, self._own_inputs], inputs[:, self._own_now]
+        own_inputs = inputs[:, self._own_inputs]
+        start = self.task.start(inputs, inputs[:, self._own_now])
         with autocast(self.recipe.training.precision, self.device):
-            forecast = self.task.step(self.model, own_inputs, now, lead)
+            forecast = self.task.step(self.model, own_inputs, start, lead)
         return self._join(forecast.float())
 
-    def _physical(self, forecast: torch.Tensor) -> NDArray[np.float32]:
-        mean = self._mean[self.target_indices][:, None, None]
-        std = self._std[self.target_indices][:, None, None]
+    def _physical(
+        self, forecast: torch.Tensor, valid: NDArray[np.datetime64]
+    ) -> NDArray[np.float32]:
+        """Fields in physical units, (B, O, H, W), of valid times (B,)."""
         # In float64: pressure and geopotential are large beside what changes in them.
-        return (forecast.cpu().double().numpy() * std + mean).astype(np.float32)
+        fields = forecast.cpu().double().numpy() * self._std[self.target_indices][:, None, None]
+        if self._cycle is None:
+            fields += self._mean[self.target_indices][:, None, None]
+        else:
+            fields += self._cycle.at(valid, self.target_indices)
+        return fields.astype(np.float32)
 
 
 def _require_same_data(saved: ForecastRecord, store: States, path: Path) -> None:

@@ -15,15 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.arrays import MOST_BYTES, from_text, to_text
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.objectives.layout import InputLayout
+from sciml_dchag.objectives.linear_step import LinearStep
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS
 from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
+from sciml_dchag.weather.store.daily_cycle import DailyCycle
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
@@ -38,6 +43,27 @@ class ForecastRecord(WeatherRecord):
     """Unit of a residual forecast by target channel; None for any other output."""
     step_hours: int
     """Time step of the store."""
+    daily_cycle_hours: tuple[int, ...] = ()
+    """Hours of `daily_cycle`; none where states are not departures."""
+    daily_cycle: str = ""
+    """The training period's mean by hour of day, (hour, C, H, W), as `files.arrays` has it."""
+    linear_step: str = ""
+    """Weights of the linear step, (O, C or 1, T, S, H), likewise; empty for none."""
+
+    def cycle(self, grid: tuple[int, int]) -> DailyCycle | None:
+        """What states are departures from, on a grid of (rows, columns)."""
+        hours = np.array(self.daily_cycle_hours, np.int64)
+        if not len(hours):
+            return None
+        shape = (len(hours), len(self.channels), *grid)
+        return DailyCycle(hours, from_text(self.daily_cycle, shape))
+
+    def linear_weights(self, outputs: int, times: int, rows: int) -> NDArray[np.float32] | None:
+        """Weights of the linear step of all outputs, (O, C or 1, T, S, H)."""
+        if not self.linear_step:
+            return None
+        sources = len(self.channels) if len(self.channels) <= FEW_CHANNELS else 1
+        return from_text(self.linear_step, (outputs, sources, times, -1, rows))
 
 
 class ForecastTrainingStore(WeatherTrainingStore):
@@ -85,28 +111,45 @@ class ForecastTrainingData:
         recipe, store = opened.recipe, opened.store
         self.opened = opened
         inputs, outputs = own_channels(model, ranks.mesh)
-        # A rollout feeds forecasts of all channels back, so that it needs all inputs.
-        rolls_out = recipe.task.rollout_steps > 1
+        # A rollout feeds forecasts of all channels back, so that it needs all inputs; and so does
+        # a linear step, which may be of all channels.
+        rolls_out, linear = recipe.task.rollout_steps > 1, recipe.task.linear_step
+        needs_all = rolls_out or linear
+        self.cycle = ranks.from_first(lambda: daily_cycle(store, recipe))
         windows = partial(
-            training_windows, store, recipe, statistics=opened.statistics,
-            inputs=None if rolls_out else inputs, outputs=outputs,
+            training_windows, store, recipe, statistics=opened.statistics, expected=self.cycle,
+            inputs=None if needs_all else inputs, outputs=outputs,
         )  # fmt: skip
         self.samples = windows(recipe.data.train)
         self.validation = None
         if recipe.data.validation and recipe.training.validate_every:
             self.validation = windows(recipe.data.validation)
+        targets = store.channels.indices(model.config.output_channels)
+        self.linear_weights, step = None, None
+        if linear:
+            self.linear_weights = ranks.from_first(
+                lambda: fit_linear_step(
+                    training_windows(
+                        store, recipe, recipe.data.train, opened.statistics, expected=self.cycle
+                    )
+                )
+            )
+            own = self.linear_weights[outputs.start : outputs.stop]
+            step = linear_step_of(store, own, targets[outputs.start : outputs.stop])
         self.change_std = None
         if recipe.task.output == "residual":
-            self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples)))
+            self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples, step)))
         self.task = ForecastObjective(
             change_std=None if self.change_std is None else self.change_std[outputs],
             area_weights=latitude_weights(store.latitude),
-            target_indices=store.channels.indices(model.config.output_channels),
+            target_indices=targets,
             layout=self.samples.layout,
+            linear=step,
         ).to(ranks.device)
         self.task.complete = ranks.complete
-        if rolls_out:
+        if needs_all:
             self.task.own_inputs = slice(inputs.start, inputs.stop)
+        if rolls_out:
             # With `tp-only` every rank reads all inputs, and what it does with them is the same.
             apart = len(inputs) < len(model.config.input_channels)
             self.task.join = ranks.channel_joiner(len(outputs), apart=apart)
@@ -133,7 +176,17 @@ class ForecastTrainingData:
             **self.opened.record(),
             "change_std": None if self.change_std is None else self.change_std.tolist(),
             "step_hours": self.samples.step_hours,
+            **self._arrays(),
         }
+
+    def _arrays(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.cycle is not None:
+            found["daily_cycle_hours"] = self.cycle.hours.tolist()
+            found["daily_cycle"] = to_text(self.cycle.mean)
+        if self.linear_weights is not None:
+            found["linear_step"] = to_text(self.linear_weights)
+        return found
 
 
 class Placed(Protocol):
@@ -171,6 +224,7 @@ def training_windows(
     statistics: Statistics,
     inputs: range | None = None,
     outputs: range | None = None,
+    expected: DailyCycle | None = None,
 ) -> ForecastWindows:
     """Build the samples of a period as a recipe asks for them, of some channels or of all."""
     task, data = recipe.task, recipe.data
@@ -187,10 +241,30 @@ def training_windows(
         rollout_steps=task.rollout_steps,
         rotate=data.rotate and period == data.train,
         seed=recipe.seed,
+        expected=expected,
         memory_mebibytes=data.memory_mebibytes,
         inputs=inputs,
         outputs=outputs,
     )
+
+
+def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
+    """What states are departures from; None where a recipe asks for none.
+
+    Raises:
+        ValueError: it would be too large to be kept with each checkpoint.
+    """
+    if not recipe.data.departures:
+        return None
+    hours = 24 // min(store.step_hours or 24, 24)
+    if 4 * hours * math.prod(store.shape[1:]) > MOST_BYTES:
+        raise ValueError(
+            f"data.departures keeps the mean of {hours} hours of day of {store.shape[1]} channels "
+            f"on {store.shape[2]} x {store.shape[3]} cells with each checkpoint, which must be at "
+            f"most {MOST_BYTES // 2**20} MiB: set it to false, or take fewer channels or a coarser "
+            f"grid."
+        )
+    return DailyCycle.of(store, recipe.data.train)
 
 
 def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:
@@ -228,17 +302,24 @@ def input_layout(recipe: ForecastRecipe, channels: ChannelSet) -> InputLayout:
     )  # fmt: skip
 
 
-def change_std(windows: ForecastWindows, most: int = 256) -> NDArray[np.float64]:
+def change_std(
+    windows: ForecastWindows, linear: LinearStep | None = None, most: int = 256
+) -> NDArray[np.float64]:
     """Standard deviation of the change over a lead time, by target channel, normalised.
 
-    From up to `most` samples spread over the period, area-weighted.
+    Of the change that a linear step leaves, where there is one. From up to `most` samples spread
+    over the period, area-weighted.
     """
+    layout = windows.layout
     weights = latitude_weights(windows.store.latitude)[:, None]
     count = min(most, len(windows))
     total, known = 0.0, 0.0
     for position in np.linspace(0, len(windows) - 1, count).astype(int):
         sample = windows[int(position)]
         now = sample.now[0].double().numpy()
+        if linear is not None:
+            states = sample.inputs[:, : layout.states].unflatten(1, (-1, layout.times))
+            now = now + linear(states.nan_to_num(0.0))[0].double().numpy()
         squares = (sample.targets[0, 0].numpy() - now) ** 2 * weights
         total = total + np.nansum(squares, (1, 2))
         known = known + np.isfinite(squares).sum((1, 2))

@@ -1,7 +1,7 @@
 """Training loss of one process against that of ranks that share out the channels, over 50 steps.
 
 The paper's figures 11 and 12 in small: real ERA5 (the embedded sample, prepared as
-`pipelines/demo_weather.yaml` says, with a further time of history and insolation, so that 8 input
+`pipelines/msl_forecast.yaml` says, with a further time of history and insolation, so that 8 input
 channels can be shared out over 4 ranks), the demo's model without rollouts, no dropout, float32,
 the same seed, steps of 4 samples. Trained by `sciml-dchag train`, on one process and under torchrun
 on gloo ranks of one thread each: D-CHAG with cross-attention and with linear partial aggregation at
@@ -51,7 +51,7 @@ Curves = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def recipe_of(kind: str, store: Path) -> dict[str, Any]:
-    recipe: dict[str, Any] = yaml.safe_load(recipe_path("demo_weather").read_text())
+    recipe: dict[str, Any] = yaml.safe_load(recipe_path("msl_forecast").read_text())
     recipe["name"] = kind
     recipe["data"]["store"] = str(store)
     recipe["data"]["history_hours"] = [-6, -12, -18]

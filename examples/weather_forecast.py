@@ -15,7 +15,7 @@ store = sd.weather.prepare(
     statistics_period=("2025-12-01T00", "2025-12-24T18"),
     overwrite=True,
 )
-recipe = sd.load_recipe("sample:demo_weather").replace(
+recipe = sd.load_recipe("sample:msl_forecast").replace(
     name="msl", data=dict(store=store), training=dict(steps=300, log_every=50)
 )
 run = sd.train(recipe, "runs/msl", console=print)

@@ -3,7 +3,7 @@
     import sciml_dchag as sd
 
     store = sd.weather.prepare("sample:era5_msl", "msl.zarr", channels="msl")
-    recipe = sd.load_recipe("sample:demo_weather")
+    recipe = sd.load_recipe("sample:msl_forecast")
     run = sd.train(recipe.replace(data=dict(store=store), training=dict(steps=300)))
     forecast = sd.predict(run, store, leads=[6, 24])
     scores = sd.score(forecast, truth=store, climatology=store)

@@ -72,7 +72,7 @@ def changed_files() -> Callable[[Path], Callable[[], set[str]]]:
 def finished(tmp_path_factory: pytest.TempPathFactory, call: Callable[..., Result]) -> Path:
     """A folder in which the small demonstration has run; tests use it as `work` or `own_work`."""
     folder = tmp_path_factory.mktemp("finished")
-    recipe = yaml.safe_load(recipe_path("demo_weather").read_text())
+    recipe = yaml.safe_load(recipe_path("msl_forecast").read_text())
     recipe["name"] = "small"
     for section, changes in SMALL.items():
         recipe[section].update(changes)

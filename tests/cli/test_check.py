@@ -157,7 +157,7 @@ def test_inspect_knows_what_it_looks_at(call: Call, tmp_path: Path) -> None:
     assert call("export", "runs/small", exported).exit_code == 0
     for path, kind in {
         "small.yaml": "recipe",
-        "stores/demo_weather.zarr": "weather store",
+        "stores/msl_forecast.zarr": "weather store",
         "runs/small": "run",
         "runs/small/checkpoints/step-0000003": "checkpoint",
         "runs/small/forecasts/test.zarr": "forecasts, WeatherBench 2 layout",

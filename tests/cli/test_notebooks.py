@@ -68,7 +68,9 @@ def set_steps(notebook: nbformat.NotebookNode, steps: int) -> None:
     changed = 0
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.source, count = re.subn(r"\bsteps=\d+", f"steps={steps}, warmup_steps=1", cell.source)
+            cell.source, count = re.subn(
+                r"\bsteps=\d+", f"steps={steps}, warmup_steps=1", cell.source
+            )
             changed += count
     assert changed, "no training steps were found in the notebook"
 

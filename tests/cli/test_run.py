@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_forecasts_written(work: Path) -> None:
     with xr.open_zarr(run / "forecasts" / "test.zarr") as written:
         names = {"time": "init_time", "prediction_timedelta": "lead_time"}
         forecast = written.rename(names).isel(init_time=slice(0, 26)).load()
-    truth = Store.open(work / "stores" / "demo_weather.zarr").dataset()["state"]
+    truth = Store.open(work / "stores" / "msl_forecast.zarr").dataset()["state"]
     truth = truth.sel(channel="msl", drop=True)
     truth = truth.drop_vars([c for c in truth.coords if c not in truth.dims])
     scores = score(forecast, truth.to_dataset(name="mean_sea_level_pressure"), metrics=("rmse",))
@@ -173,7 +173,7 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
 ) -> None:
     options = ["--lead-hours", "6,12", "--batch", "8"]
     run, whole_file, parts_store = "runs/small", tmp_path / "whole.nc", tmp_path / "parts.zarr"
-    store = "stores/demo_weather.zarr"
+    store = "stores/msl_forecast.zarr"
     options = [*options, "--start-time", "2025-12-25", "--end-time", "2025-12-31"]
     assert call("predict", run, store, whole_file, *options).exit_code == 0
 
@@ -204,8 +204,8 @@ def test_predict_writes_netcdf_and_goes_on_after_an_interruption(
         (("evaluate", "runs/small", "--set", "evaluation.lead_hours=[9]"), "do not reach"),
         (("evaluate", "runs/small", "--set", "evaluation.metrics=[rms]"), "unknown metric 'rms'"),
         (("evaluate", "runs/small", "--set", "data.test=[2025-12-20,2025-12-31]"), "share 2025-12-20"),
-        (("predict", "runs/small", "stores/demo_weather.zarr", "forecast.grib"), "must end in .zarr or .nc"),
-        (("predict", "runs/absent", "stores/demo_weather.zarr", "f.zarr"), "There is no checkpoint"),
+        (("predict", "runs/small", "stores/msl_forecast.zarr", "forecast.grib"), "must end in .zarr or .nc"),
+        (("predict", "runs/absent", "stores/msl_forecast.zarr", "f.zarr"), "There is no checkpoint"),
         (("inspect", "absent.nc"), "There is no file"),
     ],
 )  # fmt: skip

@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_refused(
 def test_what_is_for_the_other_task_is_refused(call: Call, work: Path, refused: Refused) -> None:
     run, store = work / "runs" / "plants", work / "store.zarr"
     assert "sciml-dchag reconstruct" in refused(call("predict", run, store, work / "none.zarr"))
-    weather = call("train", recipe_path("demo_weather"), "--runs", work / "none",
+    weather = call("train", recipe_path("msl_forecast"), "--runs", work / "none",
                    overrides=(f"data.store={store}",))  # fmt: skip
     assert "sciml-dchag-cubes-1" in refused(weather)
     nothing = call("embed", run, work / "none.zarr")

@@ -55,11 +55,16 @@ def recipe(store: Path, name: str, **sections: dict[str, Any]) -> dict[str, Any]
 
 @pytest.fixture(scope="module")
 def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A forecaster that is rolled out and one that is asked directly, both trained on two ranks."""
+    """A forecaster that is rolled out and one that is asked directly, both trained on two ranks.
+
+    The first one starts from a linear step, on departures from the daily cycle.
+    """
     folder = tmp_path_factory.mktemp("forecasts") / "runs"
     two = {"parallel": {"tp": 2}}
+    rolled = recipe(store, "rolled", task={"lead_hours": [6, 6], "linear_step": True}, **two)
+    rolled["data"]["departures"] = True
     mappings = [
-        recipe(store, "rolled", task={"lead_hours": [6, 6]}, **two),
+        rolled,
         recipe(store, "direct", task={"lead_hours": [6, 12], "output": "direct"}, **two),
     ]
     on_ranks(2, workers.train_runs, mappings, str(folder))

@@ -118,10 +118,15 @@ def test_a_run_goes_on_on_another_mesh(recipe: dict[str, Any], alone: Path, tmp_
 
 
 @pytest.mark.slow
-def test_micro_batches_and_rollouts_change_nothing(recipe: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("linear", [False, True])
+def test_micro_batches_and_rollouts_change_nothing(
+    recipe: dict[str, Any], tmp_path: Path, linear: bool
+) -> None:
+    """Nor do they where each step starts from a linear one, on departures."""
     rolled = workers.changed(
-        recipe, task={"rollout_steps": 2}, training={"steps": 4, "validate_every": 0}
-    )
+        recipe, task={"rollout_steps": 2, "linear_step": linear}, data={"departures": linear},
+        training={"steps": 4, "validate_every": 0},
+    )  # fmt: skip
     del rolled["data"]["validation"]
     one, two = tmp_path / "one", tmp_path / "two"
     workers.train_run(rolled, str(one))

@@ -26,7 +26,7 @@ START = "2025-12-25T12:00"
 @pytest.fixture(scope="module")
 def msl_run(msl_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A forecaster of sea level pressure, which needs 12 h of history."""
-    recipe = sd.load_recipe("sample:demo_weather").replace(
+    recipe = sd.load_recipe("sample:msl_forecast").replace(
         name="msl", data=dict(store=msl_store), model=TINY, training=FEW_STEPS
     )
     return sd.train(recipe, tmp_path_factory.mktemp("api") / "msl")
@@ -36,7 +36,7 @@ def msl_run(msl_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def all_run(simulated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A forecaster of 80 channels, z on 13 levels and t, u, v, q on 16, without history."""
     empty = dict(train=(None, None), test=None, history_hours=[], forcings=[], rotate=False)
-    recipe = sd.load_recipe("sample:demo_weather").replace(
+    recipe = sd.load_recipe("sample:msl_forecast").replace(
         name="all", data=dict(store=simulated_store, **empty), model=TINY, training=FEW_STEPS,
         task=dict(rollout_steps=1),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_a_recipe_is_changed_as_it_is_read() -> None:
-    recipe = sd.load_recipe("sample:demo_weather")
+    recipe = sd.load_recipe("sample:msl_forecast")
     changed = recipe.replace(
         name="short", training=dict(steps=300), data=dict(store=Path("a/b.zarr"))
     )

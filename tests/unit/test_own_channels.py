@@ -204,7 +204,7 @@ def test_a_run_trains_and_scores_an_own_channel(
         waves = (raw[[pressure]] / 1e4).rename({pressure: "swh"})
         waves["swh"].attrs["units"] = "m"
         waves.to_netcdf("waves.nc")
-    recipe = yaml.safe_load(recipe_path("demo_weather").read_text())
+    recipe = yaml.safe_load(recipe_path("msl_forecast").read_text())
     recipe |= {"name": "own", "channels": [WAVES]}
     recipe["prepare"] |= {"sources": ["sample:era5_msl", "waves.nc"], "channels": "msl,swh"}
     recipe["model"] |= {"embed_dim": 16, "depth": 1, "heads": 2, "patch": 8, "partitions": 2}

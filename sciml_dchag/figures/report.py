@@ -84,6 +84,10 @@ class Evaluated(Protocol):
         """Caption and PNG file within `folder` of each picture."""
 
     @property
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Caption and CSV file within `folder` of each further table."""
+
+    @property
     def terms(self) -> Mapping[str, str]:
         """What words mean."""
 
@@ -126,11 +130,12 @@ def write_report(evaluation: Evaluated) -> Path:
     """
     if evaluation.table.empty:
         raise ValueError("There are no scores to report: evaluate at least one sample.")
-    for _, file in evaluation.figures:
-        if not (evaluation.folder / file).is_file():
-            raise FileNotFoundError(
-                f"The picture {evaluation.folder / file} is missing: save it before the report."
-            )
+    for what, files in (("picture", evaluation.figures), ("table", evaluation.tables)):
+        for _, file in files:
+            if not (evaluation.folder / file).is_file():
+                raise FileNotFoundError(
+                    f"The {what} {evaluation.folder / file} is missing: save it before the report."
+                )
     title, attribution = escape(evaluation.title), escape(evaluation.attribution)
     parts = [
         f"<p>{escape(evaluation.summary)}</p>" if evaluation.summary else "",
@@ -140,6 +145,7 @@ def write_report(evaluation: Evaluated) -> Path:
         *(_figure(caption, evaluation.folder / file) for caption, file in evaluation.figures),
         "<h2>Scores</h2>",
         *_metric_tables(evaluation),
+        *(_further(caption, evaluation.folder / file) for caption, file in evaluation.tables),
         _terms({**evaluation.terms, **_skill_term(evaluation.reference)}),
         _pairs("Provenance", "Where data and weights come from.", evaluation.provenance),
         _pairs("Settings", "What the run was made with.", evaluation.settings),
@@ -302,6 +308,30 @@ def _figure(caption: str, picture: Path) -> str:
         f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def _further(caption: str, file: Path) -> str:
+    """A folded table of a CSV file, its numbers as short as those of the scores."""
+    table = pd.read_csv(file, keep_default_na=False, na_values=["nan"])
+    head = "".join(f'<th scope="col">{escape(heading(str(name)))}</th>' for name in table.columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{_cell(str(key), value)}</td>" for key, value in row.items())
+        + "</tr>"
+        for row in table.to_dict("records")
+    )
+    return (
+        f"<details><summary>{escape(caption)} <code>{escape(file.name)}</code></summary>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+        f"</details>"
+    )
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, float):
+        return readable_number(value)
+    return escape(readable_key(key, value))
 
 
 def _skill_term(reference: str) -> dict[str, str]:

@@ -54,6 +54,8 @@ class Evaluation:
     """What a reader must know of the scores."""
     figures: tuple[tuple[str, str], ...] = ()
     """(Caption, file within `folder`) of each picture."""
+    tables: tuple[tuple[str, str], ...] = ()
+    """(Caption, CSV file within `folder`) of each further table."""
     terms: dict[str, str] = field(default_factory=dict)
     """What words of the report mean, beside the metrics."""
     provenance: dict[str, str] = field(default_factory=dict)
@@ -151,7 +153,12 @@ class Evaluation:
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:
     """Turn JSON's lists back into tuples."""
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
-    return {**plain, "figures": tuple((caption, file) for caption, file in record["figures"])}
+    pairs: dict[str, Any] = {
+        name: tuple((caption, file) for caption, file in record[name])
+        for name in ("figures", "tables")
+        if name in record
+    }
+    return {**plain, **pairs}
 
 
 def best_of(table: pd.DataFrame, baselines: list[str]) -> tuple[pd.Series[float], pd.Series[str]]:

@@ -24,6 +24,7 @@ from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.tables import heading
 from sciml_dchag.figures.training import plot_training
+from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.config import ParallelConfig
@@ -37,7 +38,9 @@ from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.scores import plots
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
-from sciml_dchag.weather.scores.spectra import why_no_spectrum
+from sciml_dchag.weather.scores.regional import RegionalErrors
+from sciml_dchag.weather.scores.regions import region_weights
+from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
 from sciml_dchag.weather.scores.table import (
     KEYS,
     TERMS,
@@ -156,6 +159,10 @@ class _Scorer:
             self.store, self.recipe.data.train, self.own_indices, self.leads,
             self.recipe.data.history_hours,
         )  # fmt: skip
+        self.regional = RegionalErrors(
+            ("model", *BASELINES), self.leads, _region_weights(self.store), len(self.scored),
+            len(self.initial),
+        )  # fmt: skip
         for lead in self.leads:
             for name in ("model", *BASELINES):
                 self.sums[name, lead] = self._no_sums(len(self.own))
@@ -195,9 +202,23 @@ class _Scorer:
         truth = self.store.read(valid, self.own_indices)
         expected = self.pairs.expected.at(self.store.times[valid], self.own_indices)
         fields = forecast[:, self.own_outputs]
-        self.sums["model", lead].update(fields, truth, expected)
+        times = np.searchsorted(self.initial, initial)
+        self._add("model", lead, times, fields, truth, expected)
         for name, baseline in self.baselines.items():
-            self.sums[name, lead].update(baseline.forecast(initial, lead), truth, expected)
+            made = baseline.forecast(initial, lead)
+            self._add(name, lead, times, made, truth, expected)
+
+    def _add(
+        self,
+        name: str,
+        lead: int,
+        times: NDArray[np.integer],
+        fields: NDArray[np.float32],
+        truth: NDArray[np.float32],
+        expected: NDArray[np.float32],
+    ) -> None:
+        self.sums[name, lead].update(fields, truth, expected)
+        self.regional.update(name, lead, self.own, times, fields, truth)
 
     def _bring_together(self) -> None:
         """Add up all ranks' sums, of which each time and channel is in one."""
@@ -209,6 +230,7 @@ class _Scorer:
         for key, values in zip(list(self.sums), added, strict=True):
             self.sums[key] = self._no_sums(len(self.scored))
             self.sums[key].totals = dict(zip(statistics, values, strict=True))
+        self.regional.totals = ranks.sum(torch.from_numpy(self.regional.totals)).numpy()
         for drawn in self.drawn.values():
             for part in ranks.to_first(drawn):
                 drawn.update(part)
@@ -284,8 +306,12 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
 
 
 def _write(evaluation: Evaluation, scorer: _Scorer, run: Path) -> Evaluation:
-    """Write table, pictures and the page into the run's evaluation folder."""
-    evaluation = dataclasses.replace(evaluation, figures=_draw(evaluation, scorer, run))
+    """Write tables, pictures and the page into the run's evaluation folder."""
+    evaluation = dataclasses.replace(
+        evaluation,
+        figures=_draw(evaluation, scorer, run),
+        tables=_further_tables(evaluation.folder, scorer),
+    )
     write_evaluation(evaluation)
     return evaluation
 
@@ -329,6 +355,44 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")
     return tuple(figures)
+
+
+def _region_weights(store: Store) -> dict[str, NDArray[np.float64]]:
+    land = store.static(["lsm"])[0] if "lsm" in store.static_names else None
+    return region_weights(store.latitude, store.longitude, land)
+
+
+def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...]:
+    """Write RMSE by region and, where there are any, zonal spectra; return caption and file."""
+    store, units = scorer.store, {n: scorer.store.channels[n].units for n in scorer.scored}
+    times = store.times[scorer.initial]
+    hours = float((times[1] - times[0]) / np.timedelta64(1, "h")) if len(times) > 1 else 1.0
+    tables = [("RMSE by region, with 95 % intervals over initial times", "regions.csv",
+               scorer.regional.table(units, hours))]  # fmt: skip
+    if why_no_spectrum(store.latitude, store.longitude) is None:
+        spectra = pd.concat([_spectra(scorer, name) for name in scorer.map_channels])
+        tables.append(("Variance by zonal wavenumber, 30 to 60 degrees", "spectra.csv", spectra))
+    for _, file, table in tables:
+        with written_beside(folder / file) as partial_file:
+            table.to_csv(partial_file, index=False, na_rep="nan", lineterminator="\n")
+    return tuple((caption, file) for caption, file, _ in tables)
+
+
+def _spectra(scorer: _Scorer, name: str) -> pd.DataFrame:
+    """Mean power of the drawn forecasts and of their truth, a row per lead time and wavenumber."""
+    store, index = scorer.store, [scorer.store.channels.index(name)]
+    found = []
+    for lead in scorer.leads:
+        truth = store.read(scorer.valid_indices(scorer.drawn_initial, lead), index)[:, 0]
+        numbers, power = zonal_power_spectrum(scorer.drawn_fields(lead, name), store.latitude)
+        _, true_power = zonal_power_spectrum(truth, store.latitude)
+        found.append(
+            pd.DataFrame(
+                {"channel": name, "lead_hours": lead, "wavenumber": numbers, "model": power,
+                 "truth": true_power, "ratio": power / np.where(true_power > 0, true_power, np.nan)}
+            )
+        )  # fmt: skip
+    return pd.concat(found)
 
 
 def _some(leads: Sequence[int]) -> list[int]:

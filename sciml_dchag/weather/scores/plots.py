@@ -96,7 +96,7 @@ def _score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
             clip_on=False,
             zorder=3 if strong else 2,
         )
-        ends.append((float(y[np.isfinite(y)][-1]), name, COLOURS[name]))
+        ends.append((float(y[np.isfinite(y)][-1]), name.replace("_", " "), COLOURS[name]))
     quiet_axes(axes)
     channel, units = rows["channel"].iloc[0], rows["units"].iloc[0]
     axes.set_title(channel, loc="left", color=INK, fontsize=10.5, fontweight="bold")

@@ -159,17 +159,21 @@ class Store:
             coords = {name: c.compute() for name, c in dataset.coords.items()}
         return dataset.assign_coords(coords)
 
+    @property
+    def static_names(self) -> list[str]:
+        """Names of the static fields."""
+        dataset = self.dataset()
+        return (
+            [str(name) for name in dataset["static_channel"].values] if "static" in dataset else []
+        )
+
     def static(self, names: Iterable[str]) -> NDArray[np.float32]:
         """Read static fields (orography, land-sea mask), shape (S, H, W).
 
         Raises:
             ValueError: a field that the store does not hold.
         """
-        dataset = self.dataset()
-        present = (
-            [str(name) for name in dataset["static_channel"].values] if "static" in dataset else []
-        )
-        names = list(names)
+        names, present = list(names), self.static_names
         if missing := [name for name in names if name not in present]:
             raise ValueError(
                 f"{self.path} has the static fields {present or 'none'} but {missing[0]!r} is "
@@ -178,7 +182,7 @@ class Store:
         if not names:
             return np.empty((0, *self.shape[2:]), dtype=np.float32)
         with checksums.damage_named(self.path):
-            fields = dataset["static"].values
+            fields = self.dataset()["static"].values
         return fields[[present.index(name) for name in names]].astype(np.float32)
 
     def time_indices(self, period: Period) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, out, show
+from sciml_dchag.cli.console import Command, Group, ProgressBar, out, program, show
 from sciml_dchag.cli.options import device_option, folder_option, overwrite_option
 
 
@@ -75,8 +75,25 @@ def embed(
     out.print(f"Embeddings: {place}", highlight=False, markup=False)
 
 
-@click.command(cls=Command)
-@click.argument("embeddings", type=click.Path(path_type=Path))
+class _Probe(Group):
+    """`probe SOURCE TRAITS` is `probe score SOURCE TRAITS`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["score", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Probe)
+def probe() -> None:
+    """Predict traits from spectra, indices and embeddings: score, then apply.
+
+    `probe SOURCE TRAITS` is short for `probe score SOURCE TRAITS`.
+    """
+
+
+@probe.command("score", cls=Command)
+@click.argument("source", type=click.Path(path_type=Path))
 @click.argument("traits", type=click.Path(path_type=Path))
 @click.option(
     "--trait",
@@ -100,19 +117,21 @@ def embed(
 @click.option(
     "--folds", type=click.IntRange(min=3), default=5, show_default=True, help="Outer, and inner."
 )
-@folder_option("Folder to write; EMBEDDINGS with _probe beside it by default.")
+@folder_option("Folder to write; SOURCE with _probe beside it by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the folds.")
 @overwrite_option
-def probe(
-    embeddings: Path, traits: Path, names: tuple[str, ...], store: Path | None, group: str | None,
+def score(
+    source: Path, traits: Path, names: tuple[str, ...], store: Path | None, group: str | None,
     folds: int, folder: Path | None, seed: int, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Regress TRAITS (a CSV) on EMBEDDINGS, beside mean spectra and indices.
+    """Regress TRAITS (a CSV) on SOURCE: a plant store, or embeddings of one.
 
+    Mean spectra and indices of a store are scored, and embeddings beside them.
     TRAITS has a column cube (the image's file name) and optionally plant (its number in the mask),
     or plant_id and optionally date as in the store's table, and a column a trait with its units in
-    brackets. Ridge and PLS regression are scored by
-    nested cross-validation; R2 is that of the pooled out-of-fold predictions.
+    brackets. Ridge and PLS regression, and the best two-band index, are scored by nested
+    cross-validation; R2 is that of the pooled out-of-fold predictions. The best regression of each
+    kind of features is then fitted on all rows and kept.
 
     \b
     Example:
@@ -123,8 +142,52 @@ def probe(
 
     with ProgressBar() as progress:
         result = run_probe(
-            embeddings, traits, traits=names, store_path=store, group=group, folds=folds,
+            source, traits, traits=names, store_path=store, group=group, folds=folds,
             seed=seed, out=folder, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     show(scores_table(result.scores))
     out.print(f"Scores: {result.folder / 'scores.csv'}", highlight=False, markup=False)
+    out.print(
+        f"To predict new plants: {program()} probe apply {result.folder} STORE predicted.csv",
+        highlight=False, markup=False,
+    )  # fmt: skip
+
+
+@probe.command("apply", cls=Command)
+@click.argument("models", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--trait", "names", multiple=True, metavar="NAME", help="Repeatable; all by default.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Store of embeddings that is not where it was.",
+)
+@overwrite_option
+def apply(
+    models: Path, source: Path, table: Path, names: tuple[str, ...], store: Path | None,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """Predict traits of SOURCE's plants with MODELS, the folder of a probe, into TABLE (CSV).
+
+    Each trait has its prediction, an interval that holds 90 % of new plants like those that were
+    measured, and the fraction of features beyond what the model has seen.
+
+    \b
+    Example:
+      sciml-dchag probe apply stores/poplars_probe stores/new.zarr predicted.csv
+    """
+    from sciml_dchag.files.atomic import written_beside
+    from sciml_dchag.plants.traits.trait_models import apply_models
+
+    if table.exists() and not overwrite:
+        raise FileExistsError(
+            f"{table} exists: choose another name, or replace it with `overwrite=True`."
+        )
+    predicted = apply_models(models, source, traits=names, store_path=store)
+    with written_beside(table) as partial:
+        predicted.to_csv(partial, index=False)
+    for trait, said in predicted.attrs["models"].items():
+        out.print(f"{trait}: {said}", highlight=False, markup=False)
+    out.print(f"Table of {len(predicted)} plants: {table}", highlight=False, markup=False)

@@ -178,7 +178,7 @@ def test_embeddings_spectra_and_indices_stand_side_by_side(
     result = probe(folder / "e", table, out=tmp_path / "out")
     scores = pd.read_csv(tmp_path / "out" / "scores.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(scores, result.scores, check_dtype=False)
-    assert (scores["synthetic"] == 1).all() and len(scores) == 2 * (1 + 3 * 2)
+    assert (scores["synthetic"] == 1).all() and len(scores) == 2 * (1 + 3 * 2 + 1)
     by_case = scores.set_index(["trait", "features", "regressor"])
     assert by_case.loc[(CHLOROPHYLL, "none", "training mean"), "r2"] < 0
     for kind in ("embedding", "mean spectrum", "indices"):

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sciml_dchag.plants.traits.two_band import fit_two_band
+
 Array = NDArray[np.float64]
 
 REGRESSORS = ("ridge", "pls")
 """Ridge regression on standardised features; partial least squares on standardised features."""
+TWO_BAND = "two-band"
+"""A line through the best normalised difference of two bands; for spectra."""
 RIDGE_PENALTIES = tuple(10.0 ** (half / 2) for half in range(-8, 13))
 """Penalties that the inner folds choose from; features are standardised."""
 MOST_COMPONENTS = 20
@@ -55,7 +59,8 @@ def predict_out_of_fold(
         features: (rows, features), finite.
         measured: (rows,), finite.
         groups: a label a row; rows of one label stay together.
-        regressor: a name of `REGRESSORS`, or `mean`, which predicts the training folds' mean.
+        regressor: a name of `REGRESSORS`, `two-band`, or `mean`, which predicts the training
+            folds' mean.
         folds: outer folds, and inner ones.
         seed: of the division into folds, which is the same for all features and regressors.
 
@@ -72,11 +77,70 @@ def predict_out_of_fold(
         if regressor == "mean":
             predicted[held_out] = y[training].mean()
             continue
+        if regressor == TWO_BAND:
+            predicted[held_out] = fit_two_band(X[training], y[training]).predict(X[held_out])
+            continue
         inner = _split(codes[training], folds, [seed, fold])
         setting = _tune(regressor, X[training], y[training], inner)
         predicted[held_out] = _path(regressor, X[training], y[training], X[held_out])[:, setting]
         chosen.append(RIDGE_PENALTIES[setting] if regressor == "ridge" else float(setting + 1))
     return OutOfFold(predicted=predicted, fold=fold_of_row, chosen=tuple(chosen))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearFit:
+    """A regression on all rows, in the units of features and trait."""
+
+    intercept: float
+    """In the trait's units."""
+    coefficients: NDArray[np.float64]
+    """Of each feature, (features,)."""
+    importance: NDArray[np.float64] | None
+    """Variable importance in projection of partial least squares, (features,); above 1 matters."""
+    chosen: float
+    """Penalty, or number of components."""
+
+
+def fit_linear(
+    features: ArrayLike,
+    measured: ArrayLike,
+    groups: Sequence[object] | NDArray[Any],
+    *,
+    regressor: str,
+    folds: int = 5,
+    seed: int = 0,
+) -> LinearFit:
+    """Fit `ridge` or `pls` on all rows, tuned by folds of them; see `predict_out_of_fold`.
+
+    VIP_j = sqrt(p sum_k s_k (w_jk / |w_k|)^2 / sum_k s_k), where s_k is the variance of the trait
+    that component k explains, w its weights and p the number of features (Chong and Jun 2005,
+    Chemometrics and Intelligent Laboratory Systems 78).
+    """
+    from sklearn.cross_decomposition import PLSRegression
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = np.asarray(features, dtype=np.float64), np.asarray(measured, dtype=np.float64)
+    codes = np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
+    setting = _tune(regressor, X, y, _split(codes, folds, [seed]))
+    scaler = StandardScaler().fit(X)
+    importance, chosen = None, float(setting + 1)
+    if regressor == "ridge":
+        chosen = RIDGE_PENALTIES[setting]
+        standard = Ridge(alpha=chosen, solver="svd").fit(scaler.transform(X), y).coef_
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*residual is constant at iteration")
+            pls = PLSRegression(n_components=setting + 1, scale=False).fit(scaler.transform(X), y)
+        standard = pls.coef_[0]
+        explained = pls.y_loadings_[0] ** 2 * (pls.x_scores_**2).sum(axis=0)
+        weights = pls.x_weights_ / np.linalg.norm(pls.x_weights_, axis=0)
+        importance = np.sqrt(X.shape[1] * (weights**2 @ explained) / explained.sum())
+    coefficients = np.asarray(standard) / scaler.scale_
+    intercept = float(y.mean() - coefficients @ scaler.mean_)
+    return LinearFit(
+        intercept=intercept, coefficients=coefficients, importance=importance, chosen=chosen
+    )
 
 
 def require_groups(groups: int, folds: int) -> None:

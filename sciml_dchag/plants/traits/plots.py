@@ -107,7 +107,8 @@ def plot_predictions(
     kinds = list(dict.fromkeys(drawn["features"]))
     regressors = list(dict.fromkeys(drawn["regressor"]))
     trait, units = str(drawn["trait"].iloc[0]), str(drawn["units"].iloc[0])
-    rows = int((predictions["features"] == kinds[0]).sum()) // len(regressors)
+    cases = list(drawn[["features", "regressor"]].itertuples(index=False, name=None))
+    rows = len(predictions.merge(drawn[["features", "regressor"]].iloc[[0]]))
     subtitle = f"predicted out of fold, {rows} rows"
     figure = new_figure(
         max(6.2, 0.6 + 3.1 * len(kinds)),
@@ -117,7 +118,9 @@ def plot_predictions(
     )
     limits = _common_limits(predictions["measured"], drawn, predictions)
     for line, regressor in enumerate(regressors):
-        for column, kind in enumerate(kinds):
+        of_line = [kind for kind in kinds if (kind, regressor) in cases]
+        for kind in of_line:
+            column = kinds.index(kind)
             axes = figure.add_subplot(len(regressors), len(kinds), line * len(kinds) + column + 1)
             score = drawn[(drawn["features"] == kind) & (drawn["regressor"] == regressor)].iloc[0]
             shown = predictions[
@@ -131,9 +134,9 @@ def plot_predictions(
             axes.text(
                 0.04, 0.96, text, transform=axes.transAxes, va="top", color=SOFT_INK, fontsize=9
             )
-            if line == len(regressors) - 1:
+            if not any((kind, below) in cases for below in regressors[line + 1 :]):
                 axes.set_xlabel("measured")
-            if column == 0:
+            if kind == of_line[0]:
                 axes.set_ylabel("predicted")
     return figure
 

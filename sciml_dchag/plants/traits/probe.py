@@ -3,9 +3,11 @@
     OUT/scores.csv              one row per trait, kind of features and regressor
     OUT/predictions.csv         every out-of-fold prediction beside what was measured
     OUT/predicted_TRAIT.png     the same, drawn
+    OUT/models.json             a regression on all rows for each trait and kind of features
+    OUT/coefficients.csv        its coefficients by feature, and what matters in PLS (VIP)
+    OUT/mean_spectra.csv        mean reflectance by plant and band, where there is a store
 
-The regressions are `nested_regression`'s, the traits `traits`', the features those of an encoder
-(`inference.embeddings`) and of the store (`plant_means`).
+The regressions are `nested_regression`'s, the traits `traits`', the features `plant_source`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import numpy as np
@@ -25,26 +27,40 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.traits.embeddings import Embeddings, read_embeddings
-from sciml_dchag.plants.traits.indices import reached_indices
 from sciml_dchag.plants.traits.nested_regression import (
     REGRESSORS,
+    TWO_BAND,
     predict_out_of_fold,
     r2_score,
     require_groups,
     root_mean_square_error,
 )
-from sciml_dchag.plants.traits.plant_means import plant_indices, plant_spectra
+from sciml_dchag.plants.traits.plant_source import (
+    EMBEDDING,
+    SPECTRUM,
+    PlantSource,
+    open_source,
+)
 from sciml_dchag.plants.traits.plots import plot_predictions
+from sciml_dchag.plants.traits.trait_models import (
+    MODELS,
+    TraitModel,
+    encoder_of,
+    fit_model,
+    half_width,
+    write_models,
+)
 from sciml_dchag.plants.traits.traits import Traits, read_traits, split_units
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SCORES, PREDICTIONS = "scores.csv", "predictions.csv"
+COEFFICIENTS, SPECTRA = "coefficients.csv", "mean_spectra.csv"
 FOLDER = folder_kind(
-    "a folder of scores of traits", contains=SCORES, holds=(PREDICTIONS, "predicted_*.png")
+    "a folder of scores of traits",
+    contains=SCORES,
+    holds=(PREDICTIONS, "predicted_*.png", MODELS, COEFFICIENTS, SPECTRA),
 )
 BASELINE = "training mean"
 
@@ -62,7 +78,7 @@ class Probe:
 
 
 def probe(
-    embeddings_path: str | Path,
+    source_path: str | Path,
     traits_path: str | Path,
     *,
     traits: Sequence[str] = (),
@@ -77,16 +93,17 @@ def probe(
     """Regress traits on embeddings, mean spectra and indices, scored by nested cross-validation.
 
     Args:
-        embeddings_path: a folder that `write_embeddings` wrote.
+        source_path: a folder of embeddings, or a plant store, whose spectra and indices are then
+            scored alone.
         traits_path: the table of traits; see `traits`. Where it names no plants, the features of an
             image are the means over its plants.
         traits: columns of it; none takes every column of numbers that can be scored.
-        store_path: the store with the spectra; None takes the one that the embeddings are from.
+        store_path: the store of embeddings; None takes the one that they are from.
         group: a column of the table of traits or of the store whose equal rows stay together;
             None keeps rows of one plant (or image) together.
         folds: outer folds, and inner ones.
         seed: of the division into folds.
-        out: the folder; None writes `NAME_probe` beside the embeddings.
+        out: the folder; None writes `NAME_probe` beside the source.
         overwrite: replace what was written there before.
         progress: called with (done, total, what) after each regression.
 
@@ -96,30 +113,38 @@ def probe(
         ValueError: a trait by name that does not exist, is constant or is known of too few plants;
             a group that does not exist; or no trait that can be scored.
     """
-    embeddings = read_embeddings(embeddings_path)
-    out = embeddings.path.with_name(f"{embeddings.path.name}_probe") if out is None else Path(out)
+    source = open_source(source_path, store_path)
+    out = source.path.with_name(f"{source.path.stem}_probe") if out is None else Path(out)
     check_place(out, FOLDER, overwrite)
-    table = read_traits(Path(traits_path), embeddings.plants)
-    labels = _groups(table, embeddings, group)
+    table = read_traits(Path(traits_path), source.plants)
+    labels = _groups(table, source, group)
     chosen = _scorable(table, table.choose(traits, group), labels, folds, by_name=bool(traits))
-    features = _features(embeddings, store_path, table)
+    spectra = source.features(list(dict.fromkeys(table.table["cube"])))
+    features = _features(source, spectra, table)
     scores: list[dict[str, object]] = []
     predictions: list[pd.DataFrame] = []
-    total = len(chosen) * (1 + len(features) * len(REGRESSORS))
+    models: list[TraitModel] = []
+    total = len(chosen) * (1 + sum(len(_regressors(kind)) for kind in features))
     for trait in chosen:
-        for row, predicted in _regress(table, trait, features, labels, folds, seed):
-            scores.append(row | ({"synthetic": 1} if embeddings.simulated else {}))
+        results = _regress(table, trait, features, labels, folds, seed)
+        for row, predicted in results:
+            scores.append(row | ({"synthetic": 1} if source.simulated else {}))
             predictions.append(predicted)
             if progress is not None:
                 progress(len(scores), total, "regressions")
+        models += _models(table, trait, features, labels, results, folds, seed, encoder_of(source))
     scored, every = pd.DataFrame(scores), pd.concat(predictions, ignore_index=True)
     with whole_folder(out, FOLDER, overwrite=overwrite) as folder:
         scored.to_csv(folder / SCORES, index=False)
         every.to_csv(folder / PREDICTIONS, index=False)
+        write_models(folder / MODELS, models, source)
+        _coefficients(models, source).to_csv(folder / COEFFICIENTS, index=False)
+        if SPECTRUM in spectra:
+            spectra[SPECTRUM].to_csv(folder / SPECTRA)
         for trait in chosen:
             of_trait = (frame[frame["trait"] == trait] for frame in (scored, every))
-            figure = plot_predictions(*of_trait, simulated=embeddings.simulated)
-            save_figure(figure, folder / _picture(trait), embeddings.attribution)
+            figure = plot_predictions(*of_trait, simulated=source.simulated)
+            save_figure(figure, folder / _picture(trait), source.attribution)
     return Probe(folder=out, scores=scored)
 
 
@@ -147,18 +172,18 @@ def scores_table(scores: pd.DataFrame) -> Table:
     return table
 
 
-def _groups(table: Traits, embeddings: Embeddings, group: str | None) -> pd.Series:
+def _groups(table: Traits, source: PlantSource, group: str | None) -> pd.Series:
     """A label a row of the table; rows of one label stay together."""
     if group is None:
         return table.table[table.keys].astype(str).agg(" plant ".join, axis=1)
     if group in table.table.columns:
         labels = table.table[group]
-    elif group in embeddings.plants.columns.drop(embeddings.features):
-        of_plants = embeddings.plants.drop_duplicates(table.keys).set_index(table.keys)[group]
+    elif group in source.plants.columns:
+        of_plants = source.plants.drop_duplicates(table.keys).set_index(table.keys)[group]
         labels = table.table[table.keys].join(of_plants, on=table.keys)[group]
     else:
         raise ValueError(
-            f"Neither {table.path} nor the store of the embeddings has a column {group!r} to group "
+            f"Neither {table.path} nor the store has a column {group!r} to group "
             f"by: name one that they have, or leave `group` out."
         )
     if labels.isna().any():
@@ -198,19 +223,9 @@ def _scorable(
 
 
 def _features(
-    embeddings: Embeddings, store_path: str | Path | None, table: Traits
+    source: PlantSource, frames: dict[str, pd.DataFrame], table: Traits
 ) -> dict[str, pd.DataFrame]:
     """Features by kind, as many rows as the table of traits, all of them finite."""
-    frames = {"embedding": embeddings.plants.set_index(["cube", "plant"])[embeddings.features]}
-    store = _store(embeddings, store_path)
-    if store is not None:
-        store.require_reflectance("mean reflectance and spectral indices")
-        cubes = list(dict.fromkeys(table.table["cube"]))
-        spectra = plant_spectra(store, cubes).set_index(["cube", "plant"])
-        frames["mean spectrum"] = spectra.drop(columns="pixels")
-        if names := reached_indices(store.wavelength_nm)[0]:
-            means = plant_indices(store, names, cubes).set_index(["cube", "plant"])
-            frames["indices"] = means[[f"{name}_mean" for name in names]]
     rows = pd.MultiIndex.from_frame(table.table[table.keys]) if len(table.keys) > 1 else None
     features = {}
     for kind, frame in frames.items():
@@ -221,7 +236,7 @@ def _features(
         known = np.isfinite(frame).all(axis=0)
         if not known.any():
             raise ValueError(
-                f"Some plants of {embeddings.path} have no {kind} in the store: take the store "
+                f"Some plants of {source.path} have no {kind} in the store: take the store "
                 f"that the embeddings are from, with `store_path`."
             )
         if not known.all():
@@ -231,18 +246,9 @@ def _features(
     return features
 
 
-def _store(embeddings: Embeddings, path: str | Path | None) -> CubeStore | None:
-    if path is not None:
-        return CubeStore.open(path)
-    recorded = embeddings.attrs.get("store")
-    if recorded and Path(str(recorded)).exists():
-        return CubeStore.open(str(recorded))
-    warnings.warn(
-        "The store of the embeddings is not where it was, so that they are scored alone: give it "
-        "with `store_path` to see mean spectra and indices beside them.",
-        stacklevel=4,
-    )
-    return None
+def _regressors(kind: str) -> tuple[str, ...]:
+    """What features of a kind are regressed with."""
+    return (*REGRESSORS, TWO_BAND) if kind == SPECTRUM else REGRESSORS
 
 
 def _regress(
@@ -259,7 +265,9 @@ def _regress(
     measured, groups = values[known].to_numpy(), labels[known].to_numpy()
     cases = [("none", BASELINE, "mean", np.zeros((len(measured), 1)))]
     for kind, frame in features.items():
-        cases += [(kind, regressor, regressor, frame[known].to_numpy()) for regressor in REGRESSORS]
+        cases += [
+            (kind, regressor, regressor, frame[known].to_numpy()) for regressor in _regressors(kind)
+        ]
     results: list[tuple[dict[str, object], pd.DataFrame]] = []
     for kind, name, regressor, X in cases:
         found = predict_out_of_fold(
@@ -280,6 +288,59 @@ def _regress(
         )
         results.append((case | score, predicted))
     return results
+
+
+def _models(
+    table: Traits,
+    trait: str,
+    features: dict[str, pd.DataFrame],
+    labels: pd.Series,
+    results: list[tuple[dict[str, object], pd.DataFrame]],
+    folds: int,
+    seed: int,
+    encoder: str,
+) -> list[TraitModel]:
+    """Fit the best regressor of each kind of features on all rows of a trait."""
+    known = table.values(trait).notna().to_numpy()
+    measured, groups = table.values(trait)[known].to_numpy(), labels[known].to_numpy()
+    models = []
+    for kind, frame in features.items():
+        of_kind = [(row, found) for row, found in results if row["features"] == kind]
+        row, found = max(of_kind, key=lambda result: cast(float, result[0]["r2"]))
+        errors = (found["measured"] - found["predicted"]).abs().to_numpy()
+        models.append(
+            fit_model(
+                frame[known], measured, groups, regressor=str(row["regressor"]), folds=folds,
+                seed=seed, trait=trait, units=str(row["units"]), features=kind, r2=row["r2"],
+                rmse=row["rmse"], half_width=half_width(errors),
+                encoder=encoder if kind == EMBEDDING else "",
+            )
+        )  # fmt: skip
+    return models
+
+
+def _coefficients(models: Sequence[TraitModel], source: PlantSource) -> pd.DataFrame:
+    """One row per feature of each model, with the wavelength of a band."""
+    nm: dict[str, float] = {}
+    if source.store is not None:
+        nm = dict(
+            zip(source.store.channels.names, source.store.wavelength_nm.tolist(), strict=True)
+        )
+    rows = []
+    for model in models:
+        weights = model.coefficients if len(model.coefficients) == len(model.names) else (
+            [model.coefficients[0], -model.coefficients[0]]  # of a normalised difference
+        )  # fmt: skip
+        for place, name in enumerate(model.names):
+            rows.append(
+                {
+                    "trait": model.trait, "features": model.features,
+                    "regressor": model.regressor, "feature": name,
+                    "wavelength_nm": nm.get(name, np.nan), "coefficient": weights[place],
+                    "vip": model.importance[place] if model.importance else np.nan,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _picture(trait: str) -> str:

@@ -96,7 +96,7 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
     found = pd.MultiIndex.from_frame(matched[keys]).isin(known)
     if not found.any():
         raise ValueError(
-            f"No row of {path} is one of the plants that have embeddings: its first is "
+            f"No row of {path} is one of the known plants: its first is "
             f"{_label(table.iloc[0], keys)}, and theirs is {_label(plants.iloc[0], keys)}."
         )
     _tell(f"{path} has rows of no known plant", table[~found], keys)
@@ -125,7 +125,7 @@ def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.Da
         if identity in of_plant:
             raise ValueError(
                 f"{', '.join(f'{k} {v}' for k, v in zip(keys, identity, strict=True))} is that of "
-                f"several plants or images with embeddings: add a column `date` to {path.name} and "
+                f"several plants or images: add a column `date` to {path.name} and "
                 f"to the store's table, or name images in a column `cube`."
             )
         of_plant[identity] = (str(row["cube"]), int(row["plant"]))

@@ -135,7 +135,7 @@ def score(
 
     \b
     Example:
-      sciml-dchag probe runs/demo-plants/embeddings traits.csv --trait "LMA (g m-2)"
+      sciml-dchag probe score runs/demo-plants/embeddings traits.csv --trait "LMA (g m-2)"
     """
     from sciml_dchag.plants.traits.probe import probe as run_probe
     from sciml_dchag.plants.traits.probe import scores_table

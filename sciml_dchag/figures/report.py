@@ -21,6 +21,9 @@ from sciml_dchag.files.atomic import write_text
 MOST_OPEN_ROWS = 200
 """A first table of more rows than this is folded, as the others are."""
 
+MOST_FURTHER_ROWS = 500
+"""Rows of a further table on the page; its file has all."""
+
 Row = dict[Hashable, Any]
 
 
@@ -312,7 +315,10 @@ def _figure(caption: str, picture: Path) -> str:
 
 def _further(caption: str, file: Path) -> str:
     """A folded table of a CSV file, its numbers as short as those of the scores."""
-    table = pd.read_csv(file, keep_default_na=False, na_values=["nan"])
+    whole = pd.read_csv(file, keep_default_na=False, na_values=["nan"])
+    table = whole.head(MOST_FURTHER_ROWS)
+    if len(whole) > len(table):
+        caption += f": the first {len(table)} of {len(whole)} rows"
     head = "".join(f'<th scope="col">{escape(heading(str(name)))}</th>' for name in table.columns)
     body = "".join(
         "<tr>"

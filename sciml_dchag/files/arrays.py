@@ -28,5 +28,5 @@ def from_text(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return values.reshape(shape).astype(np.float32)
     except (binascii.Error, ValueError) as error:
         raise ValueError(
-            f"an array of shape {shape} cannot be read from its text: {error}."
+            f"an array of shape {shape} cannot be read from its text: {error}"
         ) from error

@@ -22,6 +22,7 @@ from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of, neighbours
 from sciml_dchag.weather.forecast.task import ForecastTask
+from sciml_dchag.weather.forecast.training import check_departures
 from sciml_dchag.weather.store.daily_cycle import DailyCycle
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
@@ -190,6 +191,12 @@ def test_what_a_linear_step_does_not_go_with_is_refused(msl_store: Path) -> None
     for task in ({"output": "direct"}, {"lead_hours": [6, 24]}):
         with pytest.raises(ValueError, match=r"task\.linear_step forecasts the change over one"):
             recipe(msl_store, **task)
+
+
+def test_a_daily_cycle_too_large_for_a_checkpoint_is_refused(msl_store: Path) -> None:
+    with pytest.raises(ValueError, match=r"80 channels on 721 x 1440 cells .* at most 256 MiB"):
+        check_departures(recipe(msl_store), 80, (721, 1440), 6)
+    check_departures(recipe(msl_store), 80, (32, 64), 6)
 
 
 def test_an_array_as_text_comes_back_or_is_refused() -> None:

@@ -138,3 +138,19 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_further_tables_are_shown_as_far_as_a_page_holds_them(tmp_path, rows):
+    table = pd.DataFrame({"region": [f"<r{n}>" for n in range(501)], "rmse": range(501)})
+    table.to_csv(tmp_path / "regions.csv", index=False)
+    evaluation = evaluation_of(tmp_path, rows, tables=(("By region", "regions.csv"),))
+    page = write_report(evaluation).read_text()
+    assert "By region: the first 500 of 501 rows" in page
+    assert "&lt;r499&gt;" in page and "r500" not in page
+    evaluation.write()
+    tmp_path.rename(tmp_path.parent / "evaluation")
+    again = Evaluation.read(tmp_path.parent)
+    assert again.tables == evaluation.tables
+    (again.folder / "regions.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="regions.csv is missing"):
+        write_report(again)

@@ -16,6 +16,7 @@ from sciml_dchag.training.task import Attempt
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
 from sciml_dchag.weather.forecast.training import (
+    check_departures,
     check_rotation,
     complete_model_config,
     model_config_of,
@@ -50,6 +51,7 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     def statistics() -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
+        check_departures(recipe, len(store.channels), store.shape[2:], store.step_hours)
         training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
@@ -95,6 +97,7 @@ def _check_before_store(
     def periods(store: Announced) -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
+        check_departures(recipe, len(store.channels), store.shape, store.step_hours)
         first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
         return f"training period {iso(first)} to {iso(last)}"
 

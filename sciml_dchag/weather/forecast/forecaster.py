@@ -89,8 +89,14 @@ class Forecaster:
         self._own_now = layout.now(own_targets)
         self._join = self.ranks.channel_joiner(len(outputs))
         rows, columns = store.shape[2:]
-        self._cycle = data.cycle((rows, columns))
-        linear = data.linear_weights(len(config.output_channels), layout.times, rows)
+        try:
+            self._cycle = data.cycle((rows, columns))
+            linear = data.linear_weights(len(config.output_channels), layout.times, rows)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} has a damaged record ({error}): name another checkpoint, or train "
+                f"again."
+            ) from error
         self.task = ForecastObjective(
             change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
             area_weights=latitude_weights(store.latitude),

@@ -252,19 +252,30 @@ def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
     """What states are departures from; None where a recipe asks for none.
 
     Raises:
-        ValueError: it would be too large to be kept with each checkpoint.
+        ValueError: as `check_departures`.
     """
     if not recipe.data.departures:
         return None
-    hours = 24 // min(store.step_hours or 24, 24)
-    if 4 * hours * math.prod(store.shape[1:]) > MOST_BYTES:
-        raise ValueError(
-            f"data.departures keeps the mean of {hours} hours of day of {store.shape[1]} channels "
-            f"on {store.shape[2]} x {store.shape[3]} cells with each checkpoint, which must be at "
-            f"most {MOST_BYTES // 2**20} MiB: set it to false, or take fewer channels or a coarser "
-            f"grid."
-        )
+    rows, columns = store.shape[2:]
+    check_departures(recipe, len(store.channels), (rows, columns), store.step_hours)
     return DailyCycle.of(store, recipe.data.train)
+
+
+def check_departures(
+    recipe: ForecastRecipe, channels: int, grid: tuple[int, int], step_hours: int | None
+) -> None:
+    """Refuse a daily cycle that is too large to be kept with each checkpoint.
+
+    Raises:
+        ValueError: it is.
+    """
+    hours = 24 // min(step_hours or 24, 24)
+    if recipe.data.departures and 4 * hours * channels * math.prod(grid) > MOST_BYTES:
+        raise ValueError(
+            f"data.departures keeps the mean of {hours} hours of day of {channels} channels on "
+            f"{grid[0]} x {grid[1]} cells with each checkpoint, which must be at most "
+            f"{MOST_BYTES // 2**20} MiB: set it to false, or take fewer channels or a coarser grid."
+        )
 
 
 def complete_model_config(recipe: ForecastRecipe, store: Store) -> ModelConfig:

@@ -57,10 +57,8 @@ def open(path: PathLike) -> Any:
         return _model_class(saved.checkpoint.kind)(saved, run)
     if not place.exists():
         begun = partial_path(place)
-        cure = (
-            f"{begun} was begun, so repeat what writes it" if begun.exists() else "check the path"
-        )
-        raise FileNotFoundError(f"There is nothing at {place}: {cure}.")
+        fix = f"{begun} was begun, so repeat what writes it" if begun.exists() else "check the path"
+        raise FileNotFoundError(f"There is nothing at {place}: {fix}.")
     for opener in OPENERS:
         if (opened := named(opener)(place)) is not None:
             return opened

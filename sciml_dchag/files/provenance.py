@@ -51,11 +51,11 @@ def _directory(path: Path) -> dict[str, Any]:
 
 def _remote(url: str) -> dict[str, Any]:
     filesystem = filesystem_of(url)
-    told = filesystem.info(url) if filesystem.exists(url) else {}
+    info = filesystem.info(url) if filesystem.exists(url) else {}
     described: dict[str, Any] = {"path": url}
-    if told.get("type") == "file":
-        described["bytes"] = told.get("size")
-        etag = told.get("etag") or told.get("ETag")
+    if info.get("type") == "file":
+        described["bytes"] = info.get("size")
+        etag = info.get("etag") or info.get("ETag")
         if etag:
             described["etag"] = str(etag).strip('"')
     else:

@@ -19,7 +19,7 @@ from sciml_dchag.files.places import complete, remove
 from sciml_dchag.files.zarr_groups import PROGRESS_FILE, partial_path, read_progress
 
 Progress = Callable[[int, int, str], None]
-"""Told (done, total, what) as the work goes on."""
+"""Called with (done, total, what) as the work goes on."""
 
 
 def was_finished(path: Path, fingerprint: str, overwrite: bool) -> bool:

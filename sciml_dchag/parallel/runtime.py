@@ -185,13 +185,13 @@ class Ranks:
 
 def _require_same(answers: list[dict[str, tuple[str, str]]]) -> None:
     """Refuse ranks that see something else than the first one, naming who sees what."""
-    for what, (_, cure) in answers[0].items():
+    for what, (_, fix) in answers[0].items():
         ranks_by_sight: dict[str, list[int]] = {}
         for rank, answer in enumerate(answers):
             ranks_by_sight.setdefault(answer[what][0], []).append(rank)
         if len(ranks_by_sight) > 1:
             found = [f"{sight} on {_name(ranks)}" for sight, ranks in ranks_by_sight.items()]
-            raise ValueError(f"The ranks see different {what}: {', '.join(found)}; {cure}.")
+            raise ValueError(f"The ranks see different {what}: {', '.join(found)}; {fix}.")
 
 
 def _name(ranks: list[int], most: int = 4) -> str:
@@ -210,8 +210,8 @@ def _versions() -> tuple[None, dict[str, tuple[str, str]]]:
     """Say what runs here."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     versions = {"sciml-dchag": _version.__version__, "torch": torch.__version__, "Python": python}
-    cure = "install the same on every machine"
-    return None, {f"versions of {name}": (version, cure) for name, version in versions.items()}
+    fix = "install the same on every machine"
+    return None, {f"versions of {name}": (version, fix) for name, version in versions.items()}
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

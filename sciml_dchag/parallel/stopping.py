@@ -2,7 +2,7 @@
 
 Schedulers send one before they end a job. A handler must not compute or wait, so it only notes the
 signal; the ranks add up what each has noted in a sum that every step takes anyway, and all stop
-after the same step, whichever of them were told.
+after the same step, whichever of them got the signal.
 """
 
 from __future__ import annotations

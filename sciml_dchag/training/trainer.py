@@ -145,8 +145,8 @@ def _start_from(
 ) -> tuple[StartReport, dict[str, tuple[str, str]]]:
     """Start from another model's weights; say what this rank took, the same as all."""
     report = start_from(model, path)
-    cure = f"let all ranks see the same {path}, on a file system that they share"
-    return report, {"weights to start from": (str(report), cure)}
+    fix = f"let all ranks see the same {path}, on a file system that they share"
+    return report, {"weights to start from": (str(report), fix)}
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -90,19 +90,19 @@ class WeatherTrainingStore:
         arrays = (statistics.mean, statistics.std, statistics.minimum, statistics.maximum)
         names = store.channels.names
         times = f"{len(store.times)} from {iso(store.times[0])} to {iso(store.times[-1])}"
-        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
+        fix = f"let all ranks read the same {store.path}, or copy it to each machine again"
         return {
             "channels in the store": (
                 f"{len(names)} ({names[0]} to {names[-1]}, "
                 f"{short_hash(json.dumps(names).encode())})",
-                cure,
+                fix,
             ),
-            "times in the store": (f"{times} ({short_hash(store.times.tobytes())})", cure),
-            "grids in the store": (f"grid {store.grid_sha256[:8]}", cure),
+            "times in the store": (f"{times} ({short_hash(store.times.tobytes())})", fix),
+            "grids in the store": (f"grid {store.grid_sha256[:8]}", fix),
             "statistics in the store": (
                 f"statistics {short_hash(*(array.tobytes() for array in arrays))} of "
                 f"{' to '.join(statistics.period)}",
-                cure,
+                fix,
             ),
         }
 

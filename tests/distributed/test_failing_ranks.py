@@ -1,6 +1,7 @@
 """Jobs of torchrun that fail: soon, with a status, and with one sentence that says why."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def store(
     return write_store
 
 
+def apart(stderr: str) -> tuple[str, str]:
+    """Split what ranks say from torchrun's report, which comes when all of them have ended.
+
+    Its warning that it stops the other ranks may come before or after the sentence of one.
+    """
+    said, mark, report = re.compile(r"^(E\d{4} )", re.MULTILINE).split(stderr, maxsplit=1)
+    assert "torch/distributed/elastic" in report, report
+    own = [line for line in said.splitlines() if "torch/distributed/elastic" not in line]
+    return "\n".join(own), mark + report
+
+
 def failed_job(workplace: Path, *arguments: str, **environment: str) -> list[str]:
     """Start two ranks, which must fail in time; return what they say, without torchrun's report."""
     command = [
@@ -81,7 +93,7 @@ def failed_job(workplace: Path, *arguments: str, **environment: str) -> list[str
     print(f"ended after {seconds:.1f} s")
     assert seconds < SECONDS
     assert done.returncode != 0
-    said, _, report = done.stderr.partition("torch/distributed/elastic")
+    said, report = apart(done.stderr)
     errors = [line for line in said.splitlines() if "Error" in line]
     assert len(errors) == 1 and "Traceback" not in said, said
     assert errors[0].removeprefix("Error: ") in report, report  # the last that a user sees

@@ -113,7 +113,7 @@ def test_noise_does_not_tell_the_order_of_bytes(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 2**16, (20, 20, 6)).astype(np.uint16)
     cube = open_cube(write(tmp_path / "x.raw", noise, leave_out=("byte order",)))
     np.testing.assert_array_equal(cube.read_lines(slice(None)), noise)
-    assert "little endian (the numbers do not tell)" in cube.remarks[0]
+    assert "little endian (the numbers do not show it)" in cube.remarks[0]
 
 
 def test_one_byte_has_no_order(tmp_path: Path) -> None:

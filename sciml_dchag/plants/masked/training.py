@@ -82,17 +82,17 @@ class MaskedTrainingStore:
     def fingerprint(self) -> Fingerprint:
         """Name bands, images with their splits, and statistics to the last bit."""
         store, statistics = self.store, self.statistics
-        cure = f"let all ranks read the same {store.path}, or copy it to each machine again"
+        fix = f"let all ranks read the same {store.path}, or copy it to each machine again"
         splits = json.dumps([store.names, list(store.table["split"])]).encode()
         return {
             "bands in the store": (
                 f"{len(store.channels)} ({short_hash(store.wavelength_nm.tobytes())})",
-                cure,
+                fix,
             ),
-            "images in the store": (f"{len(store.names)} ({short_hash(splits)})", cure),
+            "images in the store": (f"{len(store.names)} ({short_hash(splits)})", fix),
             "statistics in the store": (
                 f"statistics {short_hash(statistics.mean.tobytes(), statistics.std.tobytes())}",
-                cure,
+                fix,
             ),
         }
 

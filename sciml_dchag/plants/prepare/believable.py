@@ -190,14 +190,14 @@ def _beside_references(
     return _doubts(image, made, "look at its references and at the light")
 
 
-def _doubts(image: RawCube, made: NDArray[np.float32], cure: str) -> list[str]:
+def _doubts(image: RawCube, made: NDArray[np.float32], fix: str) -> list[str]:
     known = np.isfinite(made)
     bright = float((made > BRIGHT_REFLECTANCE).sum() / known.sum())
     if bright <= MOST_BRIGHT:
         return []
     return [
         f"{image.path.name} reflects more than {BRIGHT_REFLECTANCE:g} in {bright:.0%} of its "
-        f"values, up to {np.nanmax(made):.3g}: {cure}."
+        f"values, up to {np.nanmax(made):.3g}: {fix}."
     ]
 
 

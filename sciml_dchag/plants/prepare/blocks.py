@@ -138,7 +138,7 @@ class ImageToPrepare:
             **given,
             **part,
             **self.references,
-            **self.found.told,
+            **self.found.details,
             **{f"count_{name}": value for name, value in asdict(self.counts).items()},
         }
 
@@ -146,8 +146,8 @@ class ImageToPrepare:
         """Put the picture of the image into a store, and forget what it was made of."""
         if self.sketch is None:
             return
-        by = self.found.told["mask"]
-        threshold = self.found.told.get("mask_threshold")
+        by = self.found.details["mask"]
+        threshold = self.found.details.get("mask_threshold")
         save(
             self.sketch,
             Caption(

@@ -34,7 +34,7 @@ from sciml_dchag.plants.read.raw_cube import read_lines
 _MASK_LINES = 32
 MOST_NAMED = 5
 MOSTLY_KNOWN = 0.5
-"""Bands that have a value in fewer columns, as where white is saturated, tell no plants."""
+"""Bands that have a value in fewer columns, as where white is saturated, show no plants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,18 @@ class FoundPlants:
     shape: tuple[int, int]
     packed: bytes
     """Numbers of plants, int32, compressed."""
-    told: dict[str, Any] = field(default_factory=dict)
-    """How plants were told from background and numbered, for the store's attributes."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """How plants were separated from background and numbered, for the store's attributes."""
     doubt: str = ""
     """Why there are none, or what is doubtful."""
 
     @classmethod
-    def of(cls, labels: Labels, told: dict[str, Any], doubt: str = "") -> FoundPlants:
+    def of(cls, labels: Labels, details: dict[str, Any], doubt: str = "") -> FoundPlants:
         """Pack labels, (lines, columns)."""
         packed = zlib.compress(np.ascontiguousarray(labels, np.int32).tobytes(), 1)
-        return cls(shape=(labels.shape[0], labels.shape[1]), packed=packed, told=told, doubt=doubt)
+        return cls(
+            shape=(labels.shape[0], labels.shape[1]), packed=packed, details=details, doubt=doubt
+        )
 
     def labels(self) -> Labels:
         """0 for background, and the number of the plant, (lines, columns)."""
@@ -98,24 +100,24 @@ def find_all_plants(
 def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> FoundPlants:
     raw = image.raw
     shape = (raw.lines, raw.samples)
-    doubt, told = "", dict[str, Any]()
+    doubt, details = "", dict[str, Any]()
     if config.mask == NO_MASK:
-        labels, told["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
+        labels, details["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
     elif image.mask is not None:
-        labels, told["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
+        labels, details["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
     else:
         try:
             seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
         except plant_mask.NoPlantError as error:
             return FoundPlants.of(np.zeros(shape, np.int32), {"mask": "no plant"}, str(error))
         labels = seen.plants
-        told = {"mask": seen.index, "mask_threshold": seen.threshold}
+        details = {"mask": seen.index, "mask_threshold": seen.threshold}
     if pots is not None:
         labels, beside = by_pots(labels, pots.at(shape))
-        told |= {"numbers": f"by pots: {pots.source}"}
+        details |= {"numbers": f"by pots: {pots.source}"}
         if beside:
             doubt = f"{raw.path.name} has {beside} pixels of plants in no pot, which are left out."
-    return FoundPlants.of(labels, told, doubt)
+    return FoundPlants.of(labels, details, doubt)
 
 
 def _number_series(found: dict[str, FoundPlants]) -> list[str]:
@@ -126,8 +128,8 @@ def _number_series(found: dict[str, FoundPlants]) -> list[str]:
         shared = in_series({name: [place for place, _ in of] for name, of in places.items()})
     if shared is None:
         for name, plants in found.items():
-            told = {**plants.told, "numbers": "row by row in the image"}
-            found[name] = replace(plants, told=told)
+            details = {**plants.details, "numbers": "row by row in the image"}
+            found[name] = replace(plants, details=details)
         return []
     sites: dict[int, list[tuple[Place, float]]] = {}
     for name, of_image in places.items():
@@ -145,8 +147,8 @@ def _number_series(found: dict[str, FoundPlants]) -> list[str]:
         new[1:] = [numbers[site] for site in shared[name]]
         renumbered = new[labels]
         touching += _touching(name, renumbered, places_of)
-        told = {**plants.told, "numbers": f"by place in {len(found)} images"}
-        found[name] = FoundPlants.of(renumbered, told, plants.doubt)
+        details = {**plants.details, "numbers": f"by place in {len(found)} images"}
+        found[name] = FoundPlants.of(renumbered, details, plants.doubt)
     return touching[:MOST_NAMED]
 
 
@@ -173,13 +175,13 @@ def _touching(name: str, labels: Labels, places: Mapping[int, Place]) -> list[st
         if here not in (0, number) and not (labels == number).any():
             said.append(
                 f"Plant {here} of {name} covers the place of plant {number} too, as if they "
-                f"touched: tell pots apart with `pots`."
+                f"touched: separate pots with `pots`."
             )
     return said
 
 
 def _colours(image: OpenedImage) -> dict[str, NDArray[np.float32]]:
-    """Mean reflectance of the whole image in the few bands that tell plants."""
+    """Mean reflectance of the whole image in the few bands that show plants."""
     raw = image.raw
     calibration = image.calibrate()
     good = np.ones(raw.bands, bool) if raw.good_bands is None else raw.good_bands

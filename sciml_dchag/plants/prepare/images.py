@@ -250,8 +250,8 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def _warn(remarks: Sequence[str]) -> None:
-    told = list(dict.fromkeys(remarks))
-    for remark in told[:MOST_REMARKS]:
+    unique = list(dict.fromkeys(remarks))
+    for remark in unique[:MOST_REMARKS]:
         warnings.warn(remark, stacklevel=3)
-    if len(told) > MOST_REMARKS:
-        warnings.warn(f"... and {len(told) - MOST_REMARKS} remarks like these.", stacklevel=3)
+    if len(unique) > MOST_REMARKS:
+        warnings.warn(f"... and {len(unique) - MOST_REMARKS} remarks like these.", stacklevel=3)

@@ -44,7 +44,7 @@ pixel, and its pixel half soil."""
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """Plants of an image, and how they were told from the background."""
+    """Plants of an image, and how they were separated from the background."""
 
     plants: NDArray[np.int32]
     """0 for background, 1, 2, ... for the plants row by row, (rows, columns)."""
@@ -78,7 +78,7 @@ def segment(
     index: Index | None = None,
     most: int | None = None,
 ) -> Segmentation:
-    """Tell plants from background.
+    """Separate plants from background.
 
     NDVI (Rouse et al. 1974) where the camera sees red and near infrared, or else the excess of
     green (Woebbecke et al. 1995) of chromatic coordinates; plants are green, and what is merely
@@ -174,7 +174,7 @@ def _separability(values: NDArray[np.float64]) -> float:
 def _threshold(
     values: NDArray[np.float64], index: Index, *, chosen: bool
 ) -> tuple[NDArray[np.bool_], float] | None:
-    """Return what is plant and the threshold; None where there is nothing to tell apart."""
+    """Return what is plant and the threshold; None where there is nothing to separate."""
     known = np.isfinite(values)
     if not known.any():
         return None

@@ -142,7 +142,7 @@ def name_images(paths: Sequence[Path]) -> list[str]:
 
 
 def _alike(names: Sequence[str]) -> list[int]:
-    """Places of names that others have too; some file systems do not tell capitals apart."""
+    """Places of names that others have too; some file systems do not distinguish capitals."""
     small = [name.lower() for name in names]
     times = Counter(small)
     return [i for i, name in enumerate(small) if times[name] > 1]

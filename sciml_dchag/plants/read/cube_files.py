@@ -74,7 +74,7 @@ class FoundImages:
     unused: list[Path]
     """References by their names that belong to no image."""
     failed: dict[Path, Exception]
-    """Why files could not be told: a header without numbers, or with several files of them."""
+    """Why files are not recognised: a header without numbers, or with several files of them."""
 
 
 def find_images(
@@ -92,7 +92,7 @@ def find_images(
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: no image can be told.
+        ValueError: no image is recognised.
     """
     aside = {_numbers_of(Path(reference)).resolve() for reference in references}
     failed: dict[Path, Exception] = {}

@@ -40,7 +40,7 @@ COMPLEX_TYPES = {6: "complex64", 9: "complex128"}
 REQUIRED = ("samples", "lines", "bands", "data type", "interleave")
 
 PROBED_BYTES = 2**20
-"""At the middle of a file, to tell the order of its bytes."""
+"""At the middle of a file, to detect the order of its bytes."""
 ROUGHER = 2.0
 """How many times rougher little endian has to be than big endian to be given up."""
 
@@ -256,7 +256,7 @@ def nearest_interleave(name: str) -> str:
 
 
 def guess_byte_order(data: Path, dtype: np.dtype[Any], offset: int) -> tuple[np.dtype[Any], str]:
-    """Tell the order of bytes from the numbers in the middle of a file.
+    """Detect the order of bytes from the numbers in the middle of a file.
 
     Neighbours of an image are alike: read in the wrong order, integers jump by what their low bytes
     differ, and floating-point numbers take magnitudes that no image has.
@@ -276,14 +276,14 @@ def guess_byte_order(data: Path, dtype: np.dtype[Any], offset: int) -> tuple[np.
             return big.dtype, "other magnitudes are not believable"
         known = plain_little > plain_big
         return little.dtype, (
-            "other magnitudes are not believable" if known else "the numbers do not tell"
+            "other magnitudes are not believable" if known else "the numbers do not show it"
         )
     rough_little, rough_big = _roughness(little), _roughness(big)
     if rough_little > ROUGHER * rough_big:
         return big.dtype, "neighbouring numbers are alike"
     if rough_big > ROUGHER * rough_little:
         return little.dtype, "neighbouring numbers are alike"
-    return little.dtype, "the numbers do not tell"
+    return little.dtype, "the numbers do not show it"
 
 
 def _roughness(numbers: NDArray[Any]) -> float:
@@ -349,11 +349,11 @@ def _size_sentence(
     lines, samples, bands = shape
     found, line_bytes = data.stat().st_size, samples * bands * dtype.itemsize
     whole, rest = divmod(found - offset, line_bytes)
-    cure = "copy it again, or correct the header"
+    fix = "copy it again, or correct the header"
     if rest == 0 and whole > 0:
-        cure = f"it holds {whole} whole lines, so copy it again or set `lines = {whole}`"
+        fix = f"it holds {whole} whole lines, so copy it again or set `lines = {whole}`"
     return (
         f"{data} has {found} bytes where its header {path.name} makes them "
         f"{offset + lines * line_bytes} ({lines} lines x {samples} samples x {bands} bands of "
-        f"{dtype.name}{f' after {offset} bytes' if offset else ''}): {cure}."
+        f"{dtype.name}{f' after {offset} bytes' if offset else ''}): {fix}."
     )

@@ -74,7 +74,7 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
     def read_whole(name: str) -> tuple[np.dtype[Any], Callable[[], NDArray[Any]]]:
         return np.dtype(MATLAB_TYPES[kinds[name]]), cache(lambda: load(name))
 
-    return _assemble(path, arrays, wavelengths, load, read_whole, cure="save it with -v7.3")
+    return _assemble(path, arrays, wavelengths, load, read_whole, fix="save it with -v7.3")
 
 
 def _opaque(file: Any) -> list[str]:
@@ -172,7 +172,7 @@ def _open_npz(path: Path, wavelengths: Given) -> RawCube:
         return dtype, mapped
 
     arrays = {name: shape for name, (shape, _, dtype) in headers.items() if dtype.kind in "iuf"}
-    return _assemble(path, arrays, wavelengths, load, opened, cure="save it uncompressed")
+    return _assemble(path, arrays, wavelengths, load, opened, fix="save it uncompressed")
 
 
 def _npy_header(file: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
@@ -234,14 +234,14 @@ def _assemble(
     wavelengths: Given,
     load: Callable[[str], NDArray[Any]],
     opened: Callable[[str], tuple[np.dtype[Any], Callable[[], NDArray[Any]]]],
-    cure: str,
+    fix: str,
 ) -> RawCube:
     """Choose the image among arrays; `opened` gives its type and what reads or maps it."""
     name, axis, nm, remarks = _choose(path, arrays, wavelengths, load)
     dtype, array = opened(name)
     size = int(np.prod(arrays[name])) * dtype.itemsize
     if hasattr(array, "cache_info") and size > LARGE_BYTES:
-        remarks += (f"{path.name} is read whole, {size / 1e9:.1f} GB: {cure} to read it in parts.",)
+        remarks += (f"{path.name} is read whole, {size / 1e9:.1f} GB: {fix} to read it in parts.",)
     return _cube(path, arrays[name], axis, dtype, nm, _lines_of(array, axis), remarks)
 
 

@@ -55,7 +55,7 @@ _UNKNOWN = "HDF5 of no known product (NEON and EMIT reflectance are)"
 
 
 def _product(file: h5py.File) -> tuple[str, str | None]:
-    """Tell a product by its layout, and where its reflectance is."""
+    """Recognise a product by its layout, and where its reflectance is."""
     for site in _groups(file):
         if "Reflectance/Reflectance_Data" in file[site]:
             return _NEON, site

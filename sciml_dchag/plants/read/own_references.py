@@ -62,7 +62,7 @@ class Folder:
 
 
 def sort_folder(files: Iterable[Path]) -> Folder:
-    """Tell images from references among the images of one folder."""
+    """Separate images from references among the images of one folder."""
     files = list(files)
     stems = {file.stem.lower(): file for file in files}
     named: dict[Path, tuple[Kind, Path | None]] = {}

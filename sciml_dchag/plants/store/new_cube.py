@@ -34,4 +34,4 @@ class NewCube:
     attrs: Callable[[], Mapping[str, Any]]
     """Gives what is to be recorded about it; asked after the last block."""
     finish: Callable[[Path], None] | None = None
-    """Told where the store grows, once the image is written, to put a picture beside it."""
+    """Called where the store grows, once the image is written, to put a picture beside it."""

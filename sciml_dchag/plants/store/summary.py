@@ -71,12 +71,12 @@ def summarise(store: CubeStore) -> list[str]:
     if len(table) > MOST_LINES:
         lines.append(f"  and {len(table) - MOST_LINES} others")
     total = max(int(table["values"].sum()), 1)
-    told = [
+    set_aside = [
         f"{table[key].sum():,} {words} ({_percent(table[key].sum() / total)})"
         for key, words in COUNTED.items()
         if table[key].sum()
     ]
-    lines.append(f"Values set aside or bound: {', '.join(told) or 'none'}")
+    lines.append(f"Values set aside or bound: {', '.join(set_aside) or 'none'}")
     lines += [*_on_references(table), *_on_numbers(table), *changes(store, table)]
     return lines
 
@@ -136,7 +136,7 @@ def _percent(fraction: float) -> str:
 
 
 def facts(store: CubeStore) -> dict[str, Any]:
-    """What `inspect` tells of a plant store."""
+    """What `inspect` shows of a plant store."""
     table, nm = image_table(store), store.wavelength_nm
     return {
         "kind": "plant store" + (" (simulated, not observations)" if store.simulated else ""),

@@ -117,10 +117,10 @@ def write_cubes(
             (partial / FINISHED_FOLDER).mkdir()
             done = 0
             write_progress(partial, fingerprint, done, len(cubes), "images")
-        told = _Lines(progress, cubes, done)
+        reporter = _Lines(progress, cubes, done)
         with nothing_kept_of_refused_data(partial):
             for number, cube in enumerate(cubes[done:], start=done + 1):
-                moments = _write_cube(partial, cube, wavelength_nm, told)
+                moments = _write_cube(partial, cube, wavelength_nm, reporter)
                 if cube.finish is not None:
                     cube.finish(partial)
                 np.save(partial / FINISHED_FOLDER / f"{cube.name}.npy", moments.to_array())
@@ -146,7 +146,7 @@ def _require_usable(partial: Path, names: Sequence[str]) -> None:
 
 
 class _Lines:
-    """Tells of lines written, over all images."""
+    """Reports lines written, over all images."""
 
     def __init__(self, progress: Progress | None, cubes: Sequence[NewCube], done: int) -> None:
         self._progress = progress
@@ -236,7 +236,7 @@ def block_lines(bands: int, columns: int) -> int:
 
 
 def _write_cube(
-    partial: Path, cube: NewCube, wavelength_nm: NDArray[np.float64], told: _Lines
+    partial: Path, cube: NewCube, wavelength_nm: NDArray[np.float64], reporter: _Lines
 ) -> RunningMoments:
     """Write an image and return the moments of its plant pixels."""
     group = partial / "cubes" / cube.name
@@ -268,7 +268,7 @@ def _write_cube(
             lines = block.shape[1]
             add_plants(moments, block, mask[first : first + lines] > 0)
             first += lines
-            told.add(lines)
+            reporter.add(lines)
         if writing is not None:
             writing.result()
     zarr.open_group(group, mode="r+").attrs.update(_plain(cube.attrs()))

@@ -118,7 +118,7 @@ def find_bands(name: str, wavelength_nm: ArrayLike) -> NDArray[np.intp]:
 
 
 def reached_indices(wavelength_nm: ArrayLike) -> tuple[list[str], dict[str, str]]:
-    """Tell which indices the bands reach, in the order of `INDICES`, and why not the others."""
+    """Say which indices the bands reach, in the order of `INDICES`, and why not the others."""
     reached, left_out = [], {}
     for name in INDICES:
         try:

@@ -35,7 +35,7 @@ def plot_index_maps(
     """Draw maps of indices side by side, each with its own colour bar.
 
     The scales leave out the outermost 2 percent of the values on either side, which the arrows of
-    the colour bars tell. NaN is pale grey.
+    the colour bars say. NaN is pale grey.
 
     Args:
         maps: (rows, columns) by name of the index, NaN off the plants.

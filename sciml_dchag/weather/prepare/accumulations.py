@@ -70,8 +70,10 @@ def accumulated(
     for name in (base, *(f"{base}_{hours}h" for hours in SPANS)):
         by_span: dict[int, list[Piece]] = {}
         for piece in (p for p in pieces if _holds(p, name)):
-            told = variables()[name].accumulated_hours or piece.field.attrs.get(ACCUMULATED_HOURS)
-            by_span.setdefault(int(told or 0), []).append(piece)
+            hours_summed = variables()[name].accumulated_hours or piece.field.attrs.get(
+                ACCUMULATED_HOURS
+            )
+            by_span.setdefault(int(hours_summed or 0), []).append(piece)
         for span, held in by_span.items():
             refuse_since_start([piece for piece in held if piece.name != "state"])
             part = join_times(

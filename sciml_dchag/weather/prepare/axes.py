@@ -45,7 +45,7 @@ OTHER_LEVELS = (
     (r"depth|below", "depths"),
     (r"height|altitude|above|geometric|elevation", "heights"),
 )
-"""Words of names and attributes, and the vertical axis of which they tell."""
+"""Words of names and attributes, and the vertical axis that they name."""
 
 ON_NO_AXIS = (
     "surface", "meansea", "entireatmosphere", "atmosphere", "nominaltop", "tropopause", "maxwind",
@@ -148,7 +148,7 @@ def _by_values(
     column_name: str,
     dataset: xr.Dataset,
 ) -> str | None:
-    """Say what axes without units are, where their values tell."""
+    """Say what axes without units are, where their values show it."""
     if rows.ndim != 1 or columns.ndim != 1 or min(rows.size, columns.size) < 2:
         return None
     around = np.ptp(columns) * columns.size / (columns.size - 1)
@@ -233,10 +233,10 @@ def _untold(field: xr.DataArray, axis: str) -> bool:
     if axis.lower() not in NAMES_OF_ANY_LEVEL or axis not in field.coords:
         return False
     variable = field[axis].variable
-    told = said(variable, "long_name", "standard_name", "GRIB_name", "description")
-    told += said(field.variable, "GRIB_typeOfLevel", "level_type")
+    described = said(variable, "long_name", "standard_name", "GRIB_name", "description")
+    described += said(field.variable, "GRIB_typeOfLevel", "level_type")
     return not str(variable.attrs.get("units", "")).strip() and not re.search(
-        "pressure|isobar", told
+        "pressure|isobar", described
     )
 
 
@@ -287,11 +287,11 @@ def _by_levels(name: str, variable: xr.Variable) -> str | None:
         return f"{name}, whose values are no numbers"
     values = np.atleast_1d(variable.values).astype(np.float64)
     shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if values.size > 6 else "")
-    cure = f": if these are pressures, set the units attribute of {name} to hPa or Pa"
+    fix = f": if these are pressures, set the units attribute of {name} to hPa or Pa"
     if name.lower() == "plev" and values.max() <= 1100:
-        return f"{name} ({shown}, in no units, where plev is in Pa by convention{cure})"
+        return f"{name} ({shown}, in no units, where plev is in Pa by convention{fix})"
     if not all(usual(level) for level in _in_hpa(name, "", values)):
-        return f"{name} ({shown}, in no units, which are no usual set of pressure levels{cure})"
+        return f"{name} ({shown}, in no units, which are no usual set of pressure levels{fix})"
     return None
 
 

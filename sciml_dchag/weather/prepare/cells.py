@@ -159,19 +159,19 @@ def _refuse_outside(
     everywhere, ours = wrong.mean() > 0.5, variables().get(channel.variable)
     if everywhere and ours is not None:  # other units, of which a mean says more than a cell
         check_mean(fields[t], channel.name, ours, channel.level_hpa, when=iso(times[t]))
-    cure = (
+    fix = (
         f"convert it to {channel.units} and set its units attribute"
         if everywhere
         else "if that is how it marks missing values, set its _FillValue and allow missing values, "
         "else download it again"
     )
     if channel.variable not in VARIABLES:
-        cure += f", or widen plausible of {channel.name} in the recipe's channels if it is right"
+        fix += f", or widen plausible of {channel.name} in the recipe's channels if it is right"
     raise ValueError(
         f"{source} has {channel.name} outside {bounds[0]:.6g} to {bounds[1]:.6g} "
         f"{channel.units} in {int(wrong.sum())} of {fields.size} cells of {len(times)} time(s), "
         f"the first {fields[t, row, column]:.6g} at {iso(times[t])}, {cells.place(row, column)}: "
-        f"{cure}."
+        f"{fix}."
     )
 
 

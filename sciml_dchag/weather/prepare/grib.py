@@ -143,8 +143,8 @@ def open_grib(source: str) -> list[xr.Dataset]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # cfgrib's own use of others
         for offset, message in FileStream(source, errors="raise").items():
-            told = _header(message, offset)
-            key = told.variable
+            header = _header(message, offset)
+            key = header.variable
             if key not in groups:
                 attrs[key] = _attributes(message, key)
                 if key[3] not in grids:
@@ -153,7 +153,7 @@ def open_grib(source: str) -> list[xr.Dataset]:
                     "GRIB_centre": str(message.message_get("centre", str, "")),
                     "GRIB_class": str(message.message_get("class", str, "")),
                 }
-            groups.setdefault(key, {}).setdefault(told.level, []).append(told)
+            groups.setdefault(key, {}).setdefault(header.level, []).append(header)
     return [
         dataset.assign_attrs(origin)
         for key, by_level in groups.items()

@@ -164,7 +164,7 @@ def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Da
 def _on_the_level_of_its_name(
     dataset: xr.Dataset, short: str, variable: Known, source: str
 ) -> xr.Dataset:
-    """Put a variable on the level that its name tells, as `u850` does.
+    """Put a variable on the level that its name says, as `u850` does.
 
     Raises:
         ValueError: it is not the one of the coordinate.

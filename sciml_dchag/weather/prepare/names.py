@@ -63,13 +63,13 @@ class Known:
     alias: str
     """Its name in `variable_names`."""
     level_hpa: int | None
-    """The level that its name tells, as `u850` does."""
+    """The level that its name says, as `u850` does."""
     short: str
     """What we call it."""
 
 
 def known_variables(dataset: xr.Dataset) -> list[Known]:
-    """Find the variables that are ours: each once, on each level that a name tells.
+    """Find the variables that are ours: each once, on each level that a name says.
 
     Small and capital letters count alike.
     """
@@ -97,7 +97,7 @@ def known_variables(dataset: xr.Dataset) -> list[Known]:
 def _level_told(
     short: str, number: int, in_hpa: bool, field: xr.DataArray, *, on_levels: bool
 ) -> int | None:
-    """Tell whether the number in a variable's name is its level in hPa, or a height in metres."""
+    """Say whether the number in a variable's name is its level in hPa, or a height in metres."""
     if not 1 <= number <= 1100:
         return None
     attrs = f"{field.attrs.get('long_name')} {field.attrs.get('standard_name')}"
@@ -111,7 +111,7 @@ def _level_told(
 
 
 def units_factor(field: xr.DataArray, source: str) -> float:
-    """Tell by what to multiply a field to have it in our units.
+    """Return what to multiply a field to have it in our units.
 
     Raises:
         ValueError: units that are not ours, nor certain to be convertible.

@@ -95,12 +95,12 @@ def open_source(source: str) -> list[xr.Dataset]:
     except Exception as error:  # every backend has exceptions of its own
         if is_remote(source):
             raise _unreachable(source, error) from error
-        cure = "it is truncated or damaged, so download it again"
+        fix = "it is truncated or damaged, so download it again"
         if "dimension scale" in str(error):
-            cure = "it is HDF5 without NetCDF's dimensions, so convert it to NetCDF 4 first"
+            fix = "it is HDF5 without NetCDF's dimensions, so convert it to NetCDF 4 first"
         if directory:
-            cure = "it is no whole Zarr store; name the files in it one by one or by a pattern"
-        raise ValueError(f"{source} cannot be read ({in_short(error)}): {cure}.") from error
+            fix = "it is no whole Zarr store; name the files in it one by one or by a pattern"
+        raise ValueError(f"{source} cannot be read ({in_short(error)}): {fix}.") from error
 
 
 def _expand_url(pattern: str) -> list[str]:
@@ -127,7 +127,7 @@ def _unreachable(url: str, error: Exception) -> ValueError:
 
 
 def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
-    """Tell by a file's first bytes what opens it."""
+    """Detect by a file's first bytes what opens it."""
     with Path(source).open("rb") as file:
         start = file.read(2048)
     magic = start[:4]
@@ -142,9 +142,9 @@ def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
             f"{source} cannot be read, because {before} bytes of a bulletin's header stand before "
             f"its GRIB messages: take them off with tail -c +{before + 1} {source} > bare.grib."
         )
-    for signature, what, cure in FOREIGN:
+    for signature, what, fix in FOREIGN:
         if start.startswith(signature) or (signature == b"ustar" and start[257:262] == signature):
-            raise ValueError(f"{source} cannot be read, because it is {what}: {cure}.")
+            raise ValueError(f"{source} cannot be read, because it is {what}: {fix}.")
     what = "is neither NetCDF nor GRIB" if magic else "is empty"
     raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
 

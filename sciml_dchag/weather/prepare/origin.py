@@ -18,7 +18,7 @@ from sciml_dchag.files.samples import sample_path
 
 ERA5_ATTRIBUTION = "Contains modified Copernicus Climate Change Service information"
 
-TELLING = (
+DESCRIBING = (
     "title", "source", "source_id", "model_id", "institution", "institution_id", "dataset",
     "history", "references", "comment", "GRIB_centre", "project", "mip_era",
 )  # fmt: skip
@@ -62,7 +62,7 @@ def origin(raw: Sequence[tuple[str, xr.Dataset]], times: NDArray[np.datetime64])
 
 def is_era5(attrs: Mapping[str, Any]) -> bool:
     """Whether a file says that it is of ERA5: by name, or as its class of GRIB messages."""
-    text = " ".join(str(attrs.get(key, "")) for key in TELLING)
+    text = " ".join(str(attrs.get(key, "")) for key in DESCRIBING)
     if re.search(r"\bERA-?5\b|reanalysis-era5", text, re.IGNORECASE):
         return True
     return str(attrs.get("GRIB_class", "")) == "ea"
@@ -71,7 +71,7 @@ def is_era5(attrs: Mapping[str, Any]) -> bool:
 def is_of_climate_data_store(attrs: Mapping[str, Any]) -> bool:
     """Whether a file is as the Climate Data Store writes them, by its centre and history."""
     history = str(attrs.get("history", ""))
-    if "copernicus climate" in " ".join(str(attrs.get(key, "")) for key in TELLING).lower():
+    if "copernicus climate" in " ".join(str(attrs.get(key, "")) for key in DESCRIBING).lower():
         return True
     adaptor = re.search(r"adaptor\.mars|\"source\": \"(tmp\w+/)?data\.grib\"", history)
     return adaptor is not None and str(attrs.get("GRIB_centre", "ecmf")) == "ecmf"

@@ -45,7 +45,7 @@ class Piece:
 
     @cached_property
     def levels(self) -> list[int]:
-        """Its levels in hPa; none where the file tells none."""
+        """Its levels in hPa; none where the file has none."""
         if "level" not in self.field.coords:
             return []
         return [int(level) for level in np.atleast_1d(self.field["level"].values)]

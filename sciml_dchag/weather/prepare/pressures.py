@@ -1,7 +1,7 @@
 """Whether levels of which a file does not say what they are can be pressures.
 
 Isentropes of 300, 350 and 500 K and heights of 500 and 1000 m look like pressures. Temperature and
-geopotential tell them apart.
+geopotential distinguish them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sciml_dchag.weather.prepare.checks import believable_geopotential, standard
 from sciml_dchag.weather.prepare.pieces import Piece
 
 WITNESSES = ("t", "z")
-"""Variables whose mean tells at which pressure they are."""
+"""Variables whose mean shows at which pressure they are."""
 
 RISES = (300, 700)
 """Pressures in hPa between which temperature rises downward in every season and region."""
@@ -52,8 +52,8 @@ def check_untold_levels(pieces: Sequence[Piece], used: Sequence[Piece]) -> None:
         shown = ", ".join(map(str, levels[:6])) + (", ..." if len(levels) > 6 else "")
         warnings.warn(
             f"The levels {shown} on the axis {axis} of {rest[0].source} are taken for pressures "
-            f"in hPa, although nothing says so and no temperature or geopotential is there to "
-            f"tell: set the units attribute of {axis} if they are something else.",
+            f"in hPa, although nothing says so and no temperature or geopotential confirms it: "
+            f"set the units attribute of {axis} if they are something else.",
             UserWarning,
             stacklevel=2,
         )

@@ -20,7 +20,7 @@ from sciml_dchag.weather.store.store import Period, times_within
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Announced:
-    """The store that sources will make; as much of it as metadata tell."""
+    """The store that sources will make; as much of it as metadata say."""
 
     path: Path
     """Where it will be."""

@@ -94,8 +94,8 @@ class RawField:
 
 
 Judge = Callable[[NDArray[np.float32], NDArray[np.datetime64], tuple[str, ...], RawField], None]
-"""Told a block (T, C, H, W) as a file has it, its times and channels, and the field that it is of;
-raises to refuse it."""
+"""Called with a block (T, C, H, W) as a file has it, its times and channels, and the field that it
+is of; raises to refuse it."""
 
 
 @dataclass(frozen=True, eq=False)

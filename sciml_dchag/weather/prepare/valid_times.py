@@ -152,7 +152,7 @@ def _on(dataset: xr.Dataset, axis: str | None, source: str) -> list[xr.Dataset]:
 
 
 def _timed(dataset: xr.Dataset, values: np.ndarray, dim: str | None, source: str) -> xr.Dataset:
-    """Replace whatever tells times by `time`; dates that only their calendar has are left out.
+    """Replace whatever holds times by `time`; dates that only their calendar has are left out.
 
     Warns:
         UserWarning: dates that are left out.

@@ -1,4 +1,4 @@
-"""Whether winds are stored upside down, told by another field of the same sources.
+"""Whether winds are stored upside down, detected by another field of the same sources.
 
 The comparison itself is in `checks`; here are the fields for it found and read.
 """
@@ -17,11 +17,11 @@ from sciml_dchag.weather.prepare.pieces import Piece
 from sciml_dchag.weather.prepare.reading import RawField
 
 WITNESSES: tuple[Literal["vo", "z"], ...] = ("vo", "z")
-"""Fields that tell whether a wind's rows are where its labels say."""
+"""Fields that show whether a wind's rows are where its labels say."""
 
 
 def check_winds(pieces: Sequence[Piece]) -> None:
-    """Warn of winds whose rows run against their labels, where another field is there to tell.
+    """Warn of winds whose rows run against their labels, where another field shows it.
 
     Looks at one time, on the level next to 500 hPa on which all are there.
 

@@ -128,12 +128,12 @@ def _check_same_coordinate(forecast: xr.Dataset, other: xr.Dataset, dim: str, wh
     if not differs.any():
         return
     first = int(np.argmax(differs))
-    cure = "regrid or select so that they are the same"
+    fix = "regrid or select so that they are the same"
     if dim == "latitude" and np.allclose(ours[::-1], theirs, rtol=0, atol=SAME_DEGREES):
-        cure = "the rows run the other way: sort one of them with sortby('latitude')"
+        fix = "the rows run the other way: sort one of them with sortby('latitude')"
     raise ValueError(
         f"{dim} number {first} is {ours[first]} in the forecast and {theirs[first]} in the "
-        f"{what}: {cure}."
+        f"{what}: {fix}."
     )
 
 

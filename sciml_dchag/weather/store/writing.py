@@ -51,7 +51,7 @@ from sciml_dchag.weather.store.layout import (
 WEATHER_STORE = zarr_kind("a weather store", FORMAT)
 
 Check = Callable[[NDArray[np.float32], NDArray[np.datetime64], ChannelSet], None]
-"""Told (block, its times, channels) before a block is written; raises to refuse it."""
+"""Called with (block, its times, channels) before a block is written; raises to refuse it."""
 
 
 def write_store(

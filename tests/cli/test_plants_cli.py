@@ -73,6 +73,25 @@ def test_probe_prints_the_scores_that_it_writes(work: Path, call: Call) -> None:
     assert Path("again/scores.csv").read_text() == Path("probed/scores.csv").read_text()
 
 
+def test_probe_of_a_store_is_applied_to_plants_that_were_not_measured(
+    work: Path, call: Call, refused: Refused
+) -> None:
+    scored = call("probe", "score", "trays.zarr", "traits.csv", "--folds", "3", "--out", "probed")
+    assert scored.exit_code == 0, scored.output
+    assert "probe apply probed STORE predicted.csv" in scored.output
+    words = ("probe", "apply", "probed", "trays.zarr", "predicted.csv")
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert "Table of 12 plants: predicted.csv" in done.output and "R2 0." in done.output
+    table = pd.read_csv("predicted.csv")
+    trait = "chlorophyll (ug cm-2)"
+    assert list(table["cube"].unique()) == [f"tray{n}" for n in range(6)]
+    assert (table[f"{trait} low"] <= table[trait]).all()
+    assert "replace it with `--overwrite`" in refused(call(*words))
+    assert call(*words, "--overwrite").exit_code == 0
+    assert "has no model of 'height'" in refused(call(*words, "--overwrite", "--trait", "height"))
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

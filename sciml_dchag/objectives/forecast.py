@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.layout import InputLayout
-from sciml_dchag.objectives.linear_step import LinearStep
+from sciml_dchag.objectives.linear_step import LinearStep, states_of
 
 
 class ForecastObjective(nn.Module):
@@ -68,8 +68,7 @@ class ForecastObjective(nn.Module):
         """
         if self.linear is None:
             return now
-        states_BCTHW = inputs[:, : self.layout.states].unflatten(1, (-1, self.layout.times))
-        change: Tensor = self.linear(states_BCTHW.nan_to_num(0.0))
+        change: Tensor = self.linear(states_of(inputs, self.layout))
         return now.nan_to_num(0.0) + change.to(now.dtype)
 
     def step(self, model: nn.Module, inputs: Tensor, start: Tensor, hours: Tensor) -> Tensor:

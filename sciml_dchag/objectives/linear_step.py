@@ -11,6 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sciml_dchag.objectives.layout import InputLayout
+
+
+def states_of(inputs_BNHW: Tensor, layout: InputLayout) -> Tensor:
+    """The states among a forecaster's inputs, (B, C, T, H, W), 0 where missing."""
+    states_BCTHW = inputs_BNHW[:, : layout.states].unflatten(1, (-1, layout.times))
+    return states_BCTHW.nan_to_num(0.0)
+
 
 class LinearStep(nn.Module):
     """Weights by row on the cells around each place; fitted, not trained.

@@ -43,6 +43,20 @@ def new_cube(name: str, reflectance: np.ndarray, mask: np.ndarray) -> NewCube:
     )  # fmt: skip
 
 
+def pairs_of_leaves(
+    plants: pd.DataFrame, rng: np.random.Generator
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """An image and a mask of two plants for each `cube`, of given `red_edge_nm` and `green`."""
+    images = {}
+    for cube, rows in plants.groupby("cube", sort=False):
+        mask = np.zeros((6, 12), int)
+        mask[1:5, 1:5], mask[1:5, 7:11] = 1, 2
+        edge, green = (np.where(mask == 1, *rows[name]) for name in ("red_edge_nm", "green"))
+        image = leaf(WAVELENGTH_NM, edge, green)
+        images[str(cube)] = image + rng.normal(0, 0.003, image.shape), mask
+    return images
+
+
 def leaf(
     wavelength_nm: np.ndarray,
     red_edge_nm: float | np.ndarray = 715.0,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from plant_stores import ATTRIBUTION, WAVELENGTH_NM, leaf, write_store
+from plant_stores import ATTRIBUTION, pairs_of_leaves, write_store
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
@@ -137,13 +137,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, plants: pd.DataFrame) -> Pa
     """Their store, and embeddings: three noisy numbers of which one follows the red edge."""
     folder = tmp_path_factory.mktemp("probe")
     rng = np.random.default_rng(1)
-    images = {}
-    for cube, rows in plants.groupby("cube", sort=False):
-        mask = np.zeros((6, 12), int)
-        mask[1:5, 1:5], mask[1:5, 7:11] = 1, 2
-        edge, green = (np.where(mask == 1, *rows[name]) for name in ("red_edge_nm", "green"))
-        image = leaf(WAVELENGTH_NM, edge, green)
-        images[str(cube)] = image + rng.normal(0, 0.003, image.shape), mask
+    images = pairs_of_leaves(plants, rng)
     table = {"genotype": [f"g{n % 7}" for n in range(20)]}
     store = write_store(folder / "s.zarr", images, table=table)
     patches = pd.concat([plants[["cube", "plant"]].assign(y=y, x=2.0) for y in (2.0, 4.0)])

@@ -116,7 +116,6 @@ def fit_linear(
     that component k explains, w its weights and p the number of features (Chong and Jun 2005,
     Chemometrics and Intelligent Laboratory Systems 78).
     """
-    from sklearn.cross_decomposition import PLSRegression
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
@@ -129,9 +128,7 @@ def fit_linear(
         chosen = RIDGE_PENALTIES[setting]
         standard = Ridge(alpha=chosen, solver="svd").fit(scaler.transform(X), y).coef_
     else:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*residual is constant at iteration")
-            pls = PLSRegression(n_components=setting + 1, scale=False).fit(scaler.transform(X), y)
+        pls = _fit_pls(scaler.transform(X), y, setting + 1)
         standard = pls.coef_[0]
         explained = pls.y_loadings_[0] ** 2 * (pls.x_scores_**2).sum(axis=0)
         weights = pls.x_weights_ / np.linalg.norm(pls.x_weights_, axis=0)
@@ -202,7 +199,6 @@ def _tune(
 
 def _path(regressor: str, X: Array, y: Array, X_new: Array) -> Array:
     """Predict with every setting, each a column: penalties, or 1, 2, ... components."""
-    from sklearn.cross_decomposition import PLSRegression
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
@@ -214,10 +210,16 @@ def _path(regressor: str, X: Array, y: Array, X_new: Array) -> Array:
         every = np.repeat(y[:, None], len(RIDGE_PENALTIES), axis=1)
         return np.asarray(ridge.fit(X, every).predict(X_new))
     assert regressor == "pls", regressor
-    pls = PLSRegression(n_components=min(MOST_COMPONENTS, X.shape[1], len(X) - 1), scale=False)
+    pls = _fit_pls(X, y, min(MOST_COMPONENTS, X.shape[1], len(X) - 1))
+    # Components are found one after the other, so that the first k are the regression with k.
+    return np.asarray(y.mean() + np.cumsum(pls.transform(X_new) * pls.y_loadings_[0], axis=1))
+
+
+def _fit_pls(X: Array, y: Array, components: int) -> Any:
+    """Fit partial least squares on standardised features."""
+    from sklearn.cross_decomposition import PLSRegression
+
     with warnings.catch_warnings():
         # Said where fewer components explain all there is; further ones change nothing then.
         warnings.filterwarnings("ignore", message=".*residual is constant at iteration")
-        pls.fit(X, y)
-    # Components are found one after the other, so that the first k are the regression with k.
-    return np.asarray(y.mean() + np.cumsum(pls.transform(X_new) * pls.y_loadings_[0], axis=1))
+        return PLSRegression(n_components=components, scale=False).fit(X, y)

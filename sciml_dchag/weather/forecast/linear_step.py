@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciml_dchag.objectives.linear_step import LinearStep
+from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.normal_equations import NormalEquations
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, on_stencil
@@ -72,8 +72,7 @@ def fit_linear_step(windows: ForecastWindows) -> NDArray[np.float32]:
     for late, part in ((False, initial[:cut]), (True, initial[cut:])):
         for block in blocks(part):
             samples = [windows.sample(int(index), windows.lead_steps[0]) for index in block]
-            inputs = torch.cat([sample.inputs for sample in samples])
-            states = inputs[:, : layout.states].unflatten(1, (channels, -1)).nan_to_num(0.0)
+            states = states_of(torch.cat([sample.inputs for sample in samples]), layout)
             change = torch.cat([sample.targets[:, 0] - sample.now for sample in samples]).numpy()
             for number, outputs in enumerate(groups):
                 own = states if len(groups) == 1 else states[:, [targets[outputs[0]]]]

@@ -20,7 +20,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.objectives.layout import InputLayout
-from sciml_dchag.objectives.linear_step import LinearStep
+from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
@@ -321,7 +321,6 @@ def change_std(
     Of the change that a linear step leaves, where there is one. From up to `most` samples spread
     over the period, area-weighted.
     """
-    layout = windows.layout
     weights = latitude_weights(windows.store.latitude)[:, None]
     count = min(most, len(windows))
     total, known = 0.0, 0.0
@@ -329,8 +328,7 @@ def change_std(
         sample = windows[int(position)]
         now = sample.now[0].double().numpy()
         if linear is not None:
-            states = sample.inputs[:, : layout.states].unflatten(1, (-1, layout.times))
-            now = now + linear(states.nan_to_num(0.0))[0].double().numpy()
+            now = now + linear(states_of(sample.inputs, windows.layout))[0].double().numpy()
         squares = (sample.targets[0, 0].numpy() - now) ** 2 * weights
         total = total + np.nansum(squares, (1, 2))
         known = known + np.isfinite(squares).sum((1, 2))

@@ -1,7 +1,8 @@
 """How far a score could be off because it is of few initial times: a bootstrap over blocks of them.
 
-Errors of neighbouring initial times are alike, so that single times drawn anew would make intervals
-too narrow; runs of neighbours are drawn (moving blocks: Kuensch 1989, Annals of Statistics 17).
+Errors of neighbouring initial times resemble each other, so that single times drawn anew would make
+intervals too narrow; runs of neighbours are drawn (moving blocks: Kuensch 1989, Annals of
+Statistics 17).
 """
 
 from __future__ import annotations

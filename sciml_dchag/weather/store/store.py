@@ -162,10 +162,7 @@ class Store:
     @property
     def static_names(self) -> list[str]:
         """Names of the static fields."""
-        dataset = self.dataset()
-        return (
-            [str(name) for name in dataset["static_channel"].values] if "static" in dataset else []
-        )
+        return _static_names(self.dataset())
 
     def static(self, names: Iterable[str]) -> NDArray[np.float32]:
         """Read static fields (orography, land-sea mask), shape (S, H, W).
@@ -173,7 +170,8 @@ class Store:
         Raises:
             ValueError: a field that the store does not hold.
         """
-        names, present = list(names), self.static_names
+        dataset, names = self.dataset(), list(names)
+        present = _static_names(dataset)
         if missing := [name for name in names if name not in present]:
             raise ValueError(
                 f"{self.path} has the static fields {present or 'none'} but {missing[0]!r} is "
@@ -182,7 +180,7 @@ class Store:
         if not names:
             return np.empty((0, *self.shape[2:]), dtype=np.float32)
         with checksums.damage_named(self.path):
-            fields = self.dataset()["static"].values
+            fields = dataset["static"].values
         return fields[[present.index(name) for name in names]].astype(np.float32)
 
     def time_indices(self, period: Period) -> NDArray[np.int64]:
@@ -303,3 +301,7 @@ def _runs(positions: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 __all__ = ["FORMAT", "Period", "Store", "iso", "step_hours", "write_group", "write_store"]
+
+
+def _static_names(dataset: xr.Dataset) -> list[str]:
+    return [str(name) for name in dataset["static_channel"].values] if "static" in dataset else []

@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Three processes: distributed tests in one, whose ranks wait for each other half of the time, and
-# all others in two, so that two cores are busy.
+# Three processes, so that two cores are busy: ranks wait for each other half of the time.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope
 
 .PHONY: help install demo demo-weather demo-plants test test-fast test-full faults mutations soak lint format clean

@@ -16,21 +16,52 @@ from sciml_dchag.weather.store.writing import write_store
 DATA = Path(__file__).parent / "data"
 
 
+LANES = {
+    "tests/distributed/test_parity.py": "mesh",
+    "tests/distributed/test_channel_stage.py": "mesh",
+    "tests/distributed/test_masked_ranks.py": "mesh",
+    "tests/distributed/test_randomness.py": "mesh",
+    "tests/distributed/test_rank_launcher.py": "mesh",
+    "tests/distributed/test_trained_on_ranks.py": "runs",
+    "tests/distributed/test_forecast_on_ranks.py": "runs",
+    "tests/distributed/test_plants_on_ranks.py": "runs",
+    "tests/distributed/test_curves.py": "runs",
+    "tests/distributed/test_planned_memory.py": "runs",
+    "tests/distributed/test_scaling_benchmark.py": "runs",
+}
+"""Files whose tests stay in one process, as they share ranks that live on; the rest go by file,
+whose tests share fixtures and, in some, a port."""
+
+FIRST = (
+    "mesh", "runs", "tests/distributed/test_failing_ranks.py", "tests/cli/test_notebooks.py",
+    "tests/cli/test_examples.py", "tests/unit/test_planning.py", "tests/cli/test_submit.py",
+)  # fmt: skip
+"""What takes minutes begins first, so that short files fill the end and no core waits."""
+
+
+def lane(nodeid: str) -> str:
+    """Which tests a test stays together with."""
+    file = nodeid.split("::")[0]
+    return LANES.get(file, file)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Say which tests stay together where several processes share them out (`pytest -n 2`).
-
-    Tests on ranks, which keep their ranks alive, are one lane; others go by file, whose tests share
-    fixtures and, in some, a port.
-    """
+    """Share tests out by lane, in the order of `FIRST`, among processes (`pytest -n 3`)."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Lanes(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return "ranks" if file.startswith("tests/distributed/") else file
+            return lane(nodeid)
 
+    config.option.loadscopereorder = False
     return Lanes(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `FIRST` first."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(lane(item.nodeid), len(places)))
 
 
 def unpacked_simulation() -> xr.DataArray:

@@ -35,6 +35,17 @@ def filesystem_of(url: str) -> Any:
         ) from error
 
 
+def lacks_package(source: str) -> bool:
+    """Say whether a source is a URL that no installed package can open, asking no network."""
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(source.split("://")[0] if is_remote(source) else "file")
+    except (ImportError, ValueError):
+        return True
+    return False
+
+
 def in_short(error: Exception) -> str:
     """Say a backend's error in some words of one line."""
     text = " ".join(str(error).split()) or type(error).__name__

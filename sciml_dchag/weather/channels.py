@@ -69,13 +69,13 @@ VARIABLES: dict[str, Variable] = {
             short="u10", long="10m_u_component_of_wind", units="m s-1", kind="surface",
             plausible=(-30.0, 30.0), standard_name="eastward_wind",
             aliases=("10u", "uas", "u10m", "var_10u"),
-            cell_bounds=(-120.0, 120.0),
+            cell_bounds=(-98.0, 98.0),
         ),
         Variable(
             short="v10", long="10m_v_component_of_wind", units="m s-1", kind="surface",
             plausible=(-30.0, 30.0), standard_name="northward_wind",
             aliases=("10v", "vas", "v10m", "var_10v"),
-            cell_bounds=(-120.0, 120.0),
+            cell_bounds=(-98.0, 98.0),
         ),
         Variable(
             short="msl", long="mean_sea_level_pressure", units="Pa", kind="surface",

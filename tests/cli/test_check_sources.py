@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -120,3 +121,18 @@ def test_statistics_over_all_times_are_said_once(tmp_path: Path, call: Call) -> 
     assert whole.stdout.count("no training period is given") == 1
     part = call(*arguments, tmp_path / "b.zarr", *options, "--train-start", "2019-07-01")
     assert "no training period" not in part.stdout
+
+
+@pytest.mark.parametrize("kind", ["forecast", "masked"])
+def test_remote_sources_are_opened_too(tmp_path: Path, kind: str) -> None:
+    field().to_netcdf(tmp_path / "raw.nc")
+    files, url = fsspec.filesystem("memory"), f"memory://checked-{kind}/raw.nc"
+    files.put(str(tmp_path / "raw.nc"), url)
+
+    def failures(url: str, channels: str) -> list[str]:
+        path = recipe(tmp_path, {"sources": [url], "channels": channels}, {}, kind)
+        return [f.what for f in check_recipe(load_recipe(path)) if f.verdict == "fails"]
+
+    assert not failures(url, "t2m")
+    assert any("lack the variable 'q'" in what for what in failures(url, "t2m,q500"))
+    assert any("cannot be read" in what for what in failures("memory://nothing/raw.nc", "t2m"))

@@ -36,10 +36,6 @@ if __name__ == "__main__":
         note_time()
         if folder := os.environ.get("FOLDER_OF_RANK_1"):
             os.chdir(folder)  # the recipe's store is a relative path
-        if version := os.environ.get("VERSION_OF_RANK_1"):
-            import sciml_dchag._version
-
-            sciml_dchag._version.__version__ = version
         if action := os.environ.get("RANK_1_DOES"):
             failing(action, int(os.environ["IN_STEP"]))
     from sciml_dchag.cli import start

@@ -1,6 +1,7 @@
 """What each rank does with a run, training or forecasting; started by `rank_launcher.on_ranks`."""
 
 import copy
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def train_run(mapping: dict[str, Any], run: str) -> int:
     finally:
         Store.read, CubeStore.reflectance = before[Store], before[CubeStore]  # type: ignore
     return sum(read)
+
+
+def refusal(mapping: dict[str, Any], run: str, folder: str, rank_1: dict[str, str]) -> str:
+    """Train in a folder, the second rank with a folder or version of its own.
+
+    Return the sentence of what is refused, nothing where training ended.
+    """
+    from sciml_dchag import _version
+
+    differs = rank_1 if torch.distributed.get_rank() == 1 else {}
+    os.chdir(differs.get("folder", folder))
+    version = differs.get("version", _version.__version__)
+    with mock.patch.object(_version, "__version__", version):
+        try:
+            train_run(mapping, run)
+        except (ValueError, OSError) as error:
+            return str(error)
+    return ""
 
 
 def train_runs(mappings: list[dict[str, Any]], runs: str) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import run_workers
 import xarray as xr
 import yaml
+from rank_launcher import on_ranks
 
 from sciml_dchag._version import __version__
 from sciml_dchag.files.checksums import damages
@@ -63,6 +65,11 @@ def store(
     return write_store
 
 
+def recipe_of(workplace: Path) -> dict[str, Any]:
+    """The recipe of the workplace."""
+    return dict(yaml.safe_load((workplace / "recipe.yaml").read_text()))
+
+
 def apart(stderr: str) -> tuple[str, str]:
     """Split what ranks say from torchrun's report, which comes when all of them have ended.
 
@@ -110,14 +117,6 @@ def test_a_rank_that_raises_is_named_and_a_checkpoint_in_writing_holds_nobody(
     assert errors == ["Error: Rank 1 of 2: a rank's own error"]
     assert list((workplace / "runs/failing/checkpoints").glob("step-*[0-9]"))
 
-    # What was begun goes on with nothing but its own architecture and store.
-    (error,) = failed_job(workplace, "--set", "model.embed_dim=16")
-    assert "holds a run with other settings in 'model': restore them" in error
-    store(channels="t2m,msl,u10")
-    (error,) = failed_job(workplace)
-    assert "whose store had 2 channels where weather.zarr has 3 and adds u10" in error
-    assert error.startswith(f"Error: {workplace}")
-
 
 def test_a_killed_rank_ends_the_job_and_its_loaders(
     workplace: Path, store: Callable[..., Path]
@@ -130,46 +129,68 @@ def test_a_killed_rank_ends_the_job_and_its_loaders(
     assert error.startswith("Error: Rank 0 of 2: another rank was killed")
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("parallel.tp=3", "Error: parallel.dp x fsdp x tp is 1 x auto x 3, which does not make 2"),
-        ("model.partitions=1", "Error: parallel.tp 2 does not divide model.partitions 1"),
-    ],
-)
-def test_an_error_of_all_ranks_is_told_by_the_first(
-    workplace: Path, store: Callable[..., Path], setting: str, message: str
+def test_an_error_of_all_ranks_is_said_once(
+    workplace: Path, store: Callable[..., Path], tmp_path: Path
 ) -> None:
     store()
-    (error,) = failed_job(workplace, "--set", "name=unfit", "--set", setting)
-    assert error.startswith(message)
-    assert not (workplace / "runs" / "unfit").exists()
+    store(tmp_path, seed=1)
+    (error,) = failed_job(workplace, "--set", "name=differing", FOLDER_OF_RANK_1=str(tmp_path))
+    assert error.startswith("Error: The ranks see different statistics in the store: statistics ")
+    assert not (workplace / "runs" / "differing").exists()
 
 
 @pytest.mark.parametrize(
-    ("case", "message"),
+    ("changes", "rank_1", "message"),
     [
-        ("another", "Error: The ranks see different statistics in the store: statistics "),
-        ("none", "Error: On rank 1 of 2: There is no store at weather.zarr"),
         (
-            "version",
-            f"Error: The ranks see different versions of sciml-dchag: {__version__} on rank 0, 9.9 on rank "
+            {"parallel": {"tp": 3}},
+            {},
+            r"parallel.dp x fsdp x tp is 1 x auto x 3, which does not make 2",
+        ),
+        ({"model": {"partitions": 1}}, {}, "parallel.tp 2 does not divide model.partitions 1"),
+        ({}, {"folder": "empty"}, "On rank 1 of 2: There is no store at weather.zarr"),
+        (
+            {},
+            {"version": "9.9"},
+            f"The ranks see different versions of sciml-dchag: {__version__} on rank 0, 9.9 on rank "
             "1; install the same on every machine.",
         ),
     ],
+    ids=["degrees", "partitions", "store", "version"],
 )
-def test_ranks_that_see_different_things_do_not_begin(
-    workplace: Path, store: Callable[..., Path], tmp_path: Path, case: str, message: str
+def test_ranks_that_do_not_fit_together_do_not_begin(
+    workplace: Path, store: Callable[..., Path], tmp_path: Path,
+    changes: dict[str, Any], rank_1: dict[str, str], message: str,
+) -> None:  # fmt: skip
+    store()
+    if folder := rank_1.get("folder"):
+        (tmp_path / folder).mkdir()
+        rank_1 = {"folder": str(tmp_path / folder)}
+    begun = run_workers.changed(recipe_of(workplace), **changes)
+    run = workplace / "runs" / "unfit"
+    said = on_ranks(2, run_workers.refusal, begun, str(run), str(workplace), rank_1)
+    assert said[0] == said[1]
+    assert said[0].startswith(message)
+    assert not run.exists()
+
+
+def test_what_was_begun_goes_on_with_nothing_but_its_own_model_and_store(
+    workplace: Path, store: Callable[..., Path]
 ) -> None:
     store()
-    environment = {"FOLDER_OF_RANK_1": str(tmp_path)}
-    if case == "another":
-        store(tmp_path, seed=1)
-    elif case == "version":
-        environment = {"VERSION_OF_RANK_1": "9.9"}
-    (error,) = failed_job(workplace, "--set", "name=differing", **environment)
-    assert error.startswith(message)
-    assert not (workplace / "runs" / "differing").exists()
+    begun, run = recipe_of(workplace), workplace / "runs" / "begun"
+    begun["training"]["steps"] = 5
+    place = (str(run), str(workplace), {})
+    assert on_ranks(2, run_workers.refusal, begun, *place) == ["", ""]
+    wider = run_workers.changed(begun, model={"embed_dim": 16})
+    said = on_ranks(2, run_workers.refusal, wider, *place)
+    assert said[0] == said[1]
+    assert "holds a run with other settings in 'model': restore them" in said[0]
+    store(channels="t2m,msl,u10")
+    said = on_ranks(2, run_workers.refusal, begun, *place)
+    assert said[0] == said[1]
+    assert "whose store had 2 channels where weather.zarr has 3 and adds u10" in said[0]
+    assert said[0].startswith(str(run))
 
 
 def training_job(folder: Path, name: str) -> tuple[subprocess.Popen[bytes], Path, Path]:

@@ -1,5 +1,7 @@
 """Values lost in part are refused: how many, where, in which file."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -8,6 +10,8 @@ import pytest
 import xarray as xr
 from raw_files import saved, times, to_zarr
 
+from sciml_dchag import channels as core
+from sciml_dchag.channels import OwnChannel, declare
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.store.store import Store
 
@@ -149,3 +153,42 @@ def test_precipitation_in_mm_that_passes_for_metres(tmp_path: Path) -> None:
         field["tp"].attrs = attrs
         with pytest.raises(ValueError, match="tp of 0.1.* m on the mean of the globe .*in mm"):
             stored(saved(field, tmp_path / "a.nc"), tmp_path, "tp", overwrite=True)
+
+
+@pytest.fixture
+def own_channels() -> Iterator[None]:
+    """Channels that a test declares are forgotten after it."""
+    yield
+    core._own.clear()
+    core._own_channels.clear()
+
+
+@pytest.mark.usefixtures("own_channels")
+@pytest.mark.parametrize(
+    ("name", "mark"), [("u10", -99.0), ("v850", -99.0), ("swh", -999.0), ("swh", 1e20)]
+)
+def test_marks_of_missing_values_that_bounds_let_pass(
+    tmp_path: Path, name: str, mark: float
+) -> None:
+    declare([OwnChannel(name="swh", units="m")])
+    variable = name.removesuffix("850")
+    units = "m" if name == "swh" else "m s-1"
+    field = smooth(variable, units, 4.0, 3.0)
+    if name != variable:
+        field = field.assign_coords(level=((), 850, {"units": "hPa"}))
+    assert np.isfinite(stored(saved(field, tmp_path / "whole.nc"), tmp_path, name)).all()
+    field[variable].values[2, 3, 5] = mark
+    file = saved(field, tmp_path / "marked.nc", encoding={variable: {"_FillValue": None}})
+    with pytest.raises(
+        ValueError, match=rf"has {name} exactly {re.escape(f'{mark:g}')} .* else|has {name} outside"
+    ):
+        stored(file, tmp_path, name, overwrite=True)
+
+
+@pytest.mark.usefixtures("own_channels")
+def test_a_usual_mark_among_values_like_it_is_a_value(tmp_path: Path) -> None:
+    declare([OwnChannel(name="depth", units="m")])
+    field = smooth("depth", "m", -1000.0, 900.0)
+    field["depth"].values[0, 3, 5] = -999.0
+    file = saved(field, tmp_path / "a.nc")
+    assert stored(file, tmp_path, "depth")[0, 0, 3, 5] == -999

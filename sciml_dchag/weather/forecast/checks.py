@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-import fsspec
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.models.config import ModelConfig
@@ -39,8 +37,6 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
         if attempt(lambda: f"store {path}: {in_short(Store.open(path))}"):
             _check_with_store(recipe, Store.open(path), attempt)
     else:
-        if missing := _missing_filesystem(recipe.prepare.sources):
-            note(missing)
         _check_before_store(recipe, attempt, note)
     attempt(lambda: _metrics(recipe))
     if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
@@ -129,22 +125,6 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
     return model_config_of(
         recipe, ChannelSet.of(recipe.prepare.channels), Grid.named(recipe.prepare.grid).shape
     )
-
-
-def _missing_filesystem(sources: Sequence[str]) -> str | None:
-    """Say which remote source no installed package can open, asking no network."""
-    for source in sources:
-        scheme, separator, _ = source.partition("://")
-        if not separator:
-            continue
-        try:
-            fsspec.get_filesystem_class(scheme)
-        except (ImportError, ValueError):
-            return (
-                f"{scheme}:// needs a package that is not installed here: before preparing, "
-                f"pip install 'sciml-dchag[cloud]'"
-            )
-    return None
 
 
 def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:

@@ -23,6 +23,7 @@ from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.layouts import open_raw, tidy
+from sciml_dchag.weather.prepare.origin import UNKNOWN_ORIGIN, origin
 from sciml_dchag.weather.prepare.sources import join_states, join_static
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Period, times_within
@@ -50,11 +51,10 @@ class OwnStates:
     ) -> None:
         given = isinstance(data, xr.Dataset)
         self.path = Path("the dataset" if given else str(data))
-        where, attrs = str(self.path), dict(data.attrs) if isinstance(data, xr.Dataset) else {}
+        where = str(self.path)
         datasets = tidy(data, where) if isinstance(data, xr.Dataset) else open_raw(str(data))
         raw = [(where, dataset) for dataset in datasets]
-        self.attribution = str(attrs.get("attribution", ""))
-        self.simulated = bool(attrs.get("simulated", 0))
+        self.simulated = any(int(dataset.attrs.get("simulated", 0)) for dataset in datasets)
         self.channels, self.step_hours = ChannelSet(record.channels), record.step_hours
         self._judge = Believable()
         state = join_states(raw, self.channels, judge=self._judge)
@@ -68,7 +68,10 @@ class OwnStates:
             _require_grid(self._static, record, where)
         step = np.timedelta64(record.step_hours, "h")
         steps = [hours // record.step_hours for hours in (*recipe.data.history_hours, 0)]
-        self._arrange(state["time"].values.astype("datetime64[ns]"), step, sorted(steps))
+        held = state["time"].values.astype("datetime64[ns]")
+        self._arrange(held, step, sorted(steps))
+        said = origin(raw, held)["attribution"]
+        self.attribution = "" if said == UNKNOWN_ORIGIN else str(said)
         self.read(self.with_history(())[:1])  # units that are not ours are refused now
 
     def _arrange(

@@ -22,7 +22,7 @@ from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
-from sciml_dchag.weather.prepare.preview import Announced, is_remote_source, preview
+from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
 
@@ -81,7 +81,7 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
             fits = attempt(store)
         else:
             announced = self._check_sources(attempt, note)
-            fits = announced is not None or is_remote_source(self.recipe.prepare)
+            fits = announced is not None or cannot_be_opened_here(self.recipe.prepare)
         if fits and attempt(lambda: in_words(model())):
             attempt(masks)
 

@@ -20,11 +20,21 @@ from sciml_dchag.weather.store.layout import iso
 SMOOTH = ("z", "t", "u", "v", "t2m", "u10", "v10", "msl", "sst")
 """Variables whose neighbouring cells differ little, compared with the range over all cells."""
 
+MARKS_ARE_WINDS = ("u", "v")
+"""Variables whose bounds let -99 and 99 pass."""
+
 MOST_PRECIPITATION = 0.02
 """Metres; a day's mean over the globe is 0.003."""
 
 ZERO_BLOCK = 4
 """Rows and columns of a block of zeros that is no weather."""
+
+MARKS = tuple(
+    sign * size
+    for size in (99.0, 999.0, 9999.0, 99999.0, 999999.0, 32767.0, 32768.0, 1e10, 1e15, 1e20)
+    for sign in (-1.0, 1.0)
+)
+"""Numbers by which files mark missing values without declaring it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +139,9 @@ def check_cells(
             None where the file does not pack values.
 
     Raises:
-        ValueError: cells outside the bounds, a block of zeros where a smooth field cannot have
-            one, or packed values that wrapped; how many, where the first is, and in which file.
+        ValueError: cells outside the bounds, marks of missing values far from all others, a block
+            of zeros where a smooth field cannot have one, or packed values that wrapped; how many,
+            where the first is, and in which file.
     """
     for c, channel in enumerate(channels):
         fields, (low, high) = block[:, c], bounds[c]
@@ -139,6 +150,8 @@ def check_cells(
             _refuse_outside(fields, times, channel, (low, high), cells, source)
         if channel.variable.split("_")[0] == "tp" and cells.global_:
             _refuse_deluge(fields, times, channel, cells, source)
+        if channel.variable in MARKS_ARE_WINDS or not np.isfinite([low, high]).any():
+            _refuse_marks(fields, times, channel, cells, source)
         if channel.variable not in SMOOTH:
             continue
         _refuse_zeros(fields, times, channel, cells, source)
@@ -193,6 +206,33 @@ def _refuse_deluge(
                 f"{iso(times[t])}, where a day has 0.003: if it is in mm, set its units attribute "
                 f"to mm."
             )
+
+
+def _refuse_marks(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    cells: Cells,
+    source: str,
+) -> None:
+    """Refuse a usual mark of missing values that is far from all other values."""
+    known = fields[np.isfinite(fields)]
+    extremes = {float(known.min(initial=np.inf)), float(known.max(initial=-np.inf))}
+    for mark in sorted(extremes.intersection(np.array(MARKS, np.float32).tolist())):
+        others = known[known != np.float32(mark)]
+        if not len(others) or np.abs(others - mark).min() < abs(mark) / 5:
+            continue
+        marked = fields == np.float32(mark)
+        t, row, column = np.argwhere(marked)[0].tolist()
+        fix = "set its _FillValue and allow missing values, else download it again"
+        if channel.variable not in VARIABLES:
+            fix += f", or give plausible of {channel.name} in the recipe's channels if it is right"
+        raise ValueError(
+            f"{source} has {channel.name} exactly {mark:g} in {int(marked.sum())} of "
+            f"{fields.size} cells of {len(times)} time(s), the first at {iso(times[t])}, "
+            f"{cells.place(row, column)}, and {others.min():.6g} to {others.max():.6g} elsewhere: "
+            f"if that is how it marks missing values, {fix}."
+        )
 
 
 def _refuse_zeros(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.remote import lacks_package
 from sciml_dchag.training.task import Attempt
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.era5 import announce
@@ -52,9 +53,9 @@ class Announced:
         return times_within(self.times, period, "the sources")
 
 
-def is_remote_source(config: PrepareWeather) -> bool:
-    """Whether a source is a URL, of which `check` does not ask a network."""
-    return any("://" in source for source in config.sources)
+def cannot_be_opened_here(config: PrepareWeather) -> bool:
+    """Whether a source is a URL whose package is not installed on this machine."""
+    return any(map(lacks_package, config.sources))
 
 
 def preview(
@@ -74,15 +75,21 @@ def preview(
         note: takes what is worth knowing.
 
     Returns:
-        The store that will be; None where the sources are remote, or are refused.
+        The store that will be; None where the sources are refused, or cannot be opened on this
+        machine for want of a package, which is noted.
     """
     found: list[Announced] = []
 
     def sources() -> str:
         if not config.sources:
             raise ValueError("prepare.sources is empty: name the raw files.")
-        if is_remote_source(config):
-            return f"sources {', '.join(config.sources)} (remote: not opened)"
+        if cannot_be_opened_here(config):
+            scheme = next(s for s in config.sources if lacks_package(s)).split("://")[0]
+            note(
+                f"{scheme}:// needs a package that is not installed here: before preparing, "
+                f"pip install 'sciml-dchag[cloud]'"
+            )
+            return f"sources {', '.join(config.sources)} (not opened)"
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             state, _ = announce(config, train)

@@ -12,6 +12,7 @@ those of the undisturbed run, file by file for stores and forecasts, tensor by t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -97,9 +98,31 @@ def run(case: Case, folder: Path, kill_after: float | None = None) -> tuple[int,
         try:
             job.wait(timeout=kill_after)
         except subprocess.TimeoutExpired:
-            os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
+            _kill(job)
     return job.returncode, time.monotonic() - started
+
+
+def _kill(job: subprocess.Popen[bytes]) -> None:
+    """Kill a command and all that it has started, ranks in sessions of their own among them."""
+    family = [job.pid]
+    for process in family:  # grows as children are found
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                family += map(int, children.read_text().split())
+    for process in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    job.wait()
+    while any(_runs(process) for process in family):
+        time.sleep(0.05)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there and no zombie, which whoever adopts it may leave for a while."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -176,6 +199,9 @@ def main() -> None:
                 done, what = chain(case, work, whole, seconds, min(left, 4))
                 kills, chains = kills + done, chains + 1
                 wrong += [what] if what else []
+                if chains > 2 * options.kills:
+                    wrong.append(f"ended before it could be killed, {chains - kills} times")
+                    break
             found[name] = {"kills": kills, "chains": chains, "lost": wrong}
             print(f"{name}: {kills} kills in {chains} chains, {len(wrong)} with a loss", flush=True)
             for what in wrong:

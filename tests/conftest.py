@@ -16,33 +16,25 @@ from sciml_dchag.weather.store.writing import write_store
 DATA = Path(__file__).parent / "data"
 
 
-LANES = {
-    "tests/distributed/test_parity.py": "mesh",
-    "tests/distributed/test_channel_stage.py": "mesh",
-    "tests/distributed/test_masked_ranks.py": "mesh",
-    "tests/distributed/test_randomness.py": "mesh",
-    "tests/distributed/test_rank_launcher.py": "mesh",
-    "tests/distributed/test_trained_on_ranks.py": "runs",
-    "tests/distributed/test_forecast_on_ranks.py": "runs",
-    "tests/distributed/test_plants_on_ranks.py": "runs",
-    "tests/distributed/test_curves.py": "runs",
-    "tests/distributed/test_planned_memory.py": "runs",
-    "tests/distributed/test_scaling_benchmark.py": "runs",
-}
-"""Files whose tests stay in one process, as they share ranks that live on; the rest go by file,
-whose tests share fixtures and, in some, a port."""
+ALONE = ("tests/distributed/test_failing_ranks.py",)
+"""Files of ranks that start most of theirs with torchrun."""
 
 FIRST = (
-    "mesh", "runs", "tests/distributed/test_failing_ranks.py", "tests/cli/test_notebooks.py",
+    "ranks", "tests/distributed/test_failing_ranks.py", "tests/cli/test_notebooks.py",
     "tests/cli/test_examples.py", "tests/unit/test_planning.py", "tests/cli/test_submit.py",
 )  # fmt: skip
 """What takes minutes begins first, so that short files fill the end and no core waits."""
 
 
 def lane(nodeid: str) -> str:
-    """Which tests a test stays together with."""
+    """Which tests a test stays together with.
+
+    Tests on ranks, which keep their ranks alive, are one lane, as two would crowd two cores; others
+    go by file, whose tests share fixtures and, in some, a port.
+    """
     file = nodeid.split("::")[0]
-    return LANES.get(file, file)
+    on_ranks = file.startswith("tests/distributed/") and file not in ALONE
+    return "ranks" if on_ranks else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.tokenizer import unpatchify
 from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.interpolation import Interpolation
 
 _STREAM = 0x6D61736B
 """Keeps masks apart from what else is drawn for a sample from (seed, epoch, index)."""
@@ -116,6 +117,8 @@ class MaskedObjective(nn.Module):
         # One process works on all channels; on several, whoever builds the task says otherwise.
         self.own_inputs = self.own_outputs = range(channels)
         self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
+        self.interpolation: Interpolation | None = None
+        """What the reconstruction starts from; None starts from nothing."""
 
     def draw(self, samples: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Draw the masks of samples, given by (epoch, index).
@@ -154,14 +157,17 @@ class MaskedObjective(nn.Module):
             hidden.append(np.isin(group_of_channel, away))
         return torch.from_numpy(np.stack(visible)), torch.from_numpy(np.stack(hidden))
 
-    def hidden_pixels(self, visible: Tensor, hidden_channels: Tensor) -> Tensor:
-        """Say which pixels of this rank's outputs are hidden: (B, C, H, W)."""
+    def unseen(self, visible: Tensor) -> Tensor:
+        """Say which pixels lie at hidden locations: (B, V) -> (B, 1, H, W)."""
         unseen_BL = torch.ones(
             len(visible), self.locations, dtype=torch.bool, device=visible.device
         ).scatter(1, visible, False)
         pixels_BL1P = unseen_BL[..., None, None].expand(-1, -1, 1, self.patch**2)
-        hidden = unpatchify(pixels_BL1P, self.patch, self.height)
-        return hidden | _cut(hidden_channels, self.own_outputs)[..., None, None]
+        return unpatchify(pixels_BL1P, self.patch, self.height)
+
+    def hidden_pixels(self, visible: Tensor, hidden_channels: Tensor) -> Tensor:
+        """Say which pixels of this rank's outputs are hidden: (B, C, H, W)."""
+        return self.unseen(visible) | _cut(hidden_channels, self.own_outputs)[..., None, None]
 
     def reconstruct(
         self, model: nn.Module, images: Tensor, visible: Tensor, hidden_channels: Tensor
@@ -184,7 +190,15 @@ class MaskedObjective(nn.Module):
         if self.hidden_groups:
             available = available & ~_cut(hidden_channels, self.own_inputs)[..., None, None]
         needed = self.hidden_groups or not complete
-        return model(x, available_BCHW=available if needed else None, visible_BV=visible)
+        out = model(x, available_BCHW=available if needed else None, visible_BV=visible)
+        if self.interpolation is None:
+            return out
+        start = self.interpolation(
+            self.targets(images).nan_to_num(0.0),
+            ~self.unseen(visible)[:, 0],
+            _cut(hidden_channels, self.own_outputs),
+        )
+        return start + out.float() * self.interpolation.unit.to(out.device)
 
     def squared_errors(
         self,
@@ -204,7 +218,7 @@ class MaskedObjective(nn.Module):
             plants: (B, H, W), weights of the pixels; None for one everywhere.
         """
         predicted = self.reconstruct(model, images, visible, hidden_channels)
-        truth = self._targets(images).nan_to_num(0.0)
+        truth = self.targets(images).nan_to_num(0.0)
         squares = (predicted.to(truth.dtype) - truth).square()
         hidden, shown = self._weights(images, visible, hidden_channels, plants)
         return torch.stack([(hidden * squares).sum(), (shown * squares.detach()).sum()])
@@ -225,13 +239,13 @@ class MaskedObjective(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """What each pixel counts among the hidden and among the shown: twice (B, C, H, W)."""
         hidden = self.hidden_pixels(visible, hidden_channels)
-        known = self._targets(images).isfinite()
+        known = self.targets(images).isfinite()
         parts = known & hidden, known & ~hidden
         if plants is None:
             return parts
         return parts[0] * plants[:, None], parts[1] * plants[:, None]
 
-    def _targets(self, images: Tensor) -> Tensor:
+    def targets(self, images: Tensor) -> Tensor:
         """What this rank predicts, out of what it is given."""
         first = self.own_inputs.start
         return _cut(images, range(self.own_outputs.start - first, self.own_outputs.stop - first))

@@ -10,6 +10,8 @@ import pytest
 import run_workers as workers
 from rank_launcher import on_ranks
 
+from sciml_dchag.training.checkpoint import find_checkpoint, read_checkpoint
+
 NM = np.arange(450.0, 901.0, 25.0)  # 19 bands, uneven over 4 partitions
 
 
@@ -63,6 +65,18 @@ def test_ranks_learn_what_one_process_learns(
     # Images are kept in memory: each rank reads its own bands of all of them, once.
     share = {1: 1.0, 2: 10 / 19}[parallel.get("tp", 1)]
     assert max(read) == pytest.approx(share * alone)
+
+
+def test_ranks_start_from_the_same_interpolation(recipe: dict[str, Any], tmp_path: Path) -> None:
+    here = workers.changed(recipe, task={"gaussian_process": True})
+    workers.train_run(here, str(tmp_path / "one"))
+    on_ranks(
+        2, workers.train_run, workers.changed(here, parallel={"tp": 2}), str(tmp_path / "many")
+    )
+    compare(tmp_path / "one", tmp_path / "many")
+    one, many = (read_checkpoint(find_checkpoint(tmp_path / name)).data for name in ("one", "many"))
+    assert one["kernels"] == many["kernels"] and len(one["kernels"]) == len(NM)
+    np.testing.assert_allclose(one["missed_std"], many["missed_std"], rtol=1e-6)
 
 
 def test_a_run_goes_on_with_another_mesh(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ class MaskedConfig(MaskingConfig):
     """Which task this is."""
     plants_only: bool = True
     """Errors count on plants alone; off, on the background too."""
+    gaussian_process: bool = False
+    """Start from the visible pixels, interpolated band by band as Gaussian processes that are
+    fitted on the training images; the model then learns what they miss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def evaluate(
         title=f"Reconstruction scores: {recipe.name}",
         table=table,
         keys=KEYS,
-        reference="mean_spectrum",
+        reference="gaussian_process",
         summary=summary_of(table),
         headline="mse_masked",
         labels={metric.name: metric.label for metric in metrics},

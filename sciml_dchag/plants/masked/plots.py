@@ -30,10 +30,16 @@ if TYPE_CHECKING:
 
 BASELINE_COLOURS = {
     "model": COLOURS["model"],
+    "gaussian_process": COLOURS["ridge"],
     "mean_spectrum": COLOURS["persistence"],
     "pca": COLOURS["climatology"],
 }
-NAMES = {"model": "model", "mean_spectrum": "mean spectrum", "pca": "PCA (sees it)"}
+NAMES = {
+    "model": "model",
+    "gaussian_process": "Gaussian process",
+    "mean_spectrum": "mean spectrum",
+    "pca": "PCA (sees it)",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sciml_dchag.config import from_mapping
 from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.objectives.interpolation import Interpolation, interpolation
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
@@ -54,6 +55,8 @@ class Reconstruction:
     """(C, H, W)."""
     hidden: NDArray[np.bool_]
     """What the model did not see, (C, H, W)."""
+    interpolated: Mapping[str, NDArray[np.float32]]
+    """The same by each of the interpolations asked for, (C, H, W)."""
 
 
 class Reconstructor:
@@ -97,6 +100,13 @@ class Reconstructor:
         found.load_into(self.model)
         self.config = config
         self.task = masked_objective(self.recipe.seed, self.recipe.task, config)
+        if data.kernels:
+            bands = np.arange(len(data.kernels))
+            if config.channel_embedding == "wavelength":  # the store may have other bands
+                bands = _nearest(np.asarray(saved.model_config["wavelength_nm"]), store)
+            self.task.interpolation = interpolation(
+                np.asarray(data.kernels)[bands].tolist(), np.asarray(data.missed_std)[bands]
+            )
         self.mean, self.std = mean[self._places], std[self._places]
         self.training_images = data.training_images
 
@@ -119,7 +129,11 @@ class Reconstructor:
 
     @torch.no_grad()
     def reconstruct(
-        self, reflectance: NDArray[np.float32], index: int, batch: int = 8
+        self,
+        reflectance: NDArray[np.float32],
+        index: int,
+        batch: int = 8,
+        beside: Mapping[str, Interpolation] | None = None,
     ) -> Iterator[Reconstruction]:
         """Reconstruct a crop from passes that together hide every location.
 
@@ -127,6 +141,7 @@ class Reconstructor:
             reflectance: (C, H, W), NaN where not known.
             index: of the crop; which locations a pass hides depends on it and the run's seed.
             batch: passes that are computed at once.
+            beside: interpolations of the model's bands that are made of the same passes.
         """
         visible, hidden = self.task.complementary(index)
         image = self._normalised(reflectance)
@@ -137,9 +152,19 @@ class Reconstructor:
             with autocast(self.recipe.training.precision, self.ranks.device):
                 predicted = self.task.reconstruct(self.model, images, seen, away)
             pixels = self.task.hidden_pixels(seen, away).expand_as(predicted)
-            for one, unseen in zip(predicted.float().cpu(), pixels.cpu(), strict=True):
+            there = ~self.task.unseen(seen)[:, 0]
+            filled = {
+                name: interpolate(images.nan_to_num(0.0), there, away).cpu()
+                for name, interpolate in (beside or {}).items()
+            }
+            for number, one in enumerate(predicted.float().cpu()):
                 yield Reconstruction(
-                    self._physical(one.numpy()[self._places]), unseen.numpy()[self._places]
+                    self._physical(one.numpy()[self._places]),
+                    pixels[number].cpu().numpy()[self._places],
+                    {
+                        name: self._physical(each[number].numpy()[self._places])
+                        for name, each in filled.items()
+                    },
                 )
 
     @torch.no_grad()
@@ -187,6 +212,11 @@ def _for_bands(
         config, input_channels=names, output_channels=names, wavelength_nm=tuple(wanted.tolist())
     )
     return turned, np.interp(wanted, known, mean), np.interp(wanted, known, std)
+
+
+def _nearest(known_nm: NDArray[np.float64], store: CubeStore) -> NDArray[np.int64]:
+    """Positions of the known wavelengths that are nearest to the store's."""
+    return np.abs(np.subtract.outer(store.wavelength_nm, known_nm)).argmin(1)
 
 
 def _starts(whole: int, side: int) -> list[int]:

@@ -1,13 +1,15 @@
-"""Scoring reconstructions of the test images beside a mean spectrum and a PCA.
+"""Scoring reconstructions of the test images beside interpolations, a mean spectrum and a PCA.
 
 Statistic first, metric last, as everywhere here: sums over pixels are gathered by wavelength in
 float64 and divided at the end, by `metrics`. Every location counts in each pass that hides it. Test
-images touch nothing but the score: mean spectrum and PCA are those of the training images.
+images touch nothing but the score: mean spectrum, PCA and the Gaussian process are those of the
+training images.
 
-Both baselines see more or less than the model. The mean spectrum sees nothing of the image.
-The PCA sees the very pixel that it reconstructs, in a fifth as many numbers as there are bands
-unless asked otherwise: it bounds what a linear code of that size keeps, and no model that sees
-neighbours alone can be expected to reach it. In as many numbers as bands it would be exact.
+The interpolations see what the model sees: the Gaussian process, with one kernel for all bands, and
+inverse distance. The mean spectrum sees nothing of the image. The PCA sees the very pixel that it
+reconstructs, in a fifth as many numbers as there are bands unless asked otherwise: it bounds what a
+linear code of that size keeps, and no model that sees neighbours alone can be expected to reach it.
+In as many numbers as bands it would be exact.
 
 Shapes: C bands, H x W crop.
 """
@@ -22,20 +24,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.objectives.interpolation import KERNELS, Interpolation, InverseDistance
+from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.metrics import METRICS, SCORED_INDICES, Floats, Sums
-from sciml_dchag.plants.masked.reconstructor import Reconstructor
+from sciml_dchag.plants.masked.reconstructor import Reconstruction, Reconstructor
+from sciml_dchag.plants.masked.training import interpolation_errors
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.indices import compute_index, reached_indices
 
 KEYS = ("metric", "wavelength_nm")
 """What a reconstruction's score is of."""
-MODELS = ("model", "mean_spectrum", "pca")
+INTERPOLATIONS = ("gaussian_process", "inverse_distance")
+MODELS = ("model", *INTERPOLATIONS, "mean_spectrum", "pca")
 """Columns of the scores."""
 TERMS = {
     "Hidden and visible": "What the model did not see of a crop, and what it saw. Passes that "
     "together hide every location are scored, each where it hides.",
     "Mean spectrum": "The mean over the plant pixels of the training images; it knows nothing of "
     "the image.",
+    "Gaussian process": "Each band interpolated from the nearest visible pixels as the mean of a "
+    "Gaussian process, whose kernel, one for all bands, is chosen on training images.",
+    "Inverse distance": "The nearest visible pixels, weighted by the inverse square of their "
+    "distance.",
     "PCA": "Principal components of the training images' spectra. It sees the very pixel that it "
     "reconstructs, in fewer numbers than there are bands.",
 }
@@ -152,15 +162,14 @@ class ReconstructionScorer:
     def add(
         self,
         truth: NDArray[np.float32],
-        predicted: NDArray[np.float32],
-        hidden: NDArray[np.bool_],
+        one: Reconstruction,
         counts: NDArray[np.bool_],
     ) -> None:
         """Add one pass of a crop.
 
         Args:
-            truth, predicted: reflectance, (C, H, W), the first NaN where not known.
-            hidden: what the model did not see, (C, H, W).
+            truth: reflectance, (C, H, W), NaN where not known.
+            one: what is made of it.
             counts: pixels that are scored, (H, W).
         """
         true = truth[:, counts].T.astype(np.float64)
@@ -170,11 +179,12 @@ class ReconstructionScorer:
         pca = np.full_like(true, np.nan)
         pca[complete] = self.pca.reconstruct(true[complete])
         guesses = {
-            "model": predicted[:, counts].T.astype(np.float64),
+            "model": one.predicted[:, counts].T.astype(np.float64),
+            **{name: f[:, counts].T.astype(np.float64) for name, f in one.interpolated.items()},
             "mean_spectrum": np.broadcast_to(self.reconstructor.mean, true.shape),
             "pca": pca,
         }
-        unseen = hidden[:, counts].T
+        unseen = one.hidden[:, counts].T
         # A pixel that is not complete has no PCA, and all are compared on the same pixels.
         known = np.broadcast_to(complete[:, None], true.shape)
         for part, where in (("masked", known & unseen), ("visible", known & ~unseen)):
@@ -219,8 +229,11 @@ class ReconstructionScorer:
     def _sums(self, model: str) -> Sums:
         errors, weights = self.errors[model], self.weights
         count = np.maximum(weights["masked"], 1)
+        squares = dict(errors.squares)
+        if model in INTERPOLATIONS:  # they copy what is visible, which is no reconstruction
+            squares["visible"] = np.full_like(squares["visible"], np.nan)
         return Sums(
-            squares={**errors.squares, "all": errors.squares["masked"] + errors.squares["visible"]},
+            squares={**squares, "all": squares["masked"] + squares["visible"]},
             weights={**weights, "all": weights["masked"] + weights["visible"]},
             variance=self.reconstructor.std**2,
             spread=self.truth[1] - self.truth[0] ** 2 / count,
@@ -273,17 +286,36 @@ def score_images(
     scorer = ReconstructionScorer(
         reconstructor, fit_components(store, store.statistics().cubes, number)
     )
+    beside = interpolations(reconstructor)
     for index, (image, tile) in enumerate(tiles):
         truth = store.reflectance(image, rows=tile.rows, columns=tile.columns)
         counts = tile.new
         if reconstructor.recipe.task.plants_only:
             counts = counts & (store.plants(image, tile.rows, tile.columns) > 0)
         if counts.any():
-            for one in reconstructor.reconstruct(truth, index, batch):
-                scorer.add(truth, one.predicted, one.hidden, counts)
+            for one in reconstructor.reconstruct(truth, index, batch, beside):
+                scorer.add(truth, one, counts)
         if progress is not None:
             progress(index + 1, len(tiles), "scoring crops")
     return scorer
+
+
+def interpolations(reconstructor: Reconstructor) -> dict[str, Interpolation]:
+    """The interpolations that stand beside a model, fitted on the training images alone."""
+    store, recipe, task = reconstructor.store, reconstructor.recipe, reconstructor.task
+    statistics, bands = store.statistics(), len(reconstructor.config.input_channels)
+    samples = CubePatches(
+        store, statistics.cubes, mean=statistics.mean, std=statistics.std,
+        image_size=reconstructor.config.image_size, draw_mask=task.draw_mask, seed=recipe.seed,
+        plants_only=recipe.task.plants_only,
+    )  # fmt: skip
+    everywhere = np.zeros(bands, np.int64)
+    ((kernel, *_), _) = interpolation_errors(samples, task).choose(most=1)
+    one = np.ones(bands)
+    return {
+        "gaussian_process": Interpolation([KERNELS[kernel]], everywhere, one),
+        "inverse_distance": Interpolation([InverseDistance()], everywhere, one),
+    }
 
 
 def without_undefined(
@@ -323,10 +355,15 @@ def without_undefined(
 
 
 def summary_of(table: pd.DataFrame) -> str:
-    """Say in a sentence how the error of hidden pixels compares with the mean spectrum's."""
+    """Say in a sentence how the error of hidden pixels compares with the best baseline's."""
     overall = table[table["wavelength_nm"] == "all"].set_index("metric")
-    model, mean = overall.loc["mse_masked", ["model", "mean_spectrum"]].astype(float)
+    row = overall.loc["mse_masked", [name for name in MODELS if name != "pca"]].astype(float)
+    model, best = row.pop("model"), str(row.idxmin())
+    against = f"{1 - model / row[best]:.1%} less" if model <= row[best] else (
+        f"{model / row[best] - 1:.1%} more"
+    )  # fmt: skip
     return (
-        f"The squared error of hidden pixels is {model:.3g}; that of the training images' mean "
-        f"spectrum is {mean:.3g}, {mean / model:.3g} times as large."
+        f"The squared error of hidden pixels is {model:.3g}, {against} than that of the best "
+        f"baseline, {best.replace('_', ' ')} ({row[best]:.3g}); that of the training images' mean "
+        f"spectrum is {row['mean_spectrum']:.3g}."
     )

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.interpolation import InterpolationErrors, interpolation
+from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.crops import CubePatches
@@ -37,6 +40,11 @@ class MaskedRecord:
     """Standard deviation of the same."""
     training_images: tuple[str, ...]
     """Images that mean and std were computed over."""
+    kernels: tuple[int, ...] = ()
+    """Of the interpolation that reconstructions start from, by band, as positions in
+    `objectives.interpolation.KERNELS`; none where they start from nothing."""
+    missed_std: tuple[float, ...] = ()
+    """What that interpolation misses, in normalised units, by band."""
 
 
 class MaskedTrainingStore:
@@ -139,6 +147,20 @@ class MaskedTrainingData(MaskedData):
         self.validation = None
         if recipe.training.validate_every:
             self.validation = crops(store.split("validation"))
+        self.kernels: list[int] = []
+        self.missed_std = np.empty(0)
+        if recipe.task.gaussian_process:
+            mine = self.objective.own_outputs
+            errors = interpolation_errors(self.samples, self.objective)
+            whole = InterpolationErrors(
+                np.concatenate(ranks.of_channels(errors.squares), axis=1),
+                np.concatenate(ranks.of_channels(errors.counts)),
+            )  # of all bands, so that any mesh chooses the same
+            self.kernels, missed = whole.choose()
+            self.missed_std = np.maximum(missed, 1e-6)
+            self.objective.interpolation = interpolation(
+                self.kernels[mine.start : mine.stop], self.missed_std[mine.start : mine.stop]
+            )
 
     def record(self) -> dict[str, Any]:
         """Bands, their statistics, and the images that these are from."""
@@ -148,7 +170,21 @@ class MaskedTrainingData(MaskedData):
             "mean": statistics.mean.tolist(),
             "std": statistics.std.tolist(),
             "training_images": list(statistics.cubes),
+            "kernels": self.kernels,
+            "missed_std": self.missed_std.tolist(),
         }
+
+
+def interpolation_errors(
+    samples: CubePatches, objective: MaskedObjective, most: int = 24
+) -> InterpolationErrors:
+    """Find what every kernel misses of the hidden pixels of training samples, of their outputs."""
+
+    def sample(number: int) -> tuple[Tensor, Tensor, Tensor]:
+        image, visible, _, weight = samples[number].tensors
+        return objective.targets(image)[0], ~objective.unseen(visible)[0, 0], weight[0]
+
+    return InterpolationErrors.of(sample, most)
 
 
 def masked_model_config(recipe: MaskedRecipe, wavelength_nm: NDArray[np.float64]) -> ModelConfig:

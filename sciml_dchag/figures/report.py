@@ -15,7 +15,7 @@ import pandas as pd
 
 from sciml_dchag.figures.numbers import readable_key, readable_number, readable_percent
 from sciml_dchag.figures.page_style import STYLE
-from sciml_dchag.figures.tables import heading
+from sciml_dchag.figures.tables import heading, in_a_sentence
 from sciml_dchag.files.atomic import write_text
 
 MOST_OPEN_ROWS = 200
@@ -188,7 +188,7 @@ def _overview(evaluation: Evaluated) -> str:
             better = f"{int((skill > 0).sum())} of {len(skill)}" if len(skill) else "–"  # noqa: RUF001
             cells += f"{_skill_cell(skill.median())}<td>{better}</td>"
         body.append(f"<tr>{cells}</tr>")
-    names = [escape(f"Against {_lower(baseline)}") for baseline in against]
+    names = [escape(f"Against {in_a_sentence(baseline)}") for baseline in against]
     label = _label(evaluation.headline, evaluation)
     return (
         f'<h2>Summary</h2><div class="wide"><table><caption>{label}'
@@ -274,7 +274,7 @@ def _metric_table(
 
 def _head(keys: Sequence[str], evaluation: Evaluated) -> str:
     names = [heading(name) for name in (*keys, "model", *evaluation.baselines)]
-    names.append(f"Against {_lower(evaluation.reference)}")
+    names.append(f"Against {in_a_sentence(evaluation.reference)}")
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     return f"<thead><tr>{cells}</tr></thead>"
 
@@ -296,12 +296,6 @@ def _unit(units: object) -> str:
 
 def _label(metric: str, evaluation: Evaluated) -> str:
     return escape(evaluation.labels.get(metric, metric))
-
-
-def _lower(column: str) -> str:
-    """A column's heading within a sentence; an abbreviation stays as it is."""
-    name = heading(column)
-    return name if name.isupper() else name.lower()
 
 
 def _figure(caption: str, picture: Path) -> str:
@@ -341,7 +335,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def _skill_term(reference: str) -> dict[str, str]:
-    name = _lower(reference)
+    name = in_a_sentence(reference)
     return {
         f"Against {name}": f"The fraction of the distance between {name} and a perfect score that "
         "the model removes: 100 % is perfect, 0 % no better, negative worse. A score without a "

@@ -26,6 +26,12 @@ def heading(column: str) -> str:
     return HEADINGS.get(column, column.replace("_", " ").capitalize())
 
 
+def in_a_sentence(column: str) -> str:
+    """A column's heading within a sentence; abbreviations and names stay as they are."""
+    name = heading(column)
+    return name if name.isupper() else name.lower().replace("gaussian", "Gaussian")
+
+
 def scores_table(scores: pd.DataFrame, keys: Sequence[str], skill: pd.Series[float]) -> Table:
     """Scores of the model beside its baselines, as a rich table.
 
@@ -35,7 +41,7 @@ def scores_table(scores: pd.DataFrame, keys: Sequence[str], skill: pd.Series[flo
         skill: of each row against the reference baseline, whose name is the name of the series.
     """
     names = [c for c in scores.columns if c not in (*keys, "units", "perfect")]
-    table = _table([*keys], [*names], "Units", f"Against {heading(str(skill.name)).lower()}")
+    table = _table([*keys], [*names], "Units", f"Against {in_a_sentence(str(skill.name))}")
     for (_, row), gain in zip(scores.iterrows(), skill, strict=True):
         style = "green" if gain > 0 else "red" if gain < 0 else "dim"
         numbers = [readable_number(float(row[name])) for name in names]

@@ -48,7 +48,7 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     assert isinstance(recipe, MaskedRecipe)
     assert recipe == load_recipe(work / "plants.yaml")
     table = pd.read_csv(run / "evaluation" / "scores.csv")
-    baselines = ["mean_spectrum", "pca"]
+    baselines = ["gaussian_process", "inverse_distance", "mean_spectrum", "pca"]
     assert list(table.columns) == [
         "metric", "wavelength_nm", "units", "perfect", "model", *baselines,
     ]  # fmt: skip
@@ -63,7 +63,7 @@ def test_a_run_leaves_what_others_rely_on(work: Path) -> None:
     page = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == len(names)
     for words in ("says nothing about other plants", "maize_kernel_b73.raw", "PlantCV", "blake2b",
-                  "Provenance", "Settings", "Training loss", "Against mean spectrum"):  # fmt: skip
+                  "Provenance", "Settings", "Training loss", "Against Gaussian process"):  # fmt: skip
         assert words in page
     assert "<script" not in page and "http" not in page
     assert not list(work.rglob("*.partial*"))

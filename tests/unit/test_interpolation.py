@@ -167,7 +167,7 @@ def test_the_model_starts_near_the_best_baseline_and_says_so(run: Path) -> None:
     row = scores.loc["mse_masked"]
     assert row["model"] < 1.05 * row["gaussian_process"] < row["mean_spectrum"]
     assert row["gaussian_process"] < row["inverse_distance"]
-    assert "best baseline, gaussian process" in evaluation.summary
+    assert "best baseline, a Gaussian process" in evaluation.summary
 
 
 def test_an_exported_model_has_it_too(run: Path, tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ KEYS = ("metric", "wavelength_nm")
 INTERPOLATIONS = ("gaussian_process", "inverse_distance")
 MODELS = ("model", *INTERPOLATIONS, "mean_spectrum", "pca")
 """Columns of the scores."""
+IN_WORDS = {
+    "gaussian_process": "a Gaussian process",
+    "inverse_distance": "inverse distance",
+    "mean_spectrum": "the mean spectrum",
+}
+"""What baselines are called in a sentence."""
 TERMS = {
     "Hidden and visible": "What the model did not see of a crop, and what it saw. Passes that "
     "together hide every location are scored, each where it hides.",
@@ -364,6 +370,6 @@ def summary_of(table: pd.DataFrame) -> str:
     )  # fmt: skip
     return (
         f"The squared error of hidden pixels is {model:.3g}, {against} than that of the best "
-        f"baseline, {best.replace('_', ' ')} ({row[best]:.3g}); that of the training images' mean "
+        f"baseline, {IN_WORDS[best]} ({row[best]:.3g}); that of the training images' mean "
         f"spectrum is {row['mean_spectrum']:.3g}."
     )

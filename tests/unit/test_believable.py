@@ -81,6 +81,15 @@ def test_noise_of_some_bands_and_numbers_divided_twice() -> None:
         parse_spans("1350")
 
 
+def test_reflectance_of_eight_bits_is_suspected_by_its_own_scale() -> None:
+    eight = np.round(scene() * 255).astype(np.uint8)
+    with pytest.raises(ValueError, match=r"values from 13 to 115, .* divided by with `scale=255`"):
+        believable(raw(eight))
+    assert not believable(raw(eight, scale=255.0))
+    with pytest.raises(ValueError, match=r"divided by with `scale=100`"):  # percent, and no uint8
+        believable(raw(np.round(scene() * 100).astype(np.uint16)))
+
+
 def test_a_few_glints_are_believable() -> None:
     values = scene().astype("f4")
     values[3, 4:6] = 6.0

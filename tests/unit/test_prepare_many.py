@@ -55,7 +55,10 @@ def test_empty_pots_and_odd_files_are_said_and_the_others_kept(tmp_path: Path) -
     assert any(line.startswith("Left out: orphan.raw: ") for line in summarise(store))
     assert (store.path / "quicklooks" / "pot1.png").exists()
     table = write_indices(store.path, tmp_path / "i", names=["NDVI"])
-    assert table.empty == ("pot1",)
+    assert table.empty == ("pot1",)  # and no row of no pixels, here and in the file
+    written = pd.read_csv(tmp_path / "i" / "indices.csv")
+    assert set(written["cube"]) == {"dark_02", "pot0"} and (written["pixels"] > 0).all()
+    assert set(store.indices(["NDVI"])["cube"]) == {"dark_02", "pot0"}
 
 
 @pytest.mark.parametrize("when", ["before plants are found", "while blocks are written"])

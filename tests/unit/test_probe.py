@@ -260,9 +260,23 @@ def test_without_the_store_the_embeddings_are_scored_alone(
     assert set(beside.scores["features"]) == {"none", "embedding", "mean spectrum", "indices"}
 
 
+def test_standardised_spectra_are_refused_as_features(
+    folder: Path, traits: Callable[..., Path], plants: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = pairs_of_leaves(plants, np.random.default_rng(1))
+    quantity = "standard normal variate of reflectance"
+    store = write_store(tmp_path / "s.zarr", images, quantity=quantity)
+    for source, beside in ((store, None), (folder / "e", store)):
+        with pytest.raises(ValueError, match="holds the standard normal variate of reflectance, "):
+            probe(source, traits(), store_path=beside, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "why"),
     [
+        ({}, {"folds": 2}, "folds is 2: it must be at least 3"),
+        ({}, {"seed": -1}, "seed is -1: it must be at least 0"),
         ({}, {"traits": ["lucky"]}, "no trait 'lucky': did you mean 'luck'?"),
         ({"luck": 1.0}, {"traits": ["luck"]}, "'luck' cannot be scored: it is 1 everywhere"),
         ({"luck": ["<1"] * 40}, {"traits": ["luck"]}, "holds '<1' in the trait 'luck'"),

@@ -7,6 +7,7 @@ order.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from typing import Any
 import pandas as pd
 
 from sciml_dchag._version import __version__
+from sciml_dchag.config.common import require_at_least
 from sciml_dchag.config.knobs import takes
-from sciml_dchag.config.mapping import to_mapping
+from sciml_dchag.config.mapping import from_keywords, of_kind, to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import attribution_of
+from sciml_dchag.files.samples import Sources, attribution_of, several
 from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -45,8 +47,8 @@ MOST_REMARKS = 5
 
 @takes(PreparePlants)
 def prepare_plants(
-    sources: Sequence[str],
-    out: str | Path,
+    sources: Sources,
+    out: str | os.PathLike[str],
     *,
     seed: int = 0,
     overwrite: bool = False,
@@ -76,7 +78,9 @@ def prepare_plants(
             `left_out`.
         OSError: the disk is full; what is finished is kept.
     """
-    config = PreparePlants(sources=tuple(sources), **knobs)
+    config = from_keywords(PreparePlants, {"sources": several(sources), **knobs})
+    overwrite, seed = of_kind(bool, overwrite, "overwrite"), of_kind(int, seed, "seed")
+    require_at_least(0, "seed", seed)
     settings = {
         key: value for key, value in to_mapping(config).items() if key not in _NOT_SETTINGS
     } | {"seed": seed}

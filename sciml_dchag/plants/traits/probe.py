@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.config.common import require_at_least
 from sciml_dchag.figures.numbers import readable_number
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
@@ -113,6 +114,8 @@ def probe(
         ValueError: a trait by name that does not exist, is constant or is known of too few plants;
             a group that does not exist; or no trait that can be scored.
     """
+    require_at_least(0, "seed", seed)
+    require_at_least(3, "folds", folds)
     source = open_source(source_path, store_path)
     out = source.path.with_name(f"{source.path.stem}_probe") if out is None else Path(out)
     check_place(out, FOLDER, overwrite)

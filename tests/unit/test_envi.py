@@ -307,7 +307,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "unknown type": ({"data type": 7}, r"data type '7', where 1 \(uint8\), 2"),
     "interleave": ({"interleave": "bils"}, "nearest of which is bil:"),
     "byte order": ({"byte order": "little"}, "byte order 'little' where 0"),
-    "no wavelengths": ({"wavelength": "{}"}, "lists 0 wavelengths for 6 bands"),
+    "no wavelengths": ({"wavelength": "{}"}, "says no wavelengths: add the field `wavelength`"),
     "nan wavelength": ({"wavelength": "{450, nan, 550, 500, 650, 600}"}, "band 2 of .* is nan"),
     "text wavelength": ({"wavelength": "{450, red, 550, 500, 650, 600}"}, "hold 'red' where a number"),
     "index": ({"wavelength units": "Index"}, "says no wavelengths: add the field `wavelength`"),

@@ -123,3 +123,15 @@ def test_gains_and_offsets_by_band_are_applied() -> None:
     found = calibrate(replace(plain, band_gain=np.full(BANDS, 0.5)), *twice)
     found.apply(plain.read_lines(slice(14, 15))[0].T, out)
     np.testing.assert_allclose(out.T, scene()[14], atol=2e-3)
+
+
+def test_dark_that_is_brighter_than_the_image() -> None:
+    image = raw(counts(scene()))
+    white = raw(counts(np.ones((5, SAMPLES, BANDS))))
+    with pytest.raises(ValueError, match=r"below -0.05 in \d+% of its values.*dark reference"):
+        believable(image, white, raw(counts(np.full((5, SAMPLES, BANDS), 0.25))))
+    (said,) = believable(image, white, raw(counts(np.full((5, SAMPLES, BANDS), 0.12))))
+    assert "so that its dark reference is brighter than it" in said
+    scaled = raw(counts(scene()), scale=10000.0)  # counts of which the header says reflectance
+    with pytest.raises(ValueError, match="reflectance already, to which none belong"):
+        believable(scaled, white, raw(counts(np.zeros((5, SAMPLES, BANDS)))))

@@ -27,6 +27,8 @@ MOST_BRIGHT = 0.25
 """Fraction of values above `BRIGHT_REFLECTANCE` that is worth a warning."""
 MOST_OF_A_BAND = 0.05
 """The same fraction of a band, beyond which the band is noise."""
+BELOW_DARK, SOME_BELOW, MANY_BELOW = -0.05, 0.05, 0.25
+"""Where such fractions of values are below, dark is brighter than the image: doubtful, or wrong."""
 LEAST_LARGE = 0.005
 """Where nearly all values are below, they have been divided twice."""
 SAME_NUMBER, LEAST_SAME = 0.5, 1e-4
@@ -176,11 +178,20 @@ def _beside_references(
             f"{np.nanquantile(made, 0.99):.3g} by its references, which cannot be: give those that "
             f"were taken with the same settings and light."
         )
-    if np.nanquantile(np.abs(made), 0.999) < LEAST_LARGE:
+    if np.nanquantile(made, 0.999) < LEAST_LARGE:
         raise ValueError(
             f"{image.path.name} has no reflectance above {np.nanmax(made):.3g} by its references: "
             f"it is dark, or reflectance already, to which none belong."
         )
+    below = float((made < BELOW_DARK).sum() / known.sum())
+    dark = (
+        f"{image.path.name} has reflectance below {BELOW_DARK:g} in {below:.0%} of its values, so "
+        f"that its dark reference is brighter than it: look whether it belongs to this image."
+    )
+    if below > MANY_BELOW:
+        raise ValueError(dark)
+    if below > SOME_BELOW:
+        return [dark]
     if bad.any():
         return [
             f"{image.path.name} has reflectance from {np.nanmin(made[bad]):.3g} to "

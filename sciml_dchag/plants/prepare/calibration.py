@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
 from sciml_dchag.plants.prepare.references import (
+    DEAD,
     FAINT,
     FAINT_BY_DARK,
     FAINT_BY_NOISE,
@@ -200,14 +201,17 @@ def calibrate(
                 f"and {image.path.name} of {image.exposure_ms:g} ms: it is taken as it is."
             )
     above = white_values - dark_values
-    if not (known & (above > 0)).any():
-        raise ValueError(
-            f"The white reference {white.path.name} is nowhere above the dark one: look whether "
-            f"they are exchanged."
-        )
     error = np.hypot(bright.error * white_factor, dark_error)
     noise = np.hypot(bright.noise * white_factor, dark_noise)
-    weak = _below(above, np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values)))
+    dead = np.broadcast_to(DEAD * np.median(above, axis=1, keepdims=True), above.shape)
+    weak = _below(
+        above, np.maximum.reduce([WEAK * error, WEAK_BY_DARK * np.abs(dark_values), dead])
+    )
+    if not (known & ~weak).any():
+        raise ValueError(
+            f"The white reference {white.path.name} is nowhere above the dark one, noise aside: "
+            f"look whether they are exchanged, or one scan."
+        )
     faint = _below(
         above,
         np.maximum.reduce(

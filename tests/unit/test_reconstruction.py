@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,10 @@ from sciml_dchag.plants.masked.scores import (
 )
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import read_embeddings
+from sciml_dchag.plants.traits.plant_source import open_source
+from sciml_dchag.plants.traits.trait_models import apply_models, fit_model, write_models
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.export import export
 
 NM = np.arange(450.0, 901.0, 30.0)
 
@@ -294,6 +298,36 @@ def test_plants_without_an_embedding_are_named(folder: Path, tmp_path: Path) -> 
         "plant). Train with a smaller model.patch to have them."
     ]
     assert found.plants[["cube", "plant", "patches"]].to_numpy().tolist() == [["small", 1, 4]]
+
+
+def test_embeddings_are_known_by_their_encoder_and_store(folder: Path, tmp_path: Path) -> None:
+    """Checkpoints of two runs bear one name; a copy and an export are the same encoder."""
+    store = tmp_path / "plants.zarr"
+    shutil.copytree(folder / "plants.zarr", store)
+    other = train_on(store, tmp_path / "other", depth=2)
+    shutil.copytree(folder / "run", tmp_path / "copy")
+    export(folder / "run", tmp_path / "model.safetensors")
+    found = {
+        name: read_embeddings(embed(path, store, tmp_path / f"e_{path.stem}"))
+        for name, path in {"run": folder / "run", "other": other, "copy": tmp_path / "copy",
+                           "export": tmp_path / "model.safetensors"}.items()
+    }  # fmt: skip
+    encoders = {name: one.attrs["encoder"] for name, one in found.items()}
+    assert encoders["run"] == encoders["copy"] == encoders["export"] != encoders["other"]
+    features = found["run"].plants.set_index(["cube", "plant"])[found["run"].features]
+    fitted = fit_model(
+        features, np.arange(6.0), np.arange(6), regressor="ridge", folds=3, seed=0, trait="LMA",
+        units="", features="embedding", r2=0.5, rmse=1.0, half_width=1.0, encoder=encoders["run"],
+    )  # fmt: skip
+    write_models(tmp_path / "models.json", [fitted], open_source(found["run"].path))
+    assert len(apply_models(tmp_path, found["copy"].path)) == 6
+    with pytest.raises(ValueError, match=f"by another encoder .{encoders['run']}. than these"):
+        apply_models(tmp_path, found["other"].path)
+    shutil.rmtree(store)
+    make_store(store, seed=5)
+    with pytest.raises(ValueError, match=r"plants.zarr is not the store that .*e_run was made"):
+        apply_models(tmp_path, found["run"].path)
+    assert len(apply_models(tmp_path, found["run"].path, store_path=folder / "plants.zarr")) == 6
 
 
 def test_a_model_by_index_bears_missing_bands(folder: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from sciml_dchag.plants.masked.training import MaskedRecord
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.masked import masked_objective
+from sciml_dchag.training.task import short_hash
 from sciml_dchag.training.trainer import autocast
 
 
@@ -99,6 +100,12 @@ class Reconstructor:
         self.task = masked_objective(self.recipe.seed, self.recipe.task, config)
         self.mean, self.std = mean[self._places], std[self._places]
         self.training_images = data.training_images
+
+    def encoder(self) -> str:
+        """Return a hash of the weights: equal for copies and exports of a checkpoint alone."""
+        tensors = sorted(self.model.named_parameters())
+        values = (t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for _, t in tensors)
+        return short_hash(*(value.tobytes() for value in values))
 
     def tiles(self, cube: str) -> list[Tile]:
         """Cover an image with crops, rows from the top; the last ones overlap those before.

@@ -64,7 +64,7 @@ class TraitModel:
     """Of the interval: the quantile of the absolute out-of-fold errors that covers 90 % of new
     plants (cross-conformal: Barber et al. 2021, Annals of Statistics 49)."""
     encoder: str = ""
-    """Checkpoint and step that embeddings are of."""
+    """Hash of the weights that embeddings are by; without one, checkpoint and step."""
 
     def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predict from features (plants, features): (plants,)."""
@@ -159,11 +159,14 @@ def read_models(path: str | os.PathLike[str]) -> list[TraitModel]:
 
 
 def encoder_of(source: PlantSource) -> str:
-    """Say which encoder embeddings are of; nothing where there are none."""
+    """Say which encoder embeddings are by; nothing where there are none."""
     if source.embeddings is None:
         return ""
     attrs = source.embeddings.attrs
-    return f"{Path(str(attrs.get('checkpoint', ''))).name} step {attrs.get('step', '')}"
+    return (
+        str(attrs.get("encoder", ""))
+        or f"{Path(str(attrs.get('checkpoint', ''))).name} step {attrs.get('step', '')}"
+    )
 
 
 def apply_models(
@@ -223,15 +226,16 @@ def _lacking(
     """Say what a model needs that plants lack; None if it has all."""
     if model.features not in features:
         return f"its model needs the {model.features}, which {source.path} does not give"
+    if model.features == EMBEDDING and model.encoder != encoder_of(source):
+        return (
+            f"its model is of embeddings by another encoder ({model.encoder}) than these are by "
+            f"({encoder_of(source)}): embed the images with the run that the model was fitted on"
+        )
     have = set(map(str, features[model.features].columns))
     if missing := [name for name in model.names if name not in have]:
         return (
             f"its model needs {missing[0]} and {len(missing) - 1} more of its {len(model.names)} "
             f"{model.features} features, which are not there: prepare the images with the bands "
             f"that the model was fitted on"
-        )
-    if model.features == EMBEDDING and model.encoder != encoder_of(source):
-        return (
-            f"its model is of embeddings by {model.encoder}, and these are by {encoder_of(source)}"
         )
     return None

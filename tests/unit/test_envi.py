@@ -216,19 +216,6 @@ def test_lists_of_another_length_are_left_aside_and_said(tmp_path: Path) -> None
     assert cube.fwhm_nm is None and cube.remarks[0].startswith("The fwhm of x.hdr is not one")
 
 
-def test_fields_without_a_value_say_nothing(tmp_path: Path) -> None:
-    blank = {"bbl": "{}", "fwhm": "{ }", "data gain values": "", "data ignore value": "",
-             "reflectance scale factor": "", "exposure": "", "header offset": ""}  # fmt: skip
-    cube = open_cube(write(tmp_path / "x.raw", smooth(), offset=0, fields=blank))
-    assert cube.good_bands is None and cube.fwhm_nm is None and cube.band_gain is None
-    assert (cube.scale, cube.missing, cube.exposure_ms) == (1.0, None, None)
-    (said,) = cube.remarks
-    assert "assumed: header offset 0 by the file's size" in said
-    np.testing.assert_array_equal(cube.read_lines(slice(None)), smooth())
-    with pytest.raises(ValueError, match="has no samples and no interleave"):
-        open_cube(write(tmp_path / "y.raw", smooth(), fields={"samples": "", "interleave": ""}))
-
-
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

@@ -266,6 +266,12 @@ def _saturation_remarks(white: RawCube, bright: Mean, ceiling: float | None) -> 
 
 
 def _already_reflectance(image: RawCube) -> Calibration:
+    if image.radiance:
+        raise ValueError(
+            f"The header of {image.path.name} says that it is radiance, which is no reflectance: "
+            f"give a white reference with `white`, or say what its numbers are to be divided by "
+            f"with `scale=NUMBER` if they are reflectance even so."
+        )
     factor, offset = (array[:, None] for array in image.factors())
     return Calibration(
         # number x factor + offset, written as (number - dark) x gain

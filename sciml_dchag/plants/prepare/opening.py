@@ -201,7 +201,7 @@ def _open_with(path: Path, config: PreparePlants) -> RawCube:
     raw = open_cube(path, config.wavelengths)
     raw.require_memory(memory_bytes())
     if config.scale is not None:
-        raw = replace(raw, scale=config.scale, band_gain=None, band_offset=None)
+        raw = replace(raw, scale=config.scale, band_gain=None, band_offset=None, radiance=False)
     if config.nodata is not None:
         raw = replace(raw, missing=config.nodata)
     if config.bit_depth is not None:

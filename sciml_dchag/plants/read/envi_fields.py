@@ -44,6 +44,8 @@ GAIN_FIELDS = (
 """Factors and offsets by band; those that give reflectance go before those that give radiance."""
 FWHM_BY_SPACING = (0.02, 50.0)
 """Widths of bands that are believable, as multiples of the distance of bands."""
+QUANTITY_NAMES = ("z plot titles", "data units", "units", "quantity", "description")
+"""Where headers say whether numbers are radiance or reflectance."""
 CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
 BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
 
@@ -96,6 +98,7 @@ def optional_fields(
         "saturation": (ceiling := _saturation(header, dtype)) or largest(dtype),
         "ceiling_said": ceiling is not None,
         "missing": _finite(header.get("data ignore value")),
+        "radiance": _says_radiance(header),
         "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
     }
     return fields, remarks
@@ -278,6 +281,13 @@ def _scale(header: Header, path: Path, remarks: list[str]) -> float:
         return 1 / factor
     remarks.append(f"The scale factor {factor:g} of {path.name} is taken to divide.")
     return factor
+
+
+def _says_radiance(header: Header) -> bool:
+    """Whether a header says that numbers are radiance, and nothing of reflectance."""
+    said = " ".join(" ".join(_items(header.get(name, ""))) for name in QUANTITY_NAMES).lower()
+    plain = said.replace("irradiance", "")
+    return "radiance" in plain and "reflect" not in plain
 
 
 def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:

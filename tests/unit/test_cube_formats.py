@@ -112,6 +112,16 @@ def test_geotiff(tmp_path: Path, written: dict[str, Any], interleave: str) -> No
     assert not cube.remarks and expand_cubes([tmp_path]) == [path]
 
 
+def test_vectors_that_are_no_wavelengths(tmp_path: Path) -> None:
+    """Widths and numbers of bands look like wavelengths in um."""
+    width = np.linspace(5, 6, 6)
+    with pytest.raises(ValueError, match="no vector of as many numbers as one side"):
+        open_cube(write_npz(tmp_path / "a", cube=TRUTH, fwhm=width))
+    compare(write_npz(tmp_path / "b", cube=TRUTH, fwhm=width, centres=NM))
+    with pytest.raises(ValueError, match="1 to 6 in steps of 1, are numbers of bands: give"):
+        open_cube(write_npz(tmp_path / "c", cube=TRUTH, bands=np.arange(1, 7)))
+
+
 @pytest.mark.parametrize("of", ["file", "bands", "imagery"])
 def test_widths_and_bad_bands_of_geotiff(tmp_path: Path, of: str) -> None:
     names, good = [f"{nm} nm" for nm in NM], ["1", "0", "1", "1", "0.0", "true"]

@@ -71,6 +71,17 @@ def test_plants_unlike_those_measured_are_said(probed: Path, tmp_path: Path) -> 
     assert said > 0.3 and (those_measured == 0).all()
 
 
+def test_plants_of_unknown_bands_are_named_and_not_predicted(probed: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0.1, 0.5, (len(WAVELENGTH_NM), 6, 12))
+    image[:, :, 6:][10:] = np.nan
+    plants = np.where(np.arange(12) < 6, 1, 2) * np.ones((6, 1), int)
+    odd = write_store(tmp_path / "odd.zarr", {"x": (image, plants)})
+    with pytest.warns(UserWarning, match=r"\) of x plant 2 is not predicted, as some of the"):
+        found = apply_models(probed / "probed", odd).drop(columns=["cube", "plant"])
+    assert np.isfinite(found.iloc[0]).all() and found.iloc[1].isna().all()
+
+
 def test_kept_models_are_the_regressions_on_all_rows(probed: Path) -> None:
     models = {model.features: model for model in read_models(probed / "probed")}
     assert set(models) == {"mean spectrum", "indices"}

@@ -64,6 +64,8 @@ FOLDER = folder_kind(
     holds=(PREDICTIONS, "predicted_*.png", MODELS, COEFFICIENTS, SPECTRA),
 )
 BASELINE = "training mean"
+ROUNDING = 1e-9
+"""A trait that varies by less than so much of itself is constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +209,7 @@ def _scorable(
         known = values.notna()
         try:
             require_groups(labels[known].nunique(), folds)
-            if values.nunique() == 1:
+            if np.ptp(values[known]) <= ROUNDING * np.abs(values[known]).max():
                 raise ValueError(
                     f"it is {values[known].iloc[0]:g} everywhere, so that there is nothing to "
                     f"predict: choose another."

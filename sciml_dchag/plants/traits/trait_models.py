@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,10 +77,10 @@ class TraitModel:
         return self.intercept + X @ np.asarray(self.coefficients)
 
     def outside(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fraction of features beyond the range that the model was fitted on, (plants,)."""
+        """Fraction of features beyond those that it was fitted on, (plants,); NaN if unknown."""
         low, high = np.asarray(self.lowest), np.asarray(self.highest)
         beyond: NDArray[np.float64] = ((low > X) | (high < X)).mean(axis=1)
-        return beyond
+        return np.where(np.isfinite(X).all(axis=1), beyond, np.nan)
 
 
 def half_width(errors: NDArray[np.float64]) -> float:
@@ -211,6 +212,13 @@ def apply_models(
         model = fitting[0]
         X = features[model.features].reindex(rows)[model.names].to_numpy(np.float64)
         predicted = model.predict(X)
+        if lacking := [f"{c} plant {n}" for c, n in rows[~np.isfinite(X).all(axis=1)]]:
+            more = f" and {len(lacking) - 8} others" if len(lacking) > 8 else ""
+            warnings.warn(
+                f"{trait} of {', '.join(lacking[:8])}{more} is not predicted, as some of the "
+                f"{model.features} features that its model needs have no value there.",
+                stacklevel=2,
+            )
         table[trait] = predicted
         table[f"{trait} low"] = predicted - model.half_width
         table[f"{trait} high"] = predicted + model.half_width

@@ -56,7 +56,8 @@ class Traits:
         numeric = [
             name
             for name in columns
-            if name not in (group, *IDENTITY) and pd.api.types.is_numeric_dtype(self.table[name])
+            if name not in ("", group, *IDENTITY)
+            and pd.api.types.is_numeric_dtype(self.table[name])
         ]
         _tell_nearly_numbers(self.path, self.table[[c for c in columns if c not in numeric]])
         if not numeric:
@@ -105,6 +106,8 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
         )
     _tell(f"{path} has rows of no known plant", table[~found], keys)
     matched = matched[found].reset_index(drop=True)
+    repeated = matched[matched.duplicated(keys)].drop_duplicates(keys)
+    _tell(f"{path} has several rows of one plant, each of which counts", repeated, keys)
     without = known[~known.isin(pd.MultiIndex.from_frame(matched[keys]))].to_frame(index=False)
     _tell(f"{path} lacks plants, which are left out", without, keys)
     return Traits(path=path, table=matched, keys=keys)
@@ -144,7 +147,7 @@ def _tell_nearly_numbers(path: Path, table: pd.DataFrame) -> None:
     """Warn of columns that are no trait as some of their cells are no numbers."""
     for name in table.columns:
         column = table[name].dropna()
-        wrong = column[pd.to_numeric(column, errors="coerce").isna()]
+        wrong = column[~np.isfinite(pd.to_numeric(column, errors="coerce"))]
         if len(column) and 0 < len(wrong) <= NEARLY * len(column):
             warnings.warn(
                 f"{path} holds {wrong.iloc[0]!r} in the column {name!r}, which is left out as no "

@@ -32,6 +32,8 @@ from sciml_dchag.plants.prepare.opening import OpenedImage
 from sciml_dchag.plants.read.raw_cube import read_lines
 
 _MASK_LINES = 32
+NO_PLANT = "no plant"
+"""How plants of an image without one are said to be found."""
 MOST_NAMED = 5
 LEAST_ALIKE, ALIKE, MUCH_LARGER = 3, 2.0, 1.5
 """An object is taken for touching plants where it is larger by the third number than the next of at
@@ -92,8 +94,9 @@ def find_all_plants(
             progress(done, len(images), "finding plants")
     empty = [plants for plants in found.values() if not plants.labels().any()]
     if len(empty) == len(found):
+        seen = any(plants.details["mask"] != NO_PLANT for plants in empty)
         raise ValueError(
-            empty[0].doubt or "No image has a plant in one of the pots: look at `pots`."
+            "No image has a plant in one of the pots: look at `pots`." if seen else empty[0].doubt
         )
     remarks = []
     if config.mask is None and pots is None:
@@ -115,7 +118,7 @@ def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> 
         try:
             seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
         except plant_mask.NoPlantError as error:
-            return FoundPlants.of(np.zeros(shape, np.int32), {"mask": "no plant"}, str(error))
+            return FoundPlants.of(np.zeros(shape, np.int32), {"mask": NO_PLANT}, str(error))
         labels = seen.plants
         details = {"mask": seen.index, "mask_threshold": seen.threshold}
         if pots is None and config.plants is None:

@@ -34,7 +34,7 @@ from sciml_dchag.plants.prepare.opening import (
     open_images,
     used_references,
 )
-from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
+from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.read.raw_cube import BrokenImageError, read_lines
 from sciml_dchag.plants.store.new_cube import NewCube
 from sciml_dchag.plants.store.writing import PLANT_STORE, write_cubes
@@ -137,20 +137,14 @@ def _write(
         BrokenImageError: an image cannot be read to its end.
     """
     paths = list(opened.images)
-    known = pd.DataFrame(index=pd.Index([names[path] for path in paths], name="cube"))
-    if config.table is not None:
-        known = read_table(Path(config.table), paths, list(known.index))
-    if parts.guard is None:
-        known["split"], remarks = assign(
-            known, parts, config.group_by, settings["seed"], config.table
-        )
-        opened.remarks += remarks
+    known, remarks = known_images(
+        config, parts, paths, [names[path] for path in paths], settings["seed"]
+    )
+    opened.remarks += remarks
     found, remarks = find_all_plants(
         config, {names[path]: image for path, image in opened.images.items()}, progress
     )
     images, rows = _to_prepare(config, opened, names, found, known, parts)
-    if not any(row["split"] == "train" for row in rows):
-        raise ValueError("No image is for training: choose another `split`.")
     _warn([*opened.remarks, *remarks])
     opened.remarks.clear()  # said once, should an image break and writing begin again
     raws = [image.raw for image in opened.images.values()]

@@ -22,6 +22,7 @@ from sciml_dchag.files.zarr_groups import (
     PROGRESS_FILE,
     require_plain_name,
 )
+from sciml_dchag.plants.prepare.config import PreparePlants
 from sciml_dchag.plants.read.tables import read_text_table, with_numbers
 from sciml_dchag.plants.store.cubes import SPLITS
 
@@ -219,6 +220,27 @@ def _check_columns(path: Path, table: pd.DataFrame) -> None:
                 f"The table {path} has a column {column!r}, a name that the store cannot take: "
                 f"rename it."
             )
+
+
+def known_images(
+    config: PreparePlants, parts: Split, paths: Sequence[Path], names: Sequence[str], seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Put together what is known of images: the user's table, and what each is for.
+
+    Returns:
+        One row per image, indexed by name, with a column `split` unless images are cut; remarks.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_table` and `assign`, or no image is for training.
+    """
+    known, remarks = pd.DataFrame(index=pd.Index(list(names), name="cube")), list[str]()
+    if config.table is not None:
+        known = read_table(Path(config.table), paths, names)
+    if parts.guard is None:
+        known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
+        if "train" not in set(known["split"]):
+            raise ValueError("No image is for training: choose another `split`.")
+    return known, remarks
 
 
 def assign(

@@ -330,6 +330,19 @@ def test_embeddings_are_known_by_their_encoder_and_store(folder: Path, tmp_path:
     assert len(apply_models(tmp_path, found["run"].path, store_path=folder / "plants.zarr")) == 6
 
 
+def test_a_model_of_reflectance_takes_no_standardised_spectra(folder: Path, tmp_path: Path) -> None:
+    edges = pd.DataFrame({"red_edge_nm": [705.0, 725.0], "green": 0.1, "plateau": [0.4, 0.6]})
+    snv = "standard normal variate of reflectance"
+    cubes = {"one": plant_stores.scene(edges, NM, 0)}
+    store = plant_stores.write_store(tmp_path / "snv.zarr", cubes, NM, quantity=snv)
+    with pytest.raises(ValueError, match=f"was trained on reflectance, and .* holds the {snv}"):
+        embed(folder / "run", store, tmp_path / "e")
+    run = train_on(store, tmp_path / "of_snv")
+    with pytest.raises(ValueError, match=f"was trained on {snv}, and .* holds the reflectance"):
+        reconstruct_store(run, folder / "plants.zarr", tmp_path / "r")
+    assert not (tmp_path / "e").exists() and not (tmp_path / "r").exists()
+
+
 def test_a_model_by_index_bears_missing_bands(folder: Path, tmp_path: Path) -> None:
     path = make_store(tmp_path / "half.zarr", NM[::2])
     model = Reconstructor(folder / "run", CubeStore.open(path))

@@ -72,7 +72,7 @@ class Reconstructor:
     Raises:
         FileNotFoundError: no checkpoint.
         ValueError: no such device, a damaged checkpoint, one of another task, or a store with
-            bands that the checkpoint does not know.
+            bands that the checkpoint does not know, or standardised where that of training was not.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Reconstructor:
         self.ranks = Ranks(device=choose_device(device or self.recipe.parallel.device))
         config = from_mapping(ModelConfig, saved.model_config)
         data = saved.read_data(MaskedRecord, self.path)
+        data.require_quantity(store, self.path)
         mean, std = np.asarray(data.mean), np.asarray(data.std)
         if config.channel_embedding == "wavelength":
             config, mean, std = _for_bands(config, mean, std, store, self.path)

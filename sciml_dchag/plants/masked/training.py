@@ -37,6 +37,24 @@ class MaskedRecord:
     """Standard deviation of the same."""
     training_images: tuple[str, ...]
     """Images that mean and std were computed over."""
+    quantity: str = ""
+    """What the store held, such as reflectance; empty where it was not kept."""
+
+    def require_quantity(self, store: CubeStore, path: Path) -> None:
+        """Refuse a store that holds something else than the training store did.
+
+        Args:
+            store: the store.
+            path: of the checkpoint, for a message.
+
+        Raises:
+            ValueError: it does.
+        """
+        if self.quantity and self.quantity != store.quantity:
+            raise ValueError(
+                f"{path} was trained on {self.quantity}, and {store.path} holds the "
+                f"{store.quantity}: prepare a store with the same `snv`."
+            )
 
 
 class MaskedTrainingStore:
@@ -148,6 +166,7 @@ class MaskedTrainingData(MaskedData):
             "mean": statistics.mean.tolist(),
             "std": statistics.std.tolist(),
             "training_images": list(statistics.cubes),
+            "quantity": self.opened.store.quantity,
         }
 
 

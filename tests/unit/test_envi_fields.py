@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from plant_files import counts, scene, write_envi
 
+from sciml_dchag.plants.prepare.calibration import calibrate
 from sciml_dchag.plants.read.cube_files import open_cube
 
 
@@ -40,3 +41,20 @@ def test_fields_without_a_value_say_nothing(tmp_path: Path) -> None:
     write_envi(tmp_path / "y", counts(scene()), samples="", interleave="")
     with pytest.raises(ValueError, match="has no samples and no interleave"):
         open_cube(tmp_path / "y.raw")
+
+
+def test_exposures_that_are_no_numbers_have_to_be_alike(tmp_path: Path) -> None:
+    """Otherwise counts of one exposure would be divided by those of another."""
+    for image, white, alike in (
+        ("auto", "auto", True),
+        ("auto", "fast", False),
+        ("auto", "5", False),
+    ):
+        for name, level, said in (("scan", scene(), image), ("white", np.ones((4, 50, 60)), white)):
+            write_envi(tmp_path / name, counts(level), exposure=said)
+        scan, reference = (open_cube(tmp_path / f"{name}.raw") for name in ("scan", "white"))
+        if alike:
+            assert calibrate(scan, reference, None).gain.shape == (60, 50)
+            continue
+        with pytest.raises(ValueError, match=r"exposure.* counts (may )?(do )?not compare"):
+            calibrate(scan, reference, None)

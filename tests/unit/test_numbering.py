@@ -33,6 +33,17 @@ def test_a_series_keeps_places_when_plants_die_and_appear() -> None:
     assert [place[site] for site in found["d3"]] == [5, 1]
 
 
+@pytest.mark.parametrize("shift", [(0, 17), (18, -9), (-16, -16), (3, 2)])
+def test_a_tray_that_is_put_down_elsewhere_keeps_its_plants(shift: tuple[int, int]) -> None:
+    """Further than half way to the next pot, where each place is nearer to another plant's."""
+    jitter = np.random.default_rng(0).uniform(-2, 2, (6, 2))
+    moved = [(y + shift[0] + j[0], x + shift[1] + j[1])
+             for (y, x), j in zip(POTS, jitter, strict=True)]  # fmt: skip
+    for alive in (range(6), (0, 1, 2, 4, 5)):
+        found = in_series({"d1": POTS, "d2": [moved[i] for i in alive]})
+        assert found is not None and found["d2"] == list(alive)
+
+
 def test_images_of_other_plants_are_no_series() -> None:
     assert in_series({"a": [(10.0, 10.0)], "b": [(30.0, 40.0)]}) is None
     assert in_series({"a": POTS}) is None

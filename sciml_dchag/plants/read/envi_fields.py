@@ -6,6 +6,7 @@ ENVI names some of these fields and cameras name the others, each in its own way
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,21 @@ def optional_fields(
 
 def exposure_ms(header: Header) -> float | None:
     """Read an exposure time in ms: units in the name, in the value, or ms; None without one."""
-    for name, value in header.items():
-        words, units = _split_units(name)
-        if words not in EXPOSURE_NAMES or isinstance(value, list):
-            continue
-        match = _NUMBER.fullmatch(value.strip())
+    for text, units in _exposures(header):
+        match = _NUMBER.fullmatch(text)
         said = (match[2].lower() if match else "") or units or "ms"
         if match and said in MILLISECONDS and float(match[1]) > 0:
             return float(match[1]) * MILLISECONDS[said]
     return None
+
+
+def _exposures(header: Header) -> Iterator[tuple[str, str]]:
+    """Yield what a header says of the exposure, a decimal comma made a point, and its units."""
+    for name, value in header.items():
+        words, units = _split_units(name)
+        if words in EXPOSURE_NAMES:
+            text = " ".join(value) if isinstance(value, list) else value.strip(" {}")
+            yield re.sub(r"^(\d+),(\d+)", r"\1.\2", text.strip()), units
 
 
 def largest(dtype: np.dtype[Any]) -> float | None:
@@ -258,6 +265,9 @@ def _gains(
 def _settings(header: Header) -> tuple[tuple[str, str], ...]:
     """Settings of the camera that counts depend on, numbers in one spelling."""
     found: dict[str, str] = {}
+    exposures = [text.lower() for text, _ in _exposures(header)]
+    if exposures and exposure_ms(header) is None:  # `automatic`, or in words that are not known
+        found["exposure"] = " ".join(exposures)
     for field, value in header.items():
         words = " ".join(re.findall(r"[a-z0-9]+", field.lower()))
         for name, spellings in SETTING_NAMES.items():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from plant_files import BANDS, LINES, SAMPLES, counts, leaf, scene, write_envi, write_scan
 
+from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.masked.training import MaskedTrainingStore
 from sciml_dchag.plants.opened import PlantStore, index
 from sciml_dchag.plants.prepare import images
@@ -60,6 +61,12 @@ def test_empty_pots_and_odd_files_are_said_and_the_others_kept(tmp_path: Path) -
     written = pd.read_csv(tmp_path / "i" / "indices.csv")
     assert set(written["cube"]) == {"dark_02", "pot0"} and (written["pixels"] > 0).all()
     assert set(store.indices(["NDVI"])["cube"]) == {"dark_02", "pot0"}
+    assert describe(str(tmp_path / "i")) == {
+        "kind": "spectral indices by plant", "images": 2, "plants": 4, "indices": ["NDVI"],
+        "maps": 3,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="is a picture, a table or text, which is not described"):
+        describe(str(tmp_path / "i" / "indices.csv"))
 
 
 @pytest.mark.parametrize("when", ["before plants are found", "while blocks are written"])

@@ -10,6 +10,7 @@ import pytest
 from plant_stores import WAVELENGTH_NM, pairs_of_leaves, write_store
 from sklearn.cross_decomposition import PLSRegression
 
+from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.nested_regression import fit_linear, predict_out_of_fold, r2_score
 from sciml_dchag.plants.traits.plant_means import plant_spectra
@@ -40,6 +41,8 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.drop(columns=["red_edge_nm", "green"]).to_csv(folder / "traits.csv", index=False)
     result = probe(store, folder / "traits.csv", out=folder / "probed")
     assert set(result.scores["features"]) == {"none", "mean spectrum", "indices"}
+    told = describe(str(result.folder))
+    assert told["traits"] == [CHLOROPHYLL] and len(told["regressions"]) == 2
     return folder
 
 

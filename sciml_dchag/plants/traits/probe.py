@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import numpy as np
@@ -49,6 +49,7 @@ from sciml_dchag.plants.traits.trait_models import (
     encoder_of,
     fit_model,
     half_width,
+    read_models,
     write_models,
 )
 from sciml_dchag.plants.traits.traits import Traits, read_traits, split_units
@@ -151,6 +152,22 @@ def probe(
             figure = plot_predictions(*of_trait, simulated=source.simulated)
             save_figure(figure, folder / _picture(trait), source.attribution)
     return Probe(folder=out, scores=scored)
+
+
+def describe(path: str) -> dict[str, Any] | None:
+    """What `inspect` shows of a folder that `probe` wrote; None where `path` is none."""
+    folder = Path(path)
+    if not all((folder / name).is_file() for name in (SCORES, PREDICTIONS, MODELS)):
+        return None
+    models = read_models(folder)
+    return {
+        "kind": "scores and regressions of traits",
+        "traits": list(dict.fromkeys(model.trait for model in models)),
+        "regressions": [
+            f"{m.trait} from the {m.features}, {m.regressor}: R2 {m.r2:.3f}, {m.rows} rows"
+            for m in models
+        ],
+    }
 
 
 def scores_table(scores: pd.DataFrame) -> Table:

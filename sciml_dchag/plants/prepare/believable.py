@@ -74,8 +74,9 @@ def require_believable(
     known = np.isfinite(values.made)
     if not known.any() and known.shape[1] == image.lines * image.samples:
         raise ValueError(
-            f"{image.path.name} has no value that is known: all are NaN, no data or saturated, or "
-            f"their references are. Take it again, or look at `nodata` and `bit_depth`."
+            f"{image.path.name} has no value that is known, and so nothing but background: all are "
+            f"NaN, no data or saturated, or their references are. Take it again, or look at "
+            f"`nodata` and `bit_depth`."
         )
     if not calibration.referenced:
         known &= values.raw != 0  # what was cut out lies on zeros

@@ -332,6 +332,10 @@ def _read_panel(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             f"nm and factor, separated by a comma."
         )
     nm, values = np.array(sorted(numbers)).T
+    if (twice := nm[1:][np.diff(nm) == 0]).size:
+        raise ValueError(
+            f"{path} gives the panel's reflectance at {twice[0]:g} nm twice: keep one of the rows."
+        )
     return nm, values
 
 

@@ -14,7 +14,7 @@ from sciml_dchag.config import from_mapping
 from sciml_dchag.files.remote import in_short
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.tasks import DESCRIBERS, load_recipe, named, task_class, task_of
-from sciml_dchag.training.evaluation import SCORES, Evaluation
+from sciml_dchag.training.evaluation import RECORD, SCORES, Evaluation
 
 if TYPE_CHECKING:
     from sciml_dchag.training.checkpoint import Checkpoint
@@ -39,6 +39,13 @@ _DAMAGE = (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError
 """What libraries, and what reads records, raise of files that were changed."""
 
 
+NOT_DESCRIBED = (
+    ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".csv", ".tsv", ".xlsx", ".txt", ".md",
+    ".html", ".json", ".jsonl", ".log", ".parquet",
+)  # fmt: skip
+"""How names of files end that hold no data of a kind that is described."""
+
+
 def _describe(path: str, place: Path) -> dict[str, Any]:
     checkpoint = (place / "checkpoint.json").is_file() or (place / "checkpoints").is_dir()
     if checkpoint or place.suffix == ".safetensors":
@@ -48,8 +55,14 @@ def _describe(path: str, place: Path) -> dict[str, Any]:
         return {**_describe_recipe(place / "recipe.yaml"), "kind": "run", **begun}
     if place.suffix in (".yaml", ".yml") and place.is_file():
         return _describe_recipe(place)
-    if (place / SCORES).is_file() or place.name == SCORES:
+    of_run = (place.parent if place.name == SCORES else place) / RECORD
+    if of_run.is_file() and of_run.with_name(SCORES).is_file():
         return _describe_scores(place if place.is_dir() else place.parent)
+    if place.suffix.lower() in NOT_DESCRIBED and place.is_file():
+        raise ValueError(
+            f"{path} is a picture, a table or text, which is not described: open it with another "
+            f"program, or name raw files, a store or a run."
+        )
     for describer in DESCRIBERS:
         facts: dict[str, Any] | None = named(describer)(path)
         if facts is not None:
@@ -58,7 +71,7 @@ def _describe(path: str, place: Path) -> dict[str, Any]:
 
 
 def _describe_model(place: Path) -> dict[str, Any]:
-    from sciml_dchag.training.checkpoint import RECORD
+    from sciml_dchag.training.checkpoint import RECORD as CHECKPOINT_RECORD
     from sciml_dchag.training.export import find_model
 
     saved = find_model(place)
@@ -73,7 +86,9 @@ def _describe_model(place: Path) -> dict[str, Any]:
         **({"checkpoint": str(saved.path)} if run else {}),
         "task": checkpoint.kind,
         "step": f"{checkpoint.step} of {checkpoint.recipe['training']['steps']}",
-        "training": _state(checkpoint, saved.path if saved.exported else saved.path / RECORD),
+        "training": _state(
+            checkpoint, saved.path if saved.exported else saved.path / CHECKPOINT_RECORD
+        ),
         "model": _in_words(model),
         **task_class(checkpoint.recipe).describe(checkpoint, saved.path),
     }

@@ -53,6 +53,8 @@ TASKS = {
 DESCRIBERS = (
     "sciml_dchag.plants.store.summary:describe",
     "sciml_dchag.plants.traits.embeddings:describe",
+    "sciml_dchag.plants.traits.index_maps:describe",
+    "sciml_dchag.plants.traits.probe:describe",
     "sciml_dchag.plants.read.describing:describe",
     "sciml_dchag.weather.forecast.describing:describe",
 )

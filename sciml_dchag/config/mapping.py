@@ -9,7 +9,7 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 Section = TypeVar("Section")
@@ -53,6 +53,39 @@ def from_mapping(
         key: _convert(kinds[key], value, where + key, whole) for key, value in mapping.items()
     }
     return section(**values)
+
+
+def from_keywords(section: type[Section], values: Mapping[str, Any]) -> Section:
+    """Build a section from a Python caller's keyword arguments, their kinds checked.
+
+    Raises:
+        TypeError: an unknown name, as of any function.
+        ValueError: a value of the wrong kind.
+    """
+    kinds = typing.get_type_hints(section)
+    converted = {
+        key: of_kind(kinds[key], value, key) if key in kinds else value
+        for key, value in values.items()
+    }
+    return section(**converted)
+
+
+def of_kind(kind: Any, value: Any, name: str) -> Any:
+    """Return a Python caller's argument as its annotation says it.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    return _convert(kind, _as_in_yaml(value), name, type(None))
+
+
+def _as_in_yaml(value: Any) -> Any:
+    """Turn numbers, times and arrays of NumPy, and whatever can be iterated over, into Python's."""
+    if hasattr(value, "dtype") and not getattr(value, "ndim", 1):
+        return str(value) if value.dtype.kind == "M" else value.item()
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return value
+    return [_as_in_yaml(each) for each in value]
 
 
 def all_keys(section: type, where: str = "") -> Iterator[str]:
@@ -146,7 +179,7 @@ def _convert(kind: Any, value: Any, key: str, whole: type) -> Any:
         return str(os.fspath(value))
     if kind is str and isinstance(value, datetime.date):  # YAML reads 2016-01-01 as a date
         return str(value.isoformat())
-    raise ValueError(f"The recipe's {key} is {shown(value)}: it must be {describe_kind(kind)}.")
+    raise ValueError(f"{key} is {shown(value)}: it must be {describe_kind(kind)}.")
 
 
 def shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -46,10 +46,13 @@ def resolve_samples(sources: Sequence[str]) -> list[str]:
     ]
 
 
-def as_paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return one or several sources as text."""
-    several = [sources] if isinstance(sources, str | os.PathLike) else sources
-    return [os.fspath(source) for source in several]
+Sources = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""One or several."""
+
+
+def several(sources: Sources) -> Iterable[str | os.PathLike[str]]:
+    """Return several sources where one may be given, whose name may hold a comma."""
+    return [sources] if isinstance(sources, str | os.PathLike) else sources
 
 
 def attribution_of(sources: Sequence[str]) -> str:

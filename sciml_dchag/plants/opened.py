@@ -14,7 +14,7 @@ import xarray as xr
 from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.facts import Described
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import as_paths
+from sciml_dchag.files.samples import Sources
 from sciml_dchag.files.zarr_groups import read_attrs
 from sciml_dchag.plants.colour import colour_weights, show, true_colour
 from sciml_dchag.plants.masked.config import MaskedRecipe
@@ -209,7 +209,7 @@ class MaskedModel(TrainedModel[MaskedRecipe]):
 
 
 def prepare(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Sources,
     out: str | os.PathLike[str],
     **settings: Any,
 ) -> PlantStore:
@@ -224,9 +224,7 @@ def prepare(
     Raises:
         ValueError, OSError: as `prepare_plants`.
     """
-    plain = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in settings.items()}
-    written = prepare_plants(as_paths(sources), os.fspath(out), **plain)
-    return PlantStore.open(written)
+    return PlantStore.open(prepare_plants(sources, out, **settings))
 
 
 def index(name: str, image: xr.Dataset | xr.DataArray) -> xr.DataArray:

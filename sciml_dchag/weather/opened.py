@@ -13,7 +13,7 @@ from sciml_dchag.channels import Channel
 from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.facts import Described
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import as_paths
+from sciml_dchag.files.samples import Sources
 from sciml_dchag.files.zarr_groups import read_attrs
 from sciml_dchag.training.trained import TrainedModel
 from sciml_dchag.weather.area import latitude_weights
@@ -125,7 +125,7 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
 
 
 def prepare(
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    sources: Sources,
     out: str | os.PathLike[str],
     **settings: Any,
 ) -> WeatherStore:
@@ -140,8 +140,7 @@ def prepare(
     Raises:
         ValueError, OSError: as `prepare_era5`.
     """
-    written = prepare_era5(as_paths(sources), os.fspath(out), **settings)
-    return WeatherStore.open(written)
+    return WeatherStore.open(prepare_era5(sources, out, **settings))
 
 
 def score(

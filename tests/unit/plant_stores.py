@@ -19,6 +19,7 @@ def write_store(
     wavelength_nm: np.ndarray = WAVELENGTH_NM,
     table: Mapping[str, Sequence[object]] | None = None,
     simulated: int = 1,
+    **attrs: str,
 ) -> Path:
     """Write images, each reflectance (C, rows, columns) and a mask (rows, columns), by name."""
     columns = {"split": ["train"] * len(cubes), **(table or {})}
@@ -26,7 +27,7 @@ def write_store(
         [new_cube(name, *image) for name, image in cubes.items()], path,
         wavelength_nm=wavelength_nm,
         table=pd.DataFrame(columns, index=pd.Index(list(cubes), name="cube")),
-        attrs={"title": "A test", "attribution": ATTRIBUTION, "simulated": simulated},
+        attrs={"title": "A test", "attribution": ATTRIBUTION, "simulated": simulated, **attrs},
     )  # fmt: skip
 
 

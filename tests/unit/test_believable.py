@@ -81,6 +81,17 @@ def test_noise_of_some_bands_and_numbers_divided_twice() -> None:
         parse_spans("1350")
 
 
+def test_reflectance_of_eight_bits_is_suspected_by_its_own_scale() -> None:
+    eight = np.round(scene() * 255).astype(np.uint8)
+    with pytest.raises(ValueError, match=r"from 13 to 115, .* with `scale=100` or `scale=255`, as"):
+        believable(raw(eight))
+    with pytest.raises(ValueError, match=r"from 26 to 229, .* divided by with `scale=255`, as it"):
+        believable(raw(np.round(2 * scene() * 255).astype(np.uint8)))
+    assert not believable(raw(eight, scale=255.0))
+    with pytest.raises(ValueError, match=r"divided by with `scale=100`"):  # percent, and no uint8
+        believable(raw(np.round(scene() * 100).astype(np.uint16)))
+
+
 def test_a_few_glints_are_believable() -> None:
     values = scene().astype("f4")
     values[3, 4:6] = 6.0
@@ -114,3 +125,36 @@ def test_gains_and_offsets_by_band_are_applied() -> None:
     found = calibrate(replace(plain, band_gain=np.full(BANDS, 0.5)), *twice)
     found.apply(plain.read_lines(slice(14, 15))[0].T, out)
     np.testing.assert_allclose(out.T, scene()[14], atol=2e-3)
+
+
+def test_dark_that_is_brighter_than_the_image() -> None:
+    image = raw(counts(scene()))
+    white = raw(counts(np.ones((5, SAMPLES, BANDS))))
+    with pytest.raises(ValueError, match=r"below -0.05 in \d+% of its values.*dark reference"):
+        believable(image, white, raw(counts(np.full((5, SAMPLES, BANDS), 0.25))))
+    (said,) = believable(image, white, raw(counts(np.full((5, SAMPLES, BANDS), 0.12))))
+    assert "as where its dark reference is brighter than it" in said
+    scaled = raw(counts(scene()), scale=10000.0)  # counts of which the header says reflectance
+    with pytest.raises(ValueError, match="reflectance already, to which none belong"):
+        believable(scaled, white, raw(counts(np.zeros((5, SAMPLES, BANDS)))))
+
+
+def test_reflectance_below_nothing_and_images_of_no_value() -> None:
+    with pytest.raises(ValueError, match=r"below -0.05 in \d+% of its values, as where dark was"):
+        believable(raw((scene() - 0.2).astype("f4")))
+    (said,) = believable(raw((scene() - 0.12).astype("f4")))
+    assert "below -0.05 in" in said
+    assert not believable(raw((scene() - 0.04).astype("f4")))
+    empty = np.full(scene().shape, np.nan, "f4")
+    with pytest.raises(ValueError, match="scan.raw has no value that is known, and .* all are NaN"):
+        believable(raw(empty))
+    empty[20] = 0.3
+    assert not believable(raw(empty))
+
+
+def test_radiance_is_no_reflectance() -> None:
+    image = raw((0.3 * scene()).astype("f4"), radiance=True)
+    with pytest.raises(ValueError, match="says that it is radiance, .* `scale=NUMBER` if they are"):
+        believable(image)
+    white, dark = (raw(np.full((5, SAMPLES, BANDS), level, "f4")) for level in (0.3, 0.0))
+    assert not believable(image, white, dark)

@@ -157,3 +157,9 @@ def test_the_panels_reflectance(tmp_path: Path) -> None:
         panel_factor(str(table), WAVELENGTH_NM)
     with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         panel_factor("none.csv", WAVELENGTH_NM)
+
+
+def test_a_panel_that_has_two_values_at_a_wavelength(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("wavelength,factor\n300,0.5\n600,0.5\n1000,0.5\n600,0.9\n")
+    with pytest.raises(ValueError, match="reflectance at 600 nm twice: keep one of the rows"):
+        panel_factor(str(tmp_path / "p.csv"), np.array([400.0, 900.0]))

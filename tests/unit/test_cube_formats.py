@@ -112,6 +112,36 @@ def test_geotiff(tmp_path: Path, written: dict[str, Any], interleave: str) -> No
     assert not cube.remarks and expand_cubes([tmp_path]) == [path]
 
 
+def test_vectors_that_are_no_wavelengths(tmp_path: Path) -> None:
+    """Widths and numbers of bands look like wavelengths in um."""
+    width = np.linspace(5, 6, 6)
+    with pytest.raises(ValueError, match="no vector of as many numbers as one side"):
+        open_cube(write_npz(tmp_path / "a", cube=TRUTH, fwhm=width))
+    compare(write_npz(tmp_path / "b", cube=TRUTH, fwhm=width, centres=NM))
+    with pytest.raises(ValueError, match="1 to 6 in steps of 1, are numbers of bands: give"):
+        open_cube(write_npz(tmp_path / "c", cube=TRUTH, bands=np.arange(1, 7)))
+
+
+@pytest.mark.parametrize("of", ["file", "bands", "imagery"])
+def test_widths_and_bad_bands_of_geotiff(tmp_path: Path, of: str) -> None:
+    names, good = [f"{nm} nm" for nm in NM], ["1", "0", "1", "1", "0.0", "true"]
+    widths = [2.5, 3.0, 3.5, 4.0, 4.5, 5.0]
+    listed = {"fwhm": "{" + ", ".join(map(str, widths)) + "}", "BBL": " ".join(good)}
+    each = [{"fwhm": str(w), "bbl": g} for w, g in zip(widths, good, strict=True)]
+    micrometres = [{"FWHM_UM": str(w / 1000)} for w in widths]
+    tags: dict[str, Any] = {
+        "file": {"tags": listed}, "bands": {"bands": each},
+        "imagery": {"bands": micrometres, "namespace": "IMAGERY", "tags": {"bbl": listed["BBL"]}},
+    }  # fmt: skip
+    cube = open_cube(write_tiff(tmp_path / "x.tif", names=names, **tags[of]))
+    assert cube.fwhm_nm.tolist() == pytest.approx(widths) and not cube.remarks
+    assert cube.good_bands.tolist() == [True, False, True, True, False, True]
+    with pytest.raises(ValueError, match=r"\(bbl\) of .* not one 0 or 1 for each of its 6 bands"):
+        open_cube(write_tiff(tmp_path / "y.tif", names=names, tags={"bbl": "1,1,0"}))
+    odd = open_cube(write_tiff(tmp_path / "z.tif", names=names, tags={"fwhm": "5"}))
+    assert odd.fwhm_nm is None and "fwhm of z.tif is not one number a band" in odd.remarks[0]
+
+
 def test_geotiff_that_says_little(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "x.tiff", TRUTH.astype(np.float32))
     with pytest.raises(ValueError, match="says no wavelengths: give its bands descriptions"):

@@ -99,6 +99,8 @@ def test_bands_are_found_by_wavelength_within_a_tolerance() -> None:
         find_bands("WI", wavelength_nm)
     with pytest.raises(ValueError, match="gaps of 20 nm: use REIP"):
         find_bands("REP", np.arange(400.0, 901.0, 20.0) + 10)
+    with pytest.raises(ValueError, match="gaps of 20 nm: use REIP"):
+        find_bands("REP", np.arange(400.0, 901.0, 20.0)[::-1] + 10)
     with pytest.raises(ValueError, match="no index 'ndvi': did you mean NDVI"):
         find_bands("ndvi", wavelength_nm)
     with pytest.raises(ValueError, match="one wavelength a band"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from sciml_dchag.plants.prepare.mask_files import read_labels
 from sciml_dchag.plants.prepare.numbering import by_pots, in_series, read_pots, row_by_row
@@ -31,6 +31,17 @@ def test_a_series_keeps_places_when_plants_die_and_appear() -> None:
     place = {site: i for site, i in zip(found["d2"], range(6), strict=True)}
     assert [place[site] for site in found["d1"]] == [0, 2, 3, 4, 5]
     assert [place[site] for site in found["d3"]] == [5, 1]
+
+
+@pytest.mark.parametrize("shift", [(0, 17), (18, -9), (-16, -16), (3, 2)])
+def test_a_tray_that_is_put_down_elsewhere_keeps_its_plants(shift: tuple[int, int]) -> None:
+    """Further than half way to the next pot, where each place is nearer to another plant's."""
+    jitter = np.random.default_rng(0).uniform(-2, 2, (6, 2))
+    moved = [(y + shift[0] + j[0], x + shift[1] + j[1])
+             for (y, x), j in zip(POTS, jitter, strict=True)]  # fmt: skip
+    for alive in (range(6), (0, 1, 2, 4, 5)):
+        found = in_series({"d1": POTS, "d2": [moved[i] for i in alive]})
+        assert found is not None and found["d2"] == list(alive)
 
 
 def test_images_of_other_plants_are_no_series() -> None:
@@ -105,6 +116,29 @@ def test_grey_edges_are_no_plants(tmp_path: Path) -> None:
     Image.fromarray(np.stack([LABELS, 0 * LABELS, LABELS // 2], axis=2)).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="20 x 30 x 3 values, where one number a pixel"):
         read_labels(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("blur", [0.5, 1, 2, 3])
+def test_blurred_drawings_are_one_plant_or_refused(blur: float, tmp_path: Path) -> None:
+    labels = np.kron(LABELS, np.ones((4, 4), np.uint8))
+    drawn = Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8))
+    drawn.filter(ImageFilter.GaussianBlur(blur)).save(tmp_path / "a.png")
+    with pytest.warns(UserWarning, match="black and white with .* greys"):
+        found = read_labels(tmp_path / "a.png")
+    assert set(np.unique(found)) == {0, 1} and ((found > 0) == (labels > 0)).mean() > 0.98
+    several = Image.fromarray(40 * labels).filter(ImageFilter.GaussianBlur(blur))
+    several.save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match="edges of a smoothed drawing"):
+        read_labels(tmp_path / "b.png")
+
+
+def test_many_plants_that_touch_are_no_gradient(tmp_path: Path) -> None:
+    touching = 1 + np.arange(20, dtype=np.uint8).reshape(4, 5)
+    lines = np.zeros((80, 100), np.uint8)
+    lines[5:75:7] = 1 + np.arange(10, dtype=np.uint8)[:, None]
+    for labels in (np.kron(touching, np.ones((6, 6), np.uint8)), lines):
+        Image.fromarray(labels).save(tmp_path / "x.png")
+        np.testing.assert_array_equal(read_labels(tmp_path / "x.png"), labels)
 
 
 def test_pictures_in_colours_and_transparency_are_read(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from plant_files import BANDS, LINES, SAMPLES, counts, leaf, scene, write_envi, write_scan
 
+from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.masked.training import MaskedTrainingStore
 from sciml_dchag.plants.opened import PlantStore, index
 from sciml_dchag.plants.prepare import images
@@ -55,7 +57,16 @@ def test_empty_pots_and_odd_files_are_said_and_the_others_kept(tmp_path: Path) -
     assert any(line.startswith("Left out: orphan.raw: ") for line in summarise(store))
     assert (store.path / "quicklooks" / "pot1.png").exists()
     table = write_indices(store.path, tmp_path / "i", names=["NDVI"])
-    assert table.empty == ("pot1",)
+    assert table.empty == ("pot1",)  # and no row of no pixels, here and in the file
+    written = pd.read_csv(tmp_path / "i" / "indices.csv")
+    assert set(written["cube"]) == {"dark_02", "pot0"} and (written["pixels"] > 0).all()
+    assert set(store.indices(["NDVI"])["cube"]) == {"dark_02", "pot0"}
+    assert describe(str(tmp_path / "i")) == {
+        "kind": "spectral indices by plant", "images": 2, "plants": 4, "indices": ["NDVI"],
+        "maps": 3,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="is a picture, a table or text, which is not described"):
+        describe(str(tmp_path / "i" / "indices.csv"))
 
 
 @pytest.mark.parametrize("when", ["before plants are found", "while blocks are written"])
@@ -258,6 +269,24 @@ def test_a_pot_keeps_its_number_through_a_series(tmp_path: Path) -> None:
     assert units["area_cm2"] == "cm2" and units["centroid_x"] == "pixels"
     by_pot, _ = prepared(tmp_path, pots="2x3", overwrite=True)
     assert [by_pot.plants("d1")[pots[i]] for i in (0, 2, 3, 4, 5)] == [1, 3, 4, 5, 6]
+
+
+def test_plants_that_touch_and_masks_of_the_background_are_said(tmp_path: Path) -> None:
+    pots = [(10, 8), (10, 24), (10, 40), (30, 8), (30, 24)]
+    write_envi(tmp_path / "apart", disc(pots, 5))
+    write_envi(tmp_path / "touch", disc([*pots, (30, 33)], 5))
+    _, said = prepared(tmp_path)
+    (note,) = [one for one in said if "as if plants touched" in one]
+    assert note.startswith("Plant 5 of touch.raw is 2.0 times as large as the others, as if")
+    _, said = prepared(tmp_path, pots="2x3", overwrite=True)
+    assert not [one for one in said if "as if plants touched" in one]
+    (tmp_path / "masks").mkdir()
+    for name, others in (("apart", False), ("touch", True)):
+        drawn = np.where((scene()[..., 50] > 0.3) != others, 255, 0).astype(np.uint8)
+        Image.fromarray(drawn).save(tmp_path / "masks" / f"{name}.PNG")
+    _, said = prepared(tmp_path, mask=str(tmp_path / "masks"), overwrite=True)
+    (note,) = [one for one in said if "exchanged in it" in one]
+    assert note.startswith("The mask touch.PNG takes 100% of the image's border for plant")
 
 
 def test_indices_of_standardised_spectra_are_refused(tmp_path: Path) -> None:

@@ -225,19 +225,22 @@ def test_what_is_left_out_is_said(
     folder: Path, traits: Callable[..., Path], plants: pd.DataFrame, tmp_path: Path
 ) -> None:
     luck = plants["luck"].where(plants.index > 2)
-    path = traits(luck=luck, year=2026, note="n/a, cloudy")
+    path = traits(luck=luck, year=2026, note="n/a, cloudy", N=[np.inf, *range(39)])
     table = pd.read_csv(path).iloc[:-1]
+    table.loc[len(table)] = table.loc[5]
     table.loc[len(table)] = {**table.loc[0], "cube": "elsewhere"}
-    table.to_csv(path, index=False)
+    table.to_csv(path, index=True)  # whose column of numbers without a name is no trait
     with pytest.warns(UserWarning) as said:
         result = probe(folder / "e", path, out=tmp_path / "out")
     text = " ".join(str(one.message) for one in said)
     assert "rows of no known plant: elsewhere plant 1." in text
     assert "lacks plants, which are left out: c19 plant 2." in text
     assert "luck: 3 rows without a value are left out" in text
+    assert "has several rows of one plant, each of which counts: c2 plant 2." in text
+    assert "holds 'inf' in the column 'N', which is left out as no numbers" in text
     assert "'year' cannot be scored: it is 2026 everywhere" in text
     assert set(result.scores["trait"]) == {CHLOROPHYLL, "luck"}
-    assert list(result.scores.groupby("trait", sort=False)["rows"].first()) == [39, 36]
+    assert list(result.scores.groupby("trait", sort=False)["rows"].first()) == [40, 37]
 
 
 def test_without_the_store_the_embeddings_are_scored_alone(
@@ -260,11 +263,30 @@ def test_without_the_store_the_embeddings_are_scored_alone(
     assert set(beside.scores["features"]) == {"none", "embedding", "mean spectrum", "indices"}
 
 
+def test_standardised_spectra_are_refused_as_features(
+    folder: Path, traits: Callable[..., Path], plants: pd.DataFrame, tmp_path: Path
+) -> None:
+    images = pairs_of_leaves(plants, np.random.default_rng(1))
+    quantity = "standard normal variate of reflectance"
+    store = write_store(tmp_path / "s.zarr", images, quantity=quantity)
+    for source, beside in ((store, None), (folder / "e", store)):
+        with pytest.raises(ValueError, match="holds the standard normal variate of reflectance, "):
+            probe(source, traits(), store_path=beside, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "why"),
     [
+        ({}, {"folds": 2}, "folds is 2: it must be at least 3"),
+        ({}, {"seed": -1}, "seed is -1: it must be at least 0"),
         ({}, {"traits": ["lucky"]}, "no trait 'lucky': did you mean 'luck'?"),
         ({"luck": 1.0}, {"traits": ["luck"]}, "'luck' cannot be scored: it is 1 everywhere"),
+        (
+            {"luck": 3 + 1e-14 * np.arange(40)},
+            {"traits": ["luck"]},
+            "'luck' cannot be scored: it is 3 everywhere",
+        ),
         ({"luck": ["<1"] * 40}, {"traits": ["luck"]}, "holds '<1' in the trait 'luck'"),
         ({}, {"folds": 25}, "there are 40 plants (or groups), but 25 folds need 50"),
         ({"cube": None}, {}, "where `cube` (the image's file name) is needed"),

@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,10 @@ from sciml_dchag.plants.masked.scores import (
 )
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import read_embeddings
+from sciml_dchag.plants.traits.plant_source import open_source
+from sciml_dchag.plants.traits.trait_models import apply_models, fit_model, write_models
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.export import export
 
 NM = np.arange(450.0, 901.0, 30.0)
 
@@ -277,6 +281,66 @@ def test_embeddings_have_each_plant_patch_once(folder: Path, tmp_path: Path) -> 
         top, left = int(patch.y - 1.5), int(patch.x - 1.5)  # of 4 x 4 pixels
         labels = store.plants(patch.cube, slice(top, top + 4), slice(left, left + 4))
         assert (labels == patch.plant).sum() > 8
+
+
+def test_plants_without_an_embedding_are_named(folder: Path, tmp_path: Path) -> None:
+    reflectance = np.random.default_rng(0).uniform(0.2, 0.4, (len(NM), 20, 40))
+    small, none = np.zeros((20, 40), int), np.zeros((20, 40), int)
+    small[0:8, 0:8], small[10:14, 18:22] = 1, 7  # over the corners of four patches
+    images = {"small": (reflectance, small), "bare": (reflectance, none)}
+    table = {"split": ["train", "train"]}
+    store = plant_stores.write_store(tmp_path / "s.zarr", images, NM, table)
+    with pytest.warns(UserWarning) as said:
+        found = read_embeddings(embed(folder / "run", store, tmp_path / "e"))
+    texts = [str(one.message) for one in said]
+    assert [text for text in texts if text.startswith("No embedding")] == [
+        "No embedding, as no patch of 4 x 4 pixels is mostly theirs: small plant 7, bare (no "
+        "plant). Train with a smaller model.patch to have them."
+    ]
+    assert found.plants[["cube", "plant", "patches"]].to_numpy().tolist() == [["small", 1, 4]]
+
+
+def test_embeddings_are_known_by_their_encoder_and_store(folder: Path, tmp_path: Path) -> None:
+    """Checkpoints of two runs bear one name; a copy and an export are the same encoder."""
+    store = tmp_path / "plants.zarr"
+    shutil.copytree(folder / "plants.zarr", store)
+    other = train_on(store, tmp_path / "other", depth=2)
+    shutil.copytree(folder / "run", tmp_path / "copy")
+    export(folder / "run", tmp_path / "model.safetensors")
+    found = {
+        name: read_embeddings(embed(path, store, tmp_path / f"e_{path.stem}"))
+        for name, path in {"run": folder / "run", "other": other, "copy": tmp_path / "copy",
+                           "export": tmp_path / "model.safetensors"}.items()
+    }  # fmt: skip
+    encoders = {name: one.attrs["encoder"] for name, one in found.items()}
+    assert encoders["run"] == encoders["copy"] == encoders["export"] != encoders["other"]
+    features = found["run"].plants.set_index(["cube", "plant"])[found["run"].features]
+    fitted = fit_model(
+        features, np.arange(6.0), np.arange(6), regressor="ridge", folds=3, seed=0, trait="LMA",
+        units="", features="embedding", r2=0.5, rmse=1.0, half_width=1.0, encoder=encoders["run"],
+    )  # fmt: skip
+    write_models(tmp_path / "models.json", [fitted], open_source(found["run"].path))
+    assert len(apply_models(tmp_path, found["copy"].path)) == 6
+    with pytest.raises(ValueError, match=f"by another encoder .{encoders['run']}. than these"):
+        apply_models(tmp_path, found["other"].path)
+    shutil.rmtree(store)
+    make_store(store, seed=5)
+    with pytest.raises(ValueError, match=r"plants.zarr is not the store that .*e_run was made"):
+        apply_models(tmp_path, found["run"].path)
+    assert len(apply_models(tmp_path, found["run"].path, store_path=folder / "plants.zarr")) == 6
+
+
+def test_a_model_of_reflectance_takes_no_standardised_spectra(folder: Path, tmp_path: Path) -> None:
+    edges = pd.DataFrame({"red_edge_nm": [705.0, 725.0], "green": 0.1, "plateau": [0.4, 0.6]})
+    snv = "standard normal variate of reflectance"
+    cubes = {"one": plant_stores.scene(edges, NM, 0)}
+    store = plant_stores.write_store(tmp_path / "snv.zarr", cubes, NM, quantity=snv)
+    with pytest.raises(ValueError, match=f"was trained on reflectance, and .* holds the {snv}"):
+        embed(folder / "run", store, tmp_path / "e")
+    run = train_on(store, tmp_path / "of_snv")
+    with pytest.raises(ValueError, match=f"was trained on {snv}, and .* holds the reflectance"):
+        reconstruct_store(run, folder / "plants.zarr", tmp_path / "r")
+    assert not (tmp_path / "e").exists() and not (tmp_path / "r").exists()
 
 
 def test_a_model_by_index_bears_missing_bands(folder: Path, tmp_path: Path) -> None:

@@ -50,6 +50,31 @@ def test_no_plateau_of_a_lamp_or_of_a_constant() -> None:
     assert calibrate(said, raw(counts(ONES) // 8), raw(counts(0 * ONES) // 8)).saturation == 4095.0
 
 
+def test_dead_columns_have_no_value() -> None:
+    """A column without light, in white and in the image, whose few lines show little noise."""
+    lit = np.ones((8, SAMPLES, BANDS))
+    lit[:, 7] = 0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        white, dark = (
+            raw(np.round(counts(level) + rng.normal(0, 3, lit.shape)).astype(np.uint16))
+            for level in (lit, 0 * lit)
+        )
+        gain = calibrate(IMAGE, white, dark).gain
+        assert np.isnan(gain[:, 7]).all() and not np.isnan(np.delete(gain, 7, axis=1)).any()
+
+
+def test_white_and_dark_that_are_one_scan_are_refused() -> None:
+    noise = np.random.default_rng(0).normal(0, 3, (2, *ONES.shape))
+    white, again = (
+        raw(np.round(counts(0 * ONES) + one).astype(np.uint16), "dark.raw") for one in noise
+    )
+    lit = raw(counts(ONES), "white.raw")
+    for one, other in ((lit, lit), (white, white), (white, again)):
+        with pytest.raises(ValueError, match=r"nowhere above the dark one, noise|shows its panel"):
+            calibrate(IMAGE, one, other)
+
+
 def test_a_panel_in_a_part_of_the_white_scan() -> None:
     part = 0.06 * ONES
     part[2:6] = 1.0

@@ -33,6 +33,40 @@ def test_decimal_commas_where_the_comma_does_not_separate(tmp_path: Path, separa
     assert list(found["LMA"]) == [-0.25, 1.5] and list(found["note"]) == ["c", "a,b"]
 
 
+def test_tables_as_spreadsheets_save_them(tmp_path: Path) -> None:
+    plain = "file,LMA\n001,1.5\n002,2\n"
+    for text in (
+        plain.replace("\n", ",,\n"), "file,LMA\n001,1.5,\n\n002,2,,\n,,\n", plain + ",\n",
+        "sep=;\r\nfile;LMA\r\n001;1,5\r\n002;2\r\n", plain.replace("\n", "\r"),
+    ):  # fmt: skip
+        assert list(table(tmp_path / "t.csv", text)["LMA"]) == [1.5, 2], text
+    (tmp_path / "u.csv").write_text("file,n\nGr\u00fcn 3,1\n", encoding="utf-8")
+    assert list(read_table(tmp_path / "u.csv", [Path("Gru\u0308n 3.raw")], ["Grun_3"])["n"]) == [1]
+    with pytest.raises(ValueError, match="row 2 has 3 cells and the first one 2"):
+        table(tmp_path / "t.csv", "file,n,\n001,1,2\n002,1,\n")
+    (tmp_path / "x.csv").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(ValueError, match="no table of text, as of Excel: save it as CSV"):
+        read_text_table(tmp_path / "x.csv")
+
+
+def test_a_column_split_in_other_capitals(tmp_path: Path) -> None:
+    known = table(tmp_path / "t.csv", "file,Split\n001,Train\n002,VALIDATION\n")
+    assert assign(known, Split.parse("1"), None, 0, "t.csv") == (["train", "validation"], [])
+    with pytest.raises(ValueError, match="holds 'evaluate': write train, validation or test"):
+        assign(names("a", split=["evaluate"]), Split.parse("1"), None, 0, "t.csv")
+    with pytest.raises(ValueError, match="two columns 'split'"):
+        table(tmp_path / "t.csv", "file,Split,split\n001,train,test\n002,test,train\n")
+
+
+def test_traits_of_images_with_blanks_and_umlauts(tmp_path: Path) -> None:
+    plants = pd.DataFrame({"cube": ["Grun_3", "b.1"], "plant": [1, 1]})
+    (tmp_path / "t.csv").write_text("cube,LMA,N\nGr\u00fcn 3.raw,1,<1\nx/b.1.hdr,2,3\n")
+    found = read_traits(tmp_path / "t.csv", plants)
+    assert list(found.table["cube"]) == ["Grun_3", "b.1"]
+    with pytest.warns(UserWarning, match="holds '<1' in the column 'N', which is left out"):
+        assert found.choose([], None) == ["LMA"]
+
+
 def test_tables_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,a\n1,2\n")

@@ -10,6 +10,7 @@ import pytest
 from plant_stores import WAVELENGTH_NM, pairs_of_leaves, write_store
 from sklearn.cross_decomposition import PLSRegression
 
+from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.nested_regression import fit_linear, predict_out_of_fold, r2_score
 from sciml_dchag.plants.traits.plant_means import plant_spectra
@@ -40,6 +41,8 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.drop(columns=["red_edge_nm", "green"]).to_csv(folder / "traits.csv", index=False)
     result = probe(store, folder / "traits.csv", out=folder / "probed")
     assert set(result.scores["features"]) == {"none", "mean spectrum", "indices"}
+    told = describe(str(result.folder))
+    assert told["traits"] == [CHLOROPHYLL] and len(told["regressions"]) == 2
     return folder
 
 
@@ -69,6 +72,17 @@ def test_plants_unlike_those_measured_are_said(probed: Path, tmp_path: Path) -> 
     said = apply_models(probed / "probed", odd)[f"{CHLOROPHYLL} outside"].item()
     those_measured = apply_models(probed / "probed", probed / "s0.zarr")[f"{CHLOROPHYLL} outside"]
     assert said > 0.3 and (those_measured == 0).all()
+
+
+def test_plants_of_unknown_bands_are_named_and_not_predicted(probed: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0.1, 0.5, (len(WAVELENGTH_NM), 6, 12))
+    image[:, :, 6:][10:] = np.nan
+    plants = np.where(np.arange(12) < 6, 1, 2) * np.ones((6, 1), int)
+    odd = write_store(tmp_path / "odd.zarr", {"x": (image, plants)})
+    with pytest.warns(UserWarning, match=r"\) of x plant 2 is not predicted, as some of the"):
+        found = apply_models(probed / "probed", odd).drop(columns=["cube", "plant"])
+    assert np.isfinite(found.iloc[0]).all() and found.iloc[1].isna().all()
 
 
 def test_kept_models_are_the_regressions_on_all_rows(probed: Path) -> None:

@@ -16,17 +16,22 @@ from sciml_dchag.plants.masked.training import (
     masked_model_config,
 )
 from sciml_dchag.plants.prepare.bands import parse_bands
+from sciml_dchag.plants.prepare.finding import find_all_plants, require_in_part
+from sciml_dchag.plants.prepare.numbering import read_pots
 from sciml_dchag.plants.prepare.opening import (
     OpenedImage,
     find_sources,
     open_images,
     used_references,
 )
-from sciml_dchag.plants.prepare.splits import Split, name_images, read_table
+from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import in_short
 from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.task import Attempt
+
+MOST_SEARCHED_BYTES = 2**28
+"""Plants are looked for where all images together are not larger, which takes seconds."""
 
 
 def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
@@ -59,6 +64,7 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt to open what a store is to be prepared from."""
     bands: list[NDArray[np.float64]] = []
     images: dict[str, OpenedImage] = {}
+    training: list[str] = []
 
     def sources() -> str:
         if not recipe.prepare.sources:
@@ -68,9 +74,13 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
         nm = parse_bands(recipe.prepare.bands)
         opened = open_images(recipe.prepare, found, names, nm, most_bytes=0)
         images.update({names[path]: image for path, image in opened.images.items()})
-        if recipe.prepare.table is not None:
-            paths = list(opened.images)
-            read_table(Path(recipe.prepare.table), paths, [names[path] for path in paths])
+        split = Split.parse(recipe.prepare.split)
+        known, _ = known_images(
+            recipe.prepare, split, list(opened.images), list(images), recipe.seed
+        )
+        training.extend(known.index if split.guard is not None else known.index[
+            known["split"] == "train"
+        ])  # fmt: skip
         if opened.left_out:
             path, reason = next(iter(opened.reasons().items()))
             raise ValueError(f"{len(opened.left_out)} image(s) would be left out: {path}: {reason}")
@@ -95,6 +105,29 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
                              recipe.data.image_size)  # fmt: skip
         return "crops of {} x {} pixels".format(*recipe.data.image_size)
 
+    def plants() -> str:
+        if (pots := read_pots(recipe.prepare.pots)) is not None:
+            for image in images.values():
+                pots.at((image.raw.lines, image.raw.samples))
+        if sum(image.raw.path.stat().st_size for image in images.values()) > MOST_SEARCHED_BYTES:
+            return "plants: not looked for, as the images are large"
+        found, _ = find_all_plants(recipe.prepare, images, None)
+        number = {
+            name: len(np.unique(one.labels()[one.labels() > 0])) for name, one in found.items()
+        }
+        if not any(number[name] for name in training):
+            raise ValueError(
+                f"None of the {len(training)} training images shows a plant: choose another "
+                f"`split`, or give plants with `mask=FILE`."
+            )
+        split = Split.parse(recipe.prepare.split)
+        for name, image in images.items() if split.guard is not None else ():
+            for columns in split.cut(image.raw.samples, name).values():
+                require_in_part(found[name].labels(), columns, image.raw.path)
+        empty = sum(not count for count in number.values())
+        without = f", none in {empty} of them" if empty else ""
+        return f"plants: {sum(number.values())} in {len(number)} image(s){without}"
+
     def target() -> str:
         if (nm := parse_bands(recipe.prepare.bands)) is None:
             return "bands: the camera's own; the model's size is known once the store is there"
@@ -103,6 +136,7 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
 
     if attempt(sources):
         attempt(crops)
+        attempt(plants)
     if attempt(target) and bands:
         _check_model(recipe, bands[0], attempt)
 

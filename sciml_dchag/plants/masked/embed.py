@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sciml_dchag.files.checksums import sums_of
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.masked.reconstructor import Reconstructor
@@ -88,6 +89,8 @@ def embed(
         "attribution": store.attribution,
         "simulated": int(store.simulated),
         "store": str(store.path.resolve()),
+        "store_sums": sums_of(store.path),
+        "encoder": model.encoder(),
         "checkpoint": str(model.path),
         "step": model.step,
         "patch": patch,

@@ -32,6 +32,7 @@ from sciml_dchag.plants.masked.training import MaskedRecord
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.masked import masked_objective
+from sciml_dchag.training.task import short_hash
 from sciml_dchag.training.trainer import autocast
 
 
@@ -74,7 +75,7 @@ class Reconstructor:
     Raises:
         FileNotFoundError: no checkpoint.
         ValueError: no such device, a damaged checkpoint, one of another task, or a store with
-            bands that the checkpoint does not know.
+            bands that the checkpoint does not know, or standardised where that of training was not.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Reconstructor:
         self.ranks = Ranks(device=choose_device(device or self.recipe.parallel.device))
         config = from_mapping(ModelConfig, saved.model_config)
         data = saved.read_data(MaskedRecord, self.path)
+        data.require_quantity(store, self.path)
         mean, std = np.asarray(data.mean), np.asarray(data.std)
         if config.channel_embedding == "wavelength":
             config, mean, std = _for_bands(config, mean, std, store, self.path)
@@ -109,6 +111,12 @@ class Reconstructor:
             )
         self.mean, self.std = mean[self._places], std[self._places]
         self.training_images = data.training_images
+
+    def encoder(self) -> str:
+        """Return a hash of the weights: equal for copies and exports of a checkpoint alone."""
+        tensors = sorted(self.model.named_parameters())
+        values = (t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for _, t in tensors)
+        return short_hash(*(value.tobytes() for value in values))
 
     def tiles(self, cube: str) -> list[Tile]:
         """Cover an image with crops, rows from the top; the last ones overlap those before.

@@ -45,6 +45,24 @@ class MaskedRecord:
     `objectives.interpolation.KERNELS`; none where they start from nothing."""
     missed_std: tuple[float, ...] = ()
     """What that interpolation misses, in normalised units, by band."""
+    quantity: str = ""
+    """What the store held, such as reflectance; empty where it was not kept."""
+
+    def require_quantity(self, store: CubeStore, path: Path) -> None:
+        """Refuse a store that holds something else than the training store did.
+
+        Args:
+            store: the store.
+            path: of the checkpoint, for a message.
+
+        Raises:
+            ValueError: it does.
+        """
+        if self.quantity and self.quantity != store.quantity:
+            raise ValueError(
+                f"{path} was trained on {self.quantity}, and {store.path} holds the "
+                f"{store.quantity}: prepare a store with the same `snv`."
+            )
 
 
 class MaskedTrainingStore:
@@ -172,6 +190,7 @@ class MaskedTrainingData(MaskedData):
             "training_images": list(statistics.cubes),
             "kernels": self.kernels,
             "missed_std": self.missed_std.tolist(),
+            "quantity": self.opened.store.quantity,
         }
 
 

@@ -27,12 +27,16 @@ MOST_BRIGHT = 0.25
 """Fraction of values above `BRIGHT_REFLECTANCE` that is worth a warning."""
 MOST_OF_A_BAND = 0.05
 """The same fraction of a band, beyond which the band is noise."""
+BELOW_DARK, SOME_BELOW, MANY_BELOW = -0.05, 0.05, 0.25
+"""Where such fractions of values are below, dark is brighter than the image: doubtful, or wrong."""
 LEAST_LARGE = 0.005
 """Where nearly all values are below, they have been divided twice."""
 SAME_NUMBER, LEAST_SAME = 0.5, 1e-4
 """A number that so many of such values share, and so many of all, stands for no data."""
 SCALES = (100.0, 1000.0, 10000.0, 65535.0)
 """What reflectance is usually multiplied by."""
+SCALES_OF_8_BITS = (100.0, 255.0)
+"""The same in whole numbers of 8 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,12 @@ def require_believable(
     """
     values = _sample(image, calibration, used, most_bytes)
     known = np.isfinite(values.made)
+    if not known.any() and known.shape[1] == image.lines * image.samples:
+        raise ValueError(
+            f"{image.path.name} has no value that is known, and so nothing but background: all are "
+            f"NaN, no data or saturated, or their references are. Take it again, or look at "
+            f"`nodata` and `bit_depth`."
+        )
     if not calibration.referenced:
         known &= values.raw != 0  # what was cut out lies on zeros
     if not known.any():
@@ -97,6 +107,8 @@ def require_believable(
             else f"{image.path.name} has no value above {np.nanmax(made):.3g}, which is darker "
             f"than any plant: say what its numbers are to be divided by with `scale=NUMBER`."
         )
+    if doubt := _below_dark(image, made, "dark was subtracted twice, or an offset is missing"):
+        return [doubt]
     return _doubts(image, made, "look whether its scale is right")
 
 
@@ -149,14 +161,15 @@ def _bad_bands(known: NDArray[np.bool_], beyond: NDArray[np.bool_]) -> NDArray[n
 def _another_scale(image: RawCube, made: NDArray[np.float32]) -> str:
     """Say that numbers are of another scale, and which it may be."""
     low, high = (float(np.nanquantile(made, q)) for q in (0.01, 0.99))
-    scales = (255.0,) if image.dtype == np.uint8 else SCALES
+    scales = SCALES_OF_8_BITS if image.dtype == np.uint8 else SCALES
     fits = [scale for scale in scales if high / scale < BRIGHT_REFLECTANCE]
     # Of a plant something is brighter than a tenth.
-    scale = f"{fits[0] * image.scale:g}" if fits and high / fits[0] > 0.1 else "NUMBER"
+    likely = [f"`scale={fit * image.scale:g}`" for fit in fits[:2] if high / fit > 0.1]
+    scale = " or ".join(likely[: 2 if scales is SCALES_OF_8_BITS else 1]) or "`scale=NUMBER`"
     return (
         f"{image.path.name} has values from {low:.4g} to {high:.4g}, which is no reflectance: give "
         f"its references with `white` and `dark`, or say what its numbers are to be divided by "
-        f"with `scale={scale}` (`reflectance scale factor` in an ENVI header)."
+        f"with {scale}, as it was saved (`reflectance scale factor` in an ENVI header)."
     )
 
 
@@ -176,11 +189,13 @@ def _beside_references(
             f"{np.nanquantile(made, 0.99):.3g} by its references, which cannot be: give those that "
             f"were taken with the same settings and light."
         )
-    if np.nanquantile(np.abs(made), 0.999) < LEAST_LARGE:
+    if np.nanquantile(made, 0.999) < LEAST_LARGE:
         raise ValueError(
             f"{image.path.name} has no reflectance above {np.nanmax(made):.3g} by its references: "
             f"it is dark, or reflectance already, to which none belong."
         )
+    if doubt := _below_dark(image, made, "its dark reference is brighter than it"):
+        return [doubt]
     if bad.any():
         return [
             f"{image.path.name} has reflectance from {np.nanmin(made[bad]):.3g} to "
@@ -188,6 +203,22 @@ def _beside_references(
             f"these bands out with `drop_bands={spans_of(image, used[bad])}`."
         ]
     return _doubts(image, made, "look at its references and at the light")
+
+
+def _below_dark(image: RawCube, made: NDArray[np.float32], why: str) -> str:
+    """Say that much lies below 0; nothing where little does.
+
+    Raises:
+        ValueError: so much that it cannot be reflectance.
+    """
+    below = float((made < BELOW_DARK).sum() / np.isfinite(made).sum())
+    said = (
+        f"{image.path.name} has reflectance below {BELOW_DARK:g} in {below:.0%} of its values, as "
+        f"where {why}: look at where it comes from."
+    )
+    if below > MANY_BELOW:
+        raise ValueError(said)
+    return said if below > SOME_BELOW else ""
 
 
 def _doubts(image: RawCube, made: NDArray[np.float32], fix: str) -> list[str]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
 from sciml_dchag.plants.prepare.references import (
+    DEAD,
     FAINT,
     FAINT_BY_DARK,
     FAINT_BY_NOISE,
@@ -200,14 +201,17 @@ def calibrate(
                 f"and {image.path.name} of {image.exposure_ms:g} ms: it is taken as it is."
             )
     above = white_values - dark_values
-    if not (known & (above > 0)).any():
-        raise ValueError(
-            f"The white reference {white.path.name} is nowhere above the dark one: look whether "
-            f"they are exchanged."
-        )
     error = np.hypot(bright.error * white_factor, dark_error)
     noise = np.hypot(bright.noise * white_factor, dark_noise)
-    weak = _below(above, np.maximum(WEAK * error, WEAK_BY_DARK * np.abs(dark_values)))
+    dead = np.broadcast_to(DEAD * np.median(above, axis=1, keepdims=True), above.shape)
+    weak = _below(
+        above, np.maximum.reduce([WEAK * error, WEAK_BY_DARK * np.abs(dark_values), dead])
+    )
+    if not (known & ~weak).any():
+        raise ValueError(
+            f"The white reference {white.path.name} is nowhere above the dark one, noise aside: "
+            f"look whether they are exchanged, or one scan."
+        )
     faint = _below(
         above,
         np.maximum.reduce(
@@ -262,6 +266,12 @@ def _saturation_remarks(white: RawCube, bright: Mean, ceiling: float | None) -> 
 
 
 def _already_reflectance(image: RawCube) -> Calibration:
+    if image.radiance:
+        raise ValueError(
+            f"The header of {image.path.name} says that it is radiance, which is no reflectance: "
+            f"give a white reference with `white`, or say what its numbers are to be divided by "
+            f"with `scale=NUMBER` if they are reflectance even so."
+        )
     factor, offset = (array[:, None] for array in image.factors())
     return Calibration(
         # number x factor + offset, written as (number - dark) x gain
@@ -322,6 +332,10 @@ def _read_panel(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             f"nm and factor, separated by a comma."
         )
     nm, values = np.array(sorted(numbers)).T
+    if (twice := nm[1:][np.diff(nm) == 0]).size:
+        raise ValueError(
+            f"{path} gives the panel's reflectance at {twice[0]:g} nm twice: keep one of the rows."
+        )
     return nm, values
 
 

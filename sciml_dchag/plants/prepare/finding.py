@@ -32,7 +32,14 @@ from sciml_dchag.plants.prepare.opening import OpenedImage
 from sciml_dchag.plants.read.raw_cube import read_lines
 
 _MASK_LINES = 32
+NO_PLANT = "no plant"
+"""How plants of an image without one are said to be found."""
 MOST_NAMED = 5
+LEAST_ALIKE, ALIKE, MUCH_LARGER = 3, 2.0, 1.5
+"""An object is taken for touching plants where it is larger by the third number than the next of at
+least so many others, whose sizes differ by no more than the second."""
+MOST_OF_BORDER = 0.9
+"""A mask whose plant has so much of the image's border may be one of the background."""
 MOSTLY_KNOWN = 0.5
 """Bands that have a value in fewer columns, as where white is saturated, show no plants."""
 
@@ -87,8 +94,9 @@ def find_all_plants(
             progress(done, len(images), "finding plants")
     empty = [plants for plants in found.values() if not plants.labels().any()]
     if len(empty) == len(found):
+        seen = any(plants.details["mask"] != NO_PLANT for plants in empty)
         raise ValueError(
-            empty[0].doubt or "No image has a plant in one of the pots: look at `pots`."
+            "No image has a plant in one of the pots: look at `pots`." if seen else empty[0].doubt
         )
     remarks = []
     if config.mask is None and pots is None:
@@ -105,19 +113,49 @@ def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> 
         labels, details["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
     elif image.mask is not None:
         labels, details["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
+        doubt = _exchanged(labels, image.mask.name)
     else:
         try:
             seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
         except plant_mask.NoPlantError as error:
-            return FoundPlants.of(np.zeros(shape, np.int32), {"mask": "no plant"}, str(error))
+            return FoundPlants.of(np.zeros(shape, np.int32), {"mask": NO_PLANT}, str(error))
         labels = seen.plants
         details = {"mask": seen.index, "mask_threshold": seen.threshold}
+        if pots is None and config.plants is None:
+            doubt = _much_larger(labels, raw.path.name)
     if pots is not None:
         labels, beside = by_pots(labels, pots.at(shape))
         details |= {"numbers": f"by pots: {pots.source}"}
         if beside:
             doubt = f"{raw.path.name} has {beside} pixels of plants in no pot, which are left out."
     return FoundPlants.of(labels, details, doubt)
+
+
+def _exchanged(labels: Labels, name: str) -> str:
+    """Say that a mask's one plant lies around what is none; else nothing."""
+    border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]]) > 0
+    if labels.max() != 1 or labels.all() or border.mean() < MOST_OF_BORDER:
+        return ""
+    return (
+        f"The mask {name} takes {border.mean():.0%} of the image's border for plant: look whether "
+        f"plant and background are exchanged in it."
+    )
+
+
+def _much_larger(labels: Labels, name: str) -> str:
+    """Say that one object is as large as several of the others, which are alike; else nothing."""
+    sizes = np.bincount(labels.ravel())[1:]
+    order = np.argsort(sizes)[::-1]
+    others = sizes[order[1:]]
+    if len(others) < LEAST_ALIKE or others[0] > ALIKE * others[-1]:
+        return ""
+    if sizes[order[0]] < MUCH_LARGER * others[0]:
+        return ""
+    return (
+        f"Plant {order[0] + 1} of {name} is {sizes[order[0]] / np.median(others):.1f} times as "
+        f"large as the others, as if plants touched, which are one without `pots`: look at its "
+        f"picture."
+    )
 
 
 def _number_series(found: dict[str, FoundPlants]) -> list[str]:

@@ -7,6 +7,7 @@ order.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from typing import Any
 import pandas as pd
 
 from sciml_dchag._version import __version__
+from sciml_dchag.config.common import require_at_least
 from sciml_dchag.config.knobs import takes
-from sciml_dchag.config.mapping import to_mapping
+from sciml_dchag.config.mapping import from_keywords, of_kind, to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import attribution_of
+from sciml_dchag.files.samples import Sources, attribution_of, several
 from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -32,7 +34,7 @@ from sciml_dchag.plants.prepare.opening import (
     open_images,
     used_references,
 )
-from sciml_dchag.plants.prepare.splits import Split, assign, name_images, read_table
+from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.read.raw_cube import BrokenImageError, read_lines
 from sciml_dchag.plants.store.new_cube import NewCube
 from sciml_dchag.plants.store.writing import PLANT_STORE, write_cubes
@@ -45,8 +47,8 @@ MOST_REMARKS = 5
 
 @takes(PreparePlants)
 def prepare_plants(
-    sources: Sequence[str],
-    out: str | Path,
+    sources: Sources,
+    out: str | os.PathLike[str],
     *,
     seed: int = 0,
     overwrite: bool = False,
@@ -76,7 +78,9 @@ def prepare_plants(
             `left_out`.
         OSError: the disk is full; what is finished is kept.
     """
-    config = PreparePlants(sources=tuple(sources), **knobs)
+    config = from_keywords(PreparePlants, {"sources": several(sources), **knobs})
+    overwrite, seed = of_kind(bool, overwrite, "overwrite"), of_kind(int, seed, "seed")
+    require_at_least(0, "seed", seed)
     settings = {
         key: value for key, value in to_mapping(config).items() if key not in _NOT_SETTINGS
     } | {"seed": seed}
@@ -133,20 +137,14 @@ def _write(
         BrokenImageError: an image cannot be read to its end.
     """
     paths = list(opened.images)
-    known = pd.DataFrame(index=pd.Index([names[path] for path in paths], name="cube"))
-    if config.table is not None:
-        known = read_table(Path(config.table), paths, list(known.index))
-    if parts.guard is None:
-        known["split"], remarks = assign(
-            known, parts, config.group_by, settings["seed"], config.table
-        )
-        opened.remarks += remarks
+    known, remarks = known_images(
+        config, parts, paths, [names[path] for path in paths], settings["seed"]
+    )
+    opened.remarks += remarks
     found, remarks = find_all_plants(
         config, {names[path]: image for path, image in opened.images.items()}, progress
     )
     images, rows = _to_prepare(config, opened, names, found, known, parts)
-    if not any(row["split"] == "train" for row in rows):
-        raise ValueError("No image is for training: choose another `split`.")
     _warn([*opened.remarks, *remarks])
     opened.remarks.clear()  # said once, should an image break and writing begin again
     raws = [image.raw for image in opened.images.values()]

@@ -150,18 +150,25 @@ def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
     Raises:
         ValueError: many numbers of few pixels each, which are edges of several plants.
     """
-    from scipy.ndimage import binary_dilation
+    from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
     numbers, times = np.unique(labels[labels > 0], return_counts=True)
     white, black = labels >= NEARLY_WHITE, labels == 0
     grey = ~white & ~black
     near = np.ones((2 * EDGE_PIXELS + 1,) * 2, bool)
     edges = grey & binary_dilation(white, near) & binary_dilation(black, near)
-    if (
-        len(numbers) > 1
-        and numbers[times.argmax()] >= NEARLY_WHITE
-        and edges.sum() >= MOSTLY_EDGES * grey.sum()
-    ):
+    # Numbers of a gradient lie in lines beside others; a plant's lie beside their own and 0.
+    low, high = (f(labels, size=3) for f in (minimum_filter, maximum_filter))
+    within = np.unique(labels[(low == high) & ~black])
+    least_beside = minimum_filter(np.where(black, np.iinfo(np.int32).max, labels), size=3)
+    graded = (high != labels) | (least_beside != labels)
+    of_gradient = [
+        n for n in numbers
+        if n not in within and graded[labels == n].mean() >= MOSTLY_EDGES
+    ]  # fmt: skip
+    many = len(of_gradient) > max(MOST_SMALL, len(numbers) / 2)
+    thin = numbers[times.argmax()] >= NEARLY_WHITE and edges.sum() >= MOSTLY_EDGES * grey.sum()
+    if len(numbers) > 1 and (thin or (many and len(within) and within.min() >= NEARLY_WHITE)):
         warnings.warn(
             f"The mask {path.name} is a drawing in black and white with {len(numbers) - 1} greys: "
             f"from half white on it is taken for plant 1.",
@@ -169,10 +176,11 @@ def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         )
         return (labels >= 128).astype(np.int32)
     small = numbers[times < LEAST_PIXELS]
-    if len(small) > max(MOST_SMALL, len(numbers) / 2):
+    if many or len(small) > max(MOST_SMALL, len(numbers) / 2):
+        wrong, where = (of_gradient, "beside others") if many else (small, "in few pixels")
         raise ValueError(
-            f"The mask {path} holds {len(small)} numbers of fewer than {LEAST_PIXELS} pixels each, "
-            f"such as {small[0]}, which are the edges of a smoothed drawing and no plants: save it "
-            f"without anti-aliasing."
+            f"The mask {path} holds {len(wrong)} numbers that lie {where} each, such as "
+            f"{wrong[0]}, which are the edges of a smoothed drawing and no plants: save it without "
+            f"anti-aliasing."
         )
     return labels

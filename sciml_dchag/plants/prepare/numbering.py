@@ -21,6 +21,8 @@ ROW_APART = 0.5
 """Centroids further apart in y than so much of the plants' height lie in different rows."""
 ONE_PLACE = 0.5
 """Centroids of one plant in two images are closer than so much of the distance of neighbours."""
+MOST_SHIFT = 0.75
+"""All plants of an image may be shifted together by so much of the distance of neighbours."""
 MOST_PLACES = 1.5
 """More places than so many times the plants of the fullest image: no series of the same plants."""
 IN_ONE_POT = 0.9
@@ -128,15 +130,16 @@ def in_series(images: Mapping[str, Sequence[Place]]) -> dict[str, list[int]] | N
     most = max((len(places) for places in images.values()), default=0)
     if len([1 for places in images.values() if places]) < 2 or most < 2:
         return None
-    near = ONE_PLACE * min(_nearest(places) for places in images.values() if len(places) > 1)
+    spacing = min(_nearest(places) for places in images.values() if len(places) > 1)
     known: list[Place] = []
     found: dict[str, list[int]] = {}
     for name, places in images.items():
         mine: list[int] = []
-        for place in places:
+        down, right = _shift(places, known, spacing)
+        for place in ((y + down, x + right) for y, x in places):
             apart = [np.hypot(place[0] - y, place[1] - x) for y, x in known]
             nearest = int(np.argmin(apart)) if apart else -1
-            if nearest < 0 or apart[nearest] >= near:
+            if nearest < 0 or apart[nearest] >= ONE_PLACE * spacing:
                 known.append(place)
                 nearest = len(known) - 1
             mine.append(nearest)
@@ -146,6 +149,27 @@ def in_series(images: Mapping[str, Sequence[Place]]) -> dict[str, list[int]] | N
     if len(known) > MOST_PLACES * most:
         return None
     return found
+
+
+def _shift(places: Sequence[Place], known: Sequence[Place], spacing: float) -> Place:
+    """What brings most places of an image to known ones: the smallest of such, none if it does.
+
+    A tray that is put down anew lies a little elsewhere; one that moved by a whole pot cannot be
+    told from plants that died on one side and came up on the other.
+    """
+    if not places or not known:
+        return 0.0, 0.0
+    mine, there = np.asarray(places), np.asarray(known)
+    every = (there[:, None] - mine).reshape(-1, 2)
+    size = np.linalg.norm(every, axis=1)
+    some = every[size <= MOST_SHIFT * spacing]
+    best, most = (0.0, 0.0), -1
+    for down, right in [(0.0, 0.0), *some[np.argsort(np.linalg.norm(some, axis=1))].tolist()]:
+        apart = np.linalg.norm(mine[:, None] + (down, right) - there, axis=-1).min(axis=1)
+        matches = int((apart < ONE_PLACE * spacing).sum())
+        if matches > most:
+            best, most = (down, right), matches
+    return best
 
 
 def _nearest(places: Sequence[Place]) -> float:

@@ -201,7 +201,7 @@ def _open_with(path: Path, config: PreparePlants) -> RawCube:
     raw = open_cube(path, config.wavelengths)
     raw.require_memory(memory_bytes())
     if config.scale is not None:
-        raw = replace(raw, scale=config.scale, band_gain=None, band_offset=None)
+        raw = replace(raw, scale=config.scale, band_gain=None, band_offset=None, radiance=False)
     if config.nodata is not None:
         raw = replace(raw, missing=config.nodata)
     if config.bit_depth is not None:
@@ -291,7 +291,8 @@ def _mask_of(mask: str | None, image: Path, name: str, raw: RawCube) -> Path | N
         # A file name that repeats in other folders says nothing; its name in the store does.
         stems = [image.stem] if safe_name(image) == name else [name]
         beside = [path / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES]
-        path = next((file for file in beside if file.is_file()), beside[0])
+        there = {f"{file.stem}{file.suffix.lower()}": file for file in path.iterdir()}
+        path = next((there[file.name] for file in beside if file.name in there), beside[0])
     read_mask(path, (raw.lines, raw.samples))
     return path
 

@@ -44,6 +44,8 @@ FAINT_BY_NOISE = 1.5
 """It is warned of too where it is less than so many times the noise of a line above dark."""
 WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""
+DEAD = 0.02
+"""A pixel of the sensor that sees less than so much of the median one's light is dead."""
 LEAST_ERROR = 0.3
 """Of whole numbers, counts."""
 SAMPLED_BYTES = 2**25
@@ -245,6 +247,8 @@ def average(
         saturated = np.any(saturated, axis=1, keepdims=True)
     mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
     noise = np.sqrt(np.divide(squares, 2 * pairs, out=np.zeros_like(total), where=pairs > 0))
+    for band, of_band in zip(noise, pairs > 0, strict=True):  # what no pair of lines shows
+        band[~of_band] = np.median(band[of_band]) if of_band.any() else 0.0
     error = noise / np.sqrt(np.maximum(count, 1))
     least = LEAST_ERROR if reference.dtype.kind in "iu" else 0.0
     return Mean(

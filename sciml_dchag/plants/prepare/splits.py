@@ -22,6 +22,7 @@ from sciml_dchag.files.zarr_groups import (
     PROGRESS_FILE,
     require_plain_name,
 )
+from sciml_dchag.plants.prepare.config import PreparePlants
 from sciml_dchag.plants.read.tables import read_text_table, with_numbers
 from sciml_dchag.plants.store.cubes import SPLITS
 
@@ -165,6 +166,9 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
         ValueError: it is no table, images are missing in it, or its columns do not do.
     """
     found = read_text_table(path)
+    found = found.rename(columns=lambda name: "split" if name.lower() == "split" else name)
+    if list(found.columns).count("split") > 1:
+        raise ValueError(f"The table {path} has two columns 'split': rename one of them.")
     key = next((str(c) for c in found.columns if str(c).lower() in KEY_COLUMNS), found.columns[0])
     keys = list(found.pop(key))
     if twice := sorted({value for value in keys if keys.count(value) > 1}):
@@ -193,6 +197,7 @@ def _spellings(images: Sequence[Path], names: Sequence[str]) -> list[set[str]]:
     each = []
     for image, name in zip(images, names, strict=True):
         files = [image.name, image.stem, f"{image.stem}.hdr", f"{image.name}.hdr"]
+        files = [unicodedata.normalize("NFC", file) for file in files]  # as the table is
         folders = ["/".join(image.parts[-depth:-1]) for depth in range(2, len(image.parts) + 1)]
         each.append({name, *files, *(f"{folder}/{file}" for folder in folders for file in files)})
     times = Counter(spelling for of_image in each for spelling in of_image)
@@ -217,6 +222,27 @@ def _check_columns(path: Path, table: pd.DataFrame) -> None:
             )
 
 
+def known_images(
+    config: PreparePlants, parts: Split, paths: Sequence[Path], names: Sequence[str], seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Put together what is known of images: the user's table, and what each is for.
+
+    Returns:
+        One row per image, indexed by name, with a column `split` unless images are cut; remarks.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `read_table` and `assign`, or no image is for training.
+    """
+    known, remarks = pd.DataFrame(index=pd.Index(list(names), name="cube")), list[str]()
+    if config.table is not None:
+        known = read_table(Path(config.table), paths, names)
+    if parts.guard is None:
+        known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
+        if "train" not in set(known["split"]):
+            raise ValueError("No image is for training: choose another `split`.")
+    return known, remarks
+
+
 def assign(
     table: pd.DataFrame, split: Split, group_by: str | None, seed: int, path: str | None
 ) -> tuple[list[str], list[str]]:
@@ -231,7 +257,7 @@ def assign(
         ValueError: no column to group by, a row without a group, or another word than the three.
     """
     if "split" in table:
-        words = [str(word).strip() for word in table["split"]]
+        words = [str(word).strip().lower() for word in table["split"]]
         if wrong := [word for word in words if word not in SPLITS]:
             raise ValueError(
                 f"The column split of {path} holds {wrong[0]!r}: write train, validation or test."

@@ -62,6 +62,8 @@ def facts(cube: RawCube) -> dict[str, Any]:
     said["no data"] = "not said" if cube.missing is None else f"{cube.missing:g}"
     if cube.ceiling_said:
         said["saturation"] = f"{cube.saturation:g}"
+    if cube.radiance:
+        said["quantity"] = "radiance, by its header"
     if cube.simulated:
         said["simulated"] = "yes, not an observation"
     if cube.remarks:

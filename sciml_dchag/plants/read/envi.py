@@ -117,7 +117,8 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 def read_header(path: Path) -> Header:
     """Read the fields of a header; names are in small letters, lists are lists of text.
 
-    Lines that begin with `;` are comments, and commas at the ends of a list are ignored.
+    Lines that begin with `;` are comments, and commas at the ends of a list are ignored. A field
+    without a value says nothing, and is left out.
 
     Raises:
         ValueError: it is not ENVI, empty, or cut off within a list.
@@ -148,10 +149,11 @@ def read_header(path: Path) -> Header:
                 f"The header {path} is cut off within a list that no brace ends: copy it again "
                 f"from the camera."
             ) from error
-    return {
+    read = {
         name: [item for item in value if item] if isinstance(value, list) else str(value)
         for name, value in fields.items()
     }
+    return {name: value for name, value in read.items() if value}
 
 
 def _plain_text(text: str) -> str:

@@ -6,6 +6,7 @@ ENVI names some of these fields and cameras name the others, each in its own way
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ GAIN_FIELDS = (
 """Factors and offsets by band; those that give reflectance go before those that give radiance."""
 FWHM_BY_SPACING = (0.02, 50.0)
 """Widths of bands that are believable, as multiples of the distance of bands."""
+QUANTITY_NAMES = ("z plot titles", "data units", "units", "quantity", "description")
+"""Where headers say whether numbers are radiance or reflectance."""
 CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
 BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
 
@@ -96,6 +99,7 @@ def optional_fields(
         "saturation": (ceiling := _saturation(header, dtype)) or largest(dtype),
         "ceiling_said": ceiling is not None,
         "missing": _finite(header.get("data ignore value")),
+        "radiance": _says_radiance(header),
         "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
     }
     return fields, remarks
@@ -103,15 +107,21 @@ def optional_fields(
 
 def exposure_ms(header: Header) -> float | None:
     """Read an exposure time in ms: units in the name, in the value, or ms; None without one."""
-    for name, value in header.items():
-        words, units = _split_units(name)
-        if words not in EXPOSURE_NAMES or isinstance(value, list):
-            continue
-        match = _NUMBER.fullmatch(value.strip())
+    for text, units in _exposures(header):
+        match = _NUMBER.fullmatch(text)
         said = (match[2].lower() if match else "") or units or "ms"
         if match and said in MILLISECONDS and float(match[1]) > 0:
             return float(match[1]) * MILLISECONDS[said]
     return None
+
+
+def _exposures(header: Header) -> Iterator[tuple[str, str]]:
+    """Yield what a header says of the exposure, a decimal comma made a point, and its units."""
+    for name, value in header.items():
+        words, units = _split_units(name)
+        if words in EXPOSURE_NAMES:
+            text = " ".join(value) if isinstance(value, list) else value.strip(" {}")
+            yield re.sub(r"^(\d+),(\d+)", r"\1.\2", text.strip()), units
 
 
 def largest(dtype: np.dtype[Any]) -> float | None:
@@ -255,6 +265,9 @@ def _gains(
 def _settings(header: Header) -> tuple[tuple[str, str], ...]:
     """Settings of the camera that counts depend on, numbers in one spelling."""
     found: dict[str, str] = {}
+    exposures = [text.lower() for text, _ in _exposures(header)]
+    if exposures and exposure_ms(header) is None:  # `automatic`, or in words that are not known
+        found["exposure"] = " ".join(exposures)
     for field, value in header.items():
         words = " ".join(re.findall(r"[a-z0-9]+", field.lower()))
         for name, spellings in SETTING_NAMES.items():
@@ -278,6 +291,13 @@ def _scale(header: Header, path: Path, remarks: list[str]) -> float:
         return 1 / factor
     remarks.append(f"The scale factor {factor:g} of {path.name} is taken to divide.")
     return factor
+
+
+def _says_radiance(header: Header) -> bool:
+    """Whether a header says that numbers are radiance, and nothing of reflectance."""
+    said = " ".join(" ".join(_items(header.get(name, ""))) for name in QUANTITY_NAMES).lower()
+    plain = said.replace("irradiance", "")
+    return "radiance" in plain and "reflect" not in plain
 
 
 def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:

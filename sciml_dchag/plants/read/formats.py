@@ -27,6 +27,8 @@ CUBE_NAMES = ("reflectance", "cube", "data")
 """What the image is called where a file holds several arrays with three sides."""
 WAVELENGTH_NAMES = ("wave", "lambda", "wl")
 """How the names of wavelengths begin where a file holds several vectors of that length."""
+NOT_WAVELENGTHS = ("fwhm", "bbl", "good", "bad", "gain", "offset", "scale", "snr", "noise")
+"""How names of vectors of that length begin that are no wavelengths."""
 LARGE_BYTES = 2**28
 """From here on, a file that is read whole is worth a remark."""
 
@@ -263,7 +265,9 @@ def _choose(
     lengths = {
         vector: max(shape)
         for vector, shape in arrays.items()
-        if len(shape) in (1, 2) and int(np.prod(shape)) == max(shape) in arrays[name]
+        if len(shape) in (1, 2)
+        and int(np.prod(shape)) == max(shape) in arrays[name]
+        and not vector.lower().startswith(NOT_WAVELENGTHS)
     }
     called = [vector for vector in lengths if vector.lower().startswith(WAVELENGTH_NAMES)]
     vector = _only(list(lengths), called)

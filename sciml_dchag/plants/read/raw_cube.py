@@ -56,6 +56,8 @@ class RawCube:
     """Whether the file says so, and it is not merely the largest number of its type."""
     missing: float | None = None
     """The number that stands for no data; None where there is none."""
+    radiance: bool = False
+    """Whether the file says that its numbers stand for radiance."""
     simulated: bool = False
     """Whether the file says that it is synthetic."""
     remarks: tuple[str, ...] = field(default=())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def _text(column: pd.Series) -> pd.Series:
 def _rows(path: Path) -> tuple[list[list[str]], str]:
     """Cells of all rows that are not empty, and what separates them."""
     content = path.read_bytes()
+    if content.startswith(b"PK\x03\x04"):
+        raise ValueError(f"{path} is no table of text, as of Excel: save it as CSV.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -96,11 +99,21 @@ def _rows(path: Path) -> tuple[list[list[str]], str]:
             f"{path} is no table: give a CSV with one row per image, whose first column names its "
             f"file."
         )
-    first = next(line for line in text.splitlines() if line.strip())
-    separator = max(",;\t", key=first.count)  # a comma where there is none
+    lines = [line for line in unicodedata.normalize("NFC", text).splitlines() if line.strip()]
+    if said := re.fullmatch(r"sep=([,;\t])", lines[0].strip(" ")):  # Excel's own first line
+        lines = lines[1:] or [""]
+    separator = said[1] if said else max(",;\t", key=lines[0].count)  # a comma without any
     try:
-        found = list(csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True))
+        found = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise ValueError(f"{path} is no table ({error}): save it as CSV.") from error
     rows = [[cell.strip() for cell in row] for row in found if any(cell.strip() for cell in row)]
-    return rows, separator
+    if not rows:
+        raise ValueError(f"{path} is no table: it has no names of columns.")
+    return _without_empty_ends(rows), separator
+
+
+def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:
+    """Drop columns at the right that have neither name nor cells, as spreadsheets write them."""
+    width = max((i for i, name in enumerate(rows[0], start=1) if name), default=0)
+    return [row if any(row[width:]) else row[:width] for row in rows]

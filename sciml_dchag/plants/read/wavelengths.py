@@ -150,6 +150,11 @@ def read_wavelengths(path: str | Path) -> tuple[NDArray[np.float64], str | None]
 def _units_by_magnitude(numbers: NDArray[np.float64], where: str) -> str:
     if numbers.min() >= LEAST_IN_NM:
         return "nm"
+    if len(numbers) > 1 and (numbers == numbers[0] + np.arange(len(numbers))).all():
+        raise ValueError(
+            f"The wavelengths of {where}, {numbers[0]:g} to {numbers[-1]:g} in steps of 1, are "
+            f"numbers of bands: give wavelengths with `wavelengths=FILE`."
+        )
     if numbers.max() <= MOST_IN_UM:
         return "um"
     raise ValueError(

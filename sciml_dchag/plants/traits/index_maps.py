@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,21 @@ def write_indices(
         undefined={name: int(table[f"{name}_undefined"].sum()) for name in reached},
         empty=tuple(sorted(set(store.names) - set(table["cube"]))),
     )
+
+
+def describe(path: str) -> dict[str, Any] | None:
+    """What `inspect` shows of a folder of indices; None where `path` is none."""
+    folder = Path(path)
+    if not all((folder / name).is_file() for name in (TABLE, UNITS_TABLE)):
+        return None
+    table = pd.read_csv(folder / TABLE, dtype={"cube": str}, keep_default_na=False)
+    return {
+        "kind": "spectral indices by plant",
+        "images": int(table["cube"].nunique()),
+        "plants": len(table),
+        "indices": [name for name in INDICES if f"{name}_mean" in table],
+        "maps": len(list((folder / "maps").glob("*.nc"))),
+    }
 
 
 def _with_columns_of_store(table: pd.DataFrame, store: CubeStore) -> pd.DataFrame:

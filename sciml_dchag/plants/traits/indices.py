@@ -108,7 +108,7 @@ def find_bands(name: str, wavelength_nm: ArrayLike) -> NDArray[np.intp]:
     first, last = nearest[0], nearest[-1]
     # In a store wavelengths ascend; a user's spectra may have them the other way round.
     bands = np.arange(first, last + 1) if first <= last else np.arange(first, last - 1, -1)
-    if (spacing := np.diff(centres[bands]).max()) > MOST_SPACING_NM:
+    if (spacing := np.abs(np.diff(centres[bands])).max()) > MOST_SPACING_NM:
         raise ValueError(
             f"{name} needs bands at most {MOST_SPACING_NM:g} nm apart between "
             f"{index.wavelengths_nm[0]:g} and {index.wavelengths_nm[-1]:g} nm, but there are gaps "

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.files.checksums import sums_of
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.embeddings import ARRAYS, Embeddings, read_embeddings
 from sciml_dchag.plants.traits.indices import reached_indices
@@ -65,7 +66,7 @@ def open_source(
 
     Raises:
         FileNotFoundError: there is nothing, or no store.
-        ValueError: what is there is neither.
+        ValueError: what is there is neither, or the store is not that of the embeddings.
     """
     path = Path(path)
     if path.is_dir() and not (path / ARRAYS).exists() and (path / "zarr.json").exists():
@@ -105,11 +106,17 @@ def _of_store(store: CubeStore) -> PlantSource:
 
 
 def _store_of(embeddings: Embeddings, path: str | os.PathLike[str] | None) -> CubeStore | None:
-    if path is not None:
-        return CubeStore.open(path)
-    recorded = embeddings.attrs.get("store")
-    if recorded and Path(str(recorded)).exists():
-        return CubeStore.open(str(recorded))
+    recorded = embeddings.attrs.get("store") if path is None else path
+    if path is not None or (recorded and Path(str(recorded)).exists()):
+        store = CubeStore.open(str(recorded))
+        sums = embeddings.attrs.get("store_sums")
+        if sums and sums != sums_of(store.path):
+            raise ValueError(
+                f"{store.path} is not the store that {embeddings.path} was made from, or has "
+                f"changed since, so that numbers of plants may differ: repeat `sciml-dchag embed`, "
+                f"or give the store with `store_path`."
+            )
+        return store
     warnings.warn(
         "The store of the embeddings is not where it was, so that they are scored alone: give it "
         "with `store_path` to see mean spectra and indices beside them.",

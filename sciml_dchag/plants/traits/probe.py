@@ -16,12 +16,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.config.common import require_at_least
 from sciml_dchag.figures.numbers import readable_number
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
@@ -48,6 +49,7 @@ from sciml_dchag.plants.traits.trait_models import (
     encoder_of,
     fit_model,
     half_width,
+    read_models,
     write_models,
 )
 from sciml_dchag.plants.traits.traits import Traits, read_traits, split_units
@@ -63,6 +65,8 @@ FOLDER = folder_kind(
     holds=(PREDICTIONS, "predicted_*.png", MODELS, COEFFICIENTS, SPECTRA),
 )
 BASELINE = "training mean"
+ROUNDING = 1e-9
+"""A trait that varies by less than so much of itself is constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ def probe(
         ValueError: a trait by name that does not exist, is constant or is known of too few plants;
             a group that does not exist; or no trait that can be scored.
     """
+    require_at_least(0, "seed", seed)
+    require_at_least(3, "folds", folds)
     source = open_source(source_path, store_path)
     out = source.path.with_name(f"{source.path.stem}_probe") if out is None else Path(out)
     check_place(out, FOLDER, overwrite)
@@ -146,6 +152,22 @@ def probe(
             figure = plot_predictions(*of_trait, simulated=source.simulated)
             save_figure(figure, folder / _picture(trait), source.attribution)
     return Probe(folder=out, scores=scored)
+
+
+def describe(path: str) -> dict[str, Any] | None:
+    """What `inspect` shows of a folder that `probe` wrote; None where `path` is none."""
+    folder = Path(path)
+    if not all((folder / name).is_file() for name in (SCORES, PREDICTIONS, MODELS)):
+        return None
+    models = read_models(folder)
+    return {
+        "kind": "scores and regressions of traits",
+        "traits": list(dict.fromkeys(model.trait for model in models)),
+        "regressions": [
+            f"{m.trait} from the {m.features}, {m.regressor}: R2 {m.r2:.3f}, {m.rows} rows"
+            for m in models
+        ],
+    }
 
 
 def scores_table(scores: pd.DataFrame) -> Table:
@@ -204,7 +226,7 @@ def _scorable(
         known = values.notna()
         try:
             require_groups(labels[known].nunique(), folds)
-            if values.nunique() == 1:
+            if np.ptp(values[known]) <= ROUNDING * np.abs(values[known]).max():
                 raise ValueError(
                     f"it is {values[known].iloc[0]:g} everywhere, so that there is nothing to "
                     f"predict: choose another."

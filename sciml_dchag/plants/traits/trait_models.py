@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class TraitModel:
     """Of the interval: the quantile of the absolute out-of-fold errors that covers 90 % of new
     plants (cross-conformal: Barber et al. 2021, Annals of Statistics 49)."""
     encoder: str = ""
-    """Checkpoint and step that embeddings are of."""
+    """Hash of the weights that embeddings are by; without one, checkpoint and step."""
 
     def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predict from features (plants, features): (plants,)."""
@@ -76,10 +77,10 @@ class TraitModel:
         return self.intercept + X @ np.asarray(self.coefficients)
 
     def outside(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fraction of features beyond the range that the model was fitted on, (plants,)."""
+        """Fraction of features beyond those that it was fitted on, (plants,); NaN if unknown."""
         low, high = np.asarray(self.lowest), np.asarray(self.highest)
         beyond: NDArray[np.float64] = ((low > X) | (high < X)).mean(axis=1)
-        return beyond
+        return np.where(np.isfinite(X).all(axis=1), beyond, np.nan)
 
 
 def half_width(errors: NDArray[np.float64]) -> float:
@@ -159,11 +160,14 @@ def read_models(path: str | os.PathLike[str]) -> list[TraitModel]:
 
 
 def encoder_of(source: PlantSource) -> str:
-    """Say which encoder embeddings are of; nothing where there are none."""
+    """Say which encoder embeddings are by; nothing where there are none."""
     if source.embeddings is None:
         return ""
     attrs = source.embeddings.attrs
-    return f"{Path(str(attrs.get('checkpoint', ''))).name} step {attrs.get('step', '')}"
+    return (
+        str(attrs.get("encoder", ""))
+        or f"{Path(str(attrs.get('checkpoint', ''))).name} step {attrs.get('step', '')}"
+    )
 
 
 def apply_models(
@@ -208,6 +212,13 @@ def apply_models(
         model = fitting[0]
         X = features[model.features].reindex(rows)[model.names].to_numpy(np.float64)
         predicted = model.predict(X)
+        if lacking := [f"{c} plant {n}" for c, n in rows[~np.isfinite(X).all(axis=1)]]:
+            more = f" and {len(lacking) - 8} others" if len(lacking) > 8 else ""
+            warnings.warn(
+                f"{trait} of {', '.join(lacking[:8])}{more} is not predicted, as some of the "
+                f"{model.features} features that its model needs have no value there.",
+                stacklevel=2,
+            )
         table[trait] = predicted
         table[f"{trait} low"] = predicted - model.half_width
         table[f"{trait} high"] = predicted + model.half_width
@@ -223,15 +234,16 @@ def _lacking(
     """Say what a model needs that plants lack; None if it has all."""
     if model.features not in features:
         return f"its model needs the {model.features}, which {source.path} does not give"
+    if model.features == EMBEDDING and model.encoder != encoder_of(source):
+        return (
+            f"its model is of embeddings by another encoder ({model.encoder}) than these are by "
+            f"({encoder_of(source)}): embed the images with the run that the model was fitted on"
+        )
     have = set(map(str, features[model.features].columns))
     if missing := [name for name in model.names if name not in have]:
         return (
             f"its model needs {missing[0]} and {len(missing) - 1} more of its {len(model.names)} "
             f"{model.features} features, which are not there: prepare the images with the bands "
             f"that the model was fitted on"
-        )
-    if model.features == EMBEDDING and model.encoder != encoder_of(source):
-        return (
-            f"its model is of embeddings by {model.encoder}, and these are by {encoder_of(source)}"
         )
     return None

@@ -17,9 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.plants.prepare.splits import safe_name
 from sciml_dchag.plants.read.tables import read_text_table, with_numbers
 
 KEYS = ("cube", "plant")
+NEARLY = 0.5
+"""A column with no more cells that are no numbers is meant as a trait."""
 IDENTITY = ("plant_id", "date")
 """What a plant is known by instead, in both tables."""
 
@@ -53,8 +56,10 @@ class Traits:
         numeric = [
             name
             for name in columns
-            if name not in (group, *IDENTITY) and pd.api.types.is_numeric_dtype(self.table[name])
+            if name not in ("", group, *IDENTITY)
+            and pd.api.types.is_numeric_dtype(self.table[name])
         ]
+        _tell_nearly_numbers(self.path, self.table[[c for c in columns if c not in numeric]])
         if not numeric:
             raise ValueError(
                 f"{self.path} has no column of numbers beside its keys: add a trait to it."
@@ -101,6 +106,8 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
         )
     _tell(f"{path} has rows of no known plant", table[~found], keys)
     matched = matched[found].reset_index(drop=True)
+    repeated = matched[matched.duplicated(keys)].drop_duplicates(keys)
+    _tell(f"{path} has several rows of one plant, each of which counts", repeated, keys)
     without = known[~known.isin(pd.MultiIndex.from_frame(matched[keys]))].to_frame(index=False)
     _tell(f"{path} lacks plants, which are left out", without, keys)
     return Traits(path=path, table=matched, keys=keys)
@@ -136,6 +143,19 @@ def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.Da
     )
 
 
+def _tell_nearly_numbers(path: Path, table: pd.DataFrame) -> None:
+    """Warn of columns that are no trait as some of their cells are no numbers."""
+    for name in table.columns:
+        column = table[name].dropna()
+        wrong = column[~np.isfinite(pd.to_numeric(column, errors="coerce"))]
+        if len(column) and 0 < len(wrong) <= NEARLY * len(column):
+            warnings.warn(
+                f"{path} holds {wrong.iloc[0]!r} in the column {name!r}, which is left out as no "
+                f"numbers: fix it, or leave the cell empty.",
+                stacklevel=4,
+            )
+
+
 def split_units(column: str) -> tuple[str, str]:
     """Take the units in brackets off a column's name: `LMA (g m-2)` is ("LMA", "g m-2")."""
     found = re.fullmatch(r"\s*(.+?)\s*[(\[]([^()\[\]]*)[)\]]\s*", column)
@@ -143,11 +163,16 @@ def split_units(column: str) -> tuple[str, str]:
 
 
 def _image(name: str, known: set[str]) -> str | None:
-    """The known image that a file name stands for: its own, or that without some suffixes."""
+    """The known image that a file name stands for: its own, or that without some suffixes.
+
+    An image whose file's name has blanks or umlauts is called without them in the store.
+    """
     name = re.split(r"[\\/]", name.strip())[-1]
     while name not in known and "." in name:
+        if (safe := safe_name(Path(name))) in known:
+            return safe
         name = name.rsplit(".", 1)[0]
-    return name if name in known else None
+    return next((one for one in (name, safe_name(Path(f"{name}.x"))) if one in known), None)
 
 
 def _plant_numbers(path: Path, column: pd.Series) -> pd.Series:

@@ -6,7 +6,7 @@ Opening the files is `sources`' work, judging them `checks`', regridding `regrid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config.knobs import takes
-from sciml_dchag.config.mapping import to_mapping
+from sciml_dchag.config.mapping import from_keywords, of_kind, to_mapping
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.provenance import describe_sources
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.files.samples import Sources, resolve_samples, several
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import check_values
@@ -43,8 +43,8 @@ NATIVE = "native"
 
 @takes(PrepareWeather)
 def prepare_era5(
-    sources: Sequence[str],
-    out: str | Path,
+    sources: Sources,
+    out: str | os.PathLike[str],
     *,
     statistics_period: Period = (None, None),
     overwrite: bool = False,
@@ -75,7 +75,9 @@ def prepare_era5(
         OSError: the disk is full, or a remote source does not answer while it is read; what is
             finished is kept in both cases.
     """
-    config = PrepareWeather(sources=tuple(sources), **knobs)
+    config = from_keywords(PrepareWeather, {"sources": several(sources), **knobs})
+    overwrite = of_kind(bool, overwrite, "overwrite")
+    statistics_period = of_kind(Period, statistics_period, "statistics_period")
     settings = {
         key: value
         for key, value in to_mapping(config).items()

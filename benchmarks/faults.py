@@ -66,7 +66,7 @@ CASES = {
     ),
     "prepare-plants": Case(
         ("prepare", "plants", "sample:maize_kernel", "plants.zarr", "--white", "sample:maize_white",
-         "--dark", "sample:maize_dark"),
+         "--dark", "sample:maize_dark", "--index", "brightness"),
         "plants.zarr",
     ),
     "train": Case(_train(), "runs/run", needs=("prepare-weather",)),

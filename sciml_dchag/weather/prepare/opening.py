@@ -60,7 +60,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
         ModuleNotFoundError: an extra is missing; the message names it.
     """
     found: list[str] = []
-    for source in map(str, sources):
+    for source in filter(None, map(str, sources)):
         if is_remote(source):
             # A question mark begins the query of a URL.
             found.extend(_expand_url(source) if re.search(r"[*\[]", source) else [source])
@@ -82,7 +82,12 @@ def open_source(source: str) -> list[xr.Dataset]:
         ValueError: it cannot be read, or is half written.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    directory = Path(source).is_dir()
+    place = Path(source)
+    directory = place.is_dir()
+    if not is_remote(source) and place.exists() and not (directory or place.is_file()):
+        raise ValueError(
+            f"{source} is no file but a pipe, socket or device: write what it gives to a file."
+        )
     engine = None if is_remote(source) or directory else _engine(source)
     try:
         if is_remote(source):
@@ -145,8 +150,12 @@ def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
     for signature, what, fix in FOREIGN:
         if start.startswith(signature) or (signature == b"ustar" and start[257:262] == signature):
             raise ValueError(f"{source} cannot be read, because it is {what}: {fix}.")
-    what = "is neither NetCDF nor GRIB" if magic else "is empty"
-    raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
+    if not magic:
+        raise ValueError(f"{source} cannot be read, because it is empty: download it again.")
+    raise ValueError(
+        f"{source} cannot be read, because it is neither NetCDF nor GRIB: name files of fields in "
+        f"one of these, or download it again."
+    )
 
 
 def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:

@@ -92,8 +92,8 @@ class Grid:
         """Evenly spaced; an odd number of rows includes both poles."""
         if rows * columns > MOST_CELLS:
             raise ValueError(
-                f"A grid of {rows} x {columns} has {rows * columns:.3g} cells, and {MOST_CELLS:.3g} "
-                f"are the most that can be named; choose a coarser one."
+                f"A grid of {rows} x {columns} has {rows * columns:.3g} cells, and "
+                f"{MOST_CELLS:.3g} are the most that can be named; choose a coarser one."
             )
         if rows % 2:
             first, step = -90.0, 180.0 / (rows - 1)

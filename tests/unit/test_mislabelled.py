@@ -11,6 +11,7 @@ from raw_files import read, saved, times, to_zarr
 
 from sciml_dchag.weather.prepare.checks import standard_geopotential
 from sciml_dchag.weather.prepare.config import PrepareWeather
+from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.prepare.era5 import announce, prepare_era5
 from sciml_dchag.weather.store.store import Store
 
@@ -117,8 +118,10 @@ def test_sums_of_other_hours_or_units(tmp_path: Path) -> None:
 def test_another_quantity_under_the_name(tmp_path: Path, name: str, attrs: dict[str, str]) -> None:
     dataset = field(name, None, 0.01, 0.001, 500)
     path = saved(dataset.assign({name: dataset[name].assign_attrs(attrs)}), tmp_path / "a.nc")
-    with pytest.raises(ValueError, match=f"says by its {next(iter(attrs))} that it is"):
+    words = f"says by its {next(iter(attrs))} that it is"
+    with pytest.raises(ValueError, match=words):
         read([path], f"{name}500")
+    assert words in str(list_contents([path])["notes"])
 
 
 @pytest.mark.parametrize(

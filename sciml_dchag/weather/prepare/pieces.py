@@ -97,7 +97,7 @@ class Piece:
                 f"{self.name} of {self.source} {reason}: only rows of latitude and columns of "
                 f"longitude in degrees can be read, so regrid it to such a grid first."
             )
-        if reason := self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY):
+        if reason := self.odd:
             raise ValueError(f"{self.name} of {self.source} {reason}.")
         if self.missing_dims:
             axes = ", ".join(map(str, self.field.dims))
@@ -115,6 +115,11 @@ class Piece:
             )
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
         return RawField(self.field.variable, self.source, factor, self.name)
+
+    @property
+    def odd(self) -> str | None:
+        """What speaks against its values, whatever its axes; None where nothing does."""
+        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY)
 
     def _no_numbers(self) -> str | None:
         """Say why the field holds no numbers that can be read; None where it does."""

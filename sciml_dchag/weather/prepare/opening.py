@@ -50,6 +50,9 @@ FOREIGN = (
 )
 """First bytes of files of other kinds, what such a file is, and what to do with it."""
 
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
+"""Files of which a Zarr store has one at least."""
+
 
 def expand_sources(sources: Sequence[str]) -> list[str]:
     """Resolve patterns, of URLs too, to sorted paths; plain URLs and paths stay.
@@ -87,6 +90,13 @@ def open_source(source: str) -> list[xr.Dataset]:
     if not is_remote(source) and place.exists() and not (directory or place.is_file()):
         raise ValueError(
             f"{source} is no file but a pipe, socket or device: write what it gives to a file."
+        )
+    if directory and not any((place / name).exists() for name in _ZARR):
+        held = sorted(path.name for path in place.iterdir())
+        what = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "") if held else "nothing"
+        raise ValueError(
+            f"{source} is a folder of no Zarr store and holds {what}: name what is meant in it, "
+            f"one by one or by a pattern."
         )
     engine = None if is_remote(source) or directory else _engine(source)
     try:

@@ -1,6 +1,7 @@
 """Looking before work starts: what of a recipe would fail.
 
-Reads metadata alone, so that it is safe on a login node and done in seconds.
+Reads metadata, and of local sources the first values, so that it is safe on a login node and done
+in seconds.
 """
 
 from __future__ import annotations

@@ -71,7 +71,6 @@ def _describe(path: str, place: Path) -> dict[str, Any]:
 
 
 def _describe_model(place: Path) -> dict[str, Any]:
-    from sciml_dchag.training.checkpoint import RECORD as CHECKPOINT_RECORD
     from sciml_dchag.training.export import find_model
 
     saved = find_model(place)
@@ -86,9 +85,7 @@ def _describe_model(place: Path) -> dict[str, Any]:
         **({"checkpoint": str(saved.path)} if run else {}),
         "task": checkpoint.kind,
         "step": f"{checkpoint.step} of {checkpoint.recipe['training']['steps']}",
-        "training": _state(
-            checkpoint, saved.path if saved.exported else saved.path / CHECKPOINT_RECORD
-        ),
+        "training": _state(*saved.latest, exported=saved.exported),
         "model": _in_words(model),
         **task_class(checkpoint.recipe).describe(checkpoint, saved.path),
     }
@@ -97,9 +94,14 @@ def _describe_model(place: Path) -> dict[str, Any]:
     return facts
 
 
-def _state(checkpoint: Checkpoint, written: Path) -> str:
-    """Say whether and when training ended."""
+def _state(path: Path, checkpoint: Checkpoint, *, exported: bool) -> str:
+    """Say whether and when training ended; of the best weights, exported, nobody knows."""
+    from sciml_dchag.training.checkpoint import RECORD
+
+    written = path if exported else path / RECORD
     when = datetime.datetime.fromtimestamp(written.stat().st_mtime, datetime.UTC)
+    if exported and not checkpoint.complete:
+        return f"exported {when:%Y-%m-%d %H:%M} UTC"
     early = checkpoint.step < checkpoint.recipe["training"]["steps"]
     ended = ("ended early, as validation no longer fell" if early else "ended") + ", written"
     state = ended if checkpoint.complete else "not ended, last written"

@@ -40,7 +40,7 @@ def inspect(path: str, as_json: bool) -> None:
 @recipe_options
 @click.pass_context
 def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], runs: Path) -> None:
-    """Say what of RECIPE would fail, and the fix, reading only metadata.
+    """Say what of RECIPE would fail, and the fix, reading metadata and first values.
 
     \b
     Example:

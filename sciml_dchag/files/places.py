@@ -104,6 +104,13 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
             what lies where the results would grow is not this package's.
         ValueError: another process is writing there.
     """
+    if not path.name or path.name == "..":
+        raise FileExistsError(f"{path} exists: choose another name.")
+    above = next((parent for parent in path.parents if _exists(parent)), None)
+    if above is not None and not above.is_dir():
+        raise FileExistsError(
+            f"{path} would lie in {above}, which is no folder: choose another name."
+        )
     refuse_locked(lock_path(path), path)
     for beside in (partial or partial_path(path), former_of(path)):
         _refuse_foreign(beside, path, kind)

@@ -30,6 +30,7 @@ from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     find_checkpoint,
+    last_checkpoint,
     load_tensors,
     read_checkpoint,
     record_of,
@@ -123,6 +124,14 @@ class SavedModel:
     def exported(self) -> bool:
         """Whether it is one file."""
         return self.path.suffix == SUFFIX
+
+    @property
+    def latest(self) -> tuple[Path, Checkpoint]:
+        """How far training went: the run's last checkpoint beside the best one, else itself."""
+        beside = None if self.exported else last_checkpoint(self.path.parent)
+        if self.path.name != "best" or beside is None:
+            return self.path, self.checkpoint
+        return beside, read_checkpoint(beside)
 
     def load_into(self, model: nn.Module, *, alone: bool = False) -> None:
         """Fill a model, or this rank's share of it, with the weights to be used.

@@ -84,7 +84,7 @@ class TrainedModel(Described, Generic[AnyRecipe]):
             "run": saved.recipe["name"],
             "weights": f"{self.saved.path.name}, step {saved.step}"
             + (", averaged" if saved.averaged else ""),
-            "training": "ended" if saved.complete else "not ended",
+            "training": "ended" if self.saved.latest[1].complete else "not ended",
             "model": f"{config['aggregation']}, {config['partitions']} partition(s), "
             f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}",
         }

@@ -32,6 +32,9 @@ from sciml_dchag.weather.grid_checks import (
 NAMED_GRIDS = ("5.625", "2.8125", "1.40625")
 """The grids of WeatherBench and of the paper, by their spacing in degrees, cell-centred."""
 
+MOST_CELLS = 250_000_000
+"""Cells of the finest grid that may be named: half a minute of arc has 233 million."""
+
 LATITUDE_NAMES = ("latitude", "lat")
 LONGITUDE_NAMES = ("longitude", "lon")
 
@@ -87,6 +90,11 @@ class Grid:
     @classmethod
     def _global(cls, rows: int, columns: int) -> Grid:
         """Evenly spaced; an odd number of rows includes both poles."""
+        if rows * columns > MOST_CELLS:
+            raise ValueError(
+                f"A grid of {rows} x {columns} has {rows * columns:.3g} cells, and "
+                f"{MOST_CELLS:.3g} are the most that can be named; choose a coarser one."
+            )
         if rows % 2:
             first, step = -90.0, 180.0 / (rows - 1)
         else:
@@ -260,6 +268,14 @@ def coordinate_names(data: xr.Dataset | xr.DataArray) -> tuple[str, str]:
                 f"The coordinate {name} lies on the dimensions "
                 f"({', '.join(map(str, data[name].dims))}), but regridding needs rows and columns: "
                 f"{name} as a dimension of its own."
+            )
+        attrs = data[name].attrs
+        standard, units = str(attrs.get("standard_name", "")), str(attrs.get("units", ""))
+        if standard.startswith(("grid_", "projection_")) or units.lower().startswith("rad"):
+            raise ValueError(
+                f"The coordinate {name} is {standard or 'an angle'} in {units or 'no units'}, and "
+                f"{names[0]} in degrees is needed; convert it, or regrid from its rotated or "
+                f"projected grid first."
             )
         found.append(name)
     return found[0], found[1]

@@ -162,6 +162,15 @@ def score(
     Raises:
         ValueError: data that do not belong together; the first difference is named.
     """
+    given = {"forecast": forecast, "truth": truth, "climatology": climatology}
+    for whose, data in given.items():
+        if whose == "climatology" and data is None:
+            continue
+        if not isinstance(data, (xr.Dataset, Store, str, os.PathLike)):
+            raise ValueError(
+                f"The {whose} is a {type(data).__name__}, where a Dataset or the path of one is "
+                f"needed: make one of a DataArray with its to_dataset(name=...)."
+            )
     opened = forecast if isinstance(forecast, xr.Dataset) else open_forecasts(Path(forecast))
     expected = None if climatology is None else _dataset(climatology, "climatology")
     return scores.score(opened, _dataset(truth, None), expected, metrics)

@@ -180,6 +180,22 @@ def test_inspect_says_when_a_run_ended_and_how_good_it_is(call: Call) -> None:
 
 
 @pytest.mark.usefixtures("work")
+def test_inspect_says_that_a_run_ended_whose_best_weights_are_earlier(
+    call: Call, tmp_path: Path
+) -> None:
+    shutil.copytree("runs/small", tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.copytree(checkpoints / "step-0000003", checkpoints / "best")
+    record = json.loads((checkpoints / "best" / "checkpoint.json").read_text())
+    (checkpoints / "best" / "checkpoint.json").write_text(
+        json.dumps(record | {"step": 2, "complete": False})
+    )
+    (checkpoints / "best" / "checksums.txt").unlink(missing_ok=True)
+    facts = json.loads(call("inspect", tmp_path / "run", "--json").stdout)
+    assert facts["step"] == "2 of 3" and facts["training"].startswith("ended, written")
+
+
+@pytest.mark.usefixtures("work")
 def test_inspect_of_a_run_that_has_no_checkpoint_yet(call: Call, tmp_path: Path) -> None:
     shutil.copy("runs/small/recipe.yaml", tmp_path / "recipe.yaml")
     facts = json.loads(call("inspect", tmp_path, "--json").stdout)

@@ -70,6 +70,11 @@ CASES: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], dict[str, Any], dict[
     "no whole hour": (lambda d: d.assign_coords(time=d["time"] + np.timedelta64(10, "m")), {}, {}, "no whole hour"),
     "hourly climatology": (lambda d: d, {"climatology": "hourly"}, {}, "needs a year"),
     "static": (lambda d: d, {"static": ["lsm"]}, {}, "static field 'lsm' is not in"),
+    "values": (lambda d: d - 273.15, {}, {}, "200 to 320 K is believable"),
+    "a mark": (lambda d: d.where(d.t2m < 290, -999.0), {}, {}, "outside 150 to 350 K"),
+    "missing values": (lambda d: d.where(d.t2m < 290), {}, {}, "missing values"),
+    "missing values kept": (lambda d: d.where(d.t2m < 290), {"allow_missing": True}, {}, None),
+    "text": (lambda d: d.astype(str), {}, {}, "holds text or objects"),
     "no time": (lambda d: d.isel(time=slice(0, 0)), {}, {}, "holds no time"),
 }  # fmt: skip
 

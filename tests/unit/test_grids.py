@@ -145,6 +145,8 @@ def test_unusable_coordinates_are_refused(latitude, longitude, message):
         ({"latitude": [0, 1]}, "without longitude or lon"),
         (object(), "without latitude or lat"),
         ("0", "does not divide"),
+        ("100000x200000", "the most that can be named"),
+        ("0.000001", "the most that can be named"),
     ],
 )
 def test_unknown_targets_are_refused(target, message):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import sciml_dchag as sd
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.scores.metrics import METRICS, ScoreSums, score
 from sciml_dchag.weather.units import in_one_spelling
@@ -347,3 +348,31 @@ def test_unknown_metric(data):
 @pytest.mark.parametrize("units", ["m2 s-2", "m**2 s**-2", "m^2/s^2", " m2  s-2 ", "m2/s2"])
 def test_one_spelling_of_units(units):
     assert in_one_spelling(units) == "m2 s-2"
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (lambda f: xr.concat([f, f], "init_time"), "init_time 2024-12-28T00:00 occurs twice"),
+        (lambda f: xr.concat([f, f], "lead_time"), "lead_time 6 h occurs twice"),
+        (lambda f: f.astype(np.complex64), "is of type complex64 in the forecast"),
+        (lambda f: f.astype(str), "in the forecast, and numbers are needed"),
+        (
+            lambda f: f.assign_coords(
+                latitude=np.deg2rad(f["latitude"]), longitude=np.deg2rad(f["longitude"])
+            ),
+            "latitude is in radians",
+        ),
+    ],
+)
+def test_forecasts_that_cannot_be_scored_rightly(data, change, refusal):
+    forecast, truth, _ = data
+    with pytest.raises(ValueError, match=refusal):
+        score(change(forecast), truth)
+
+
+def test_arrays_in_place_of_datasets_are_named(data):
+    forecast, truth, _ = data
+    for given in ((forecast["t2m"], truth), (forecast, None)):
+        with pytest.raises(ValueError, match="where a Dataset or the path of one is needed"):
+            sd.score(*given)

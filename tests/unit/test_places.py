@@ -298,3 +298,14 @@ def test_export_says_that_there_is_no_folder(trained: Path, tmp_path: Path) -> N
     out = export(trained, tmp_path / "m.safetensors")
     export(trained, out, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "mine.safetensors"]
+
+
+@pytest.mark.parametrize("place", [".", "..", "a/..", "file/store.zarr", "file/below/store.zarr"])
+def test_places_that_can_hold_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("kept")
+    with pytest.raises(FileExistsError, match="choose another name"):
+        check_place(Path(place), WEATHER_STORE, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

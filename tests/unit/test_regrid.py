@@ -381,3 +381,16 @@ def test_bad_input_is_refused(change, arguments, message):
     arguments = {"target": "5.625", **arguments}
     with pytest.raises(ValueError, match=message):
         regrid(change(sample_dataset()), **arguments)
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"standard_name": "grid_latitude", "units": "degrees"}, {"units": "radians"}]
+)
+def test_rows_that_are_no_degrees_of_latitude_are_refused(attrs):
+    rows = ("latitude", np.linspace(-88, 88, 16), attrs)
+    data = xr.Dataset(
+        {"t": (("latitude", "longitude"), np.ones((16, 32)))},
+        {"latitude": rows, "longitude": np.arange(32) * 11.25},
+    )
+    with pytest.raises(ValueError, match="latitude in degrees is needed"):
+        regrid(data, "4x8")

@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from sciml_dchag.files.shards import ShardReader
-from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.store import Store, times_within
 
 Series = Callable[..., xr.DataArray]
 Write = Callable[..., Path]
@@ -171,3 +171,20 @@ def _seconds_of(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+@pytest.mark.parametrize(
+    ("period", "refusal"),
+    [
+        (("2001-01-02", "2001-01-01"), "ends before it begins"),
+        (("2002", "2001-05"), "ends before it begins"),
+        (("01/02/2001", None), "cannot be read: give ISO dates"),
+        (("Jan 2001", None), "cannot be read: give ISO dates"),
+        (("2003", None), "holds none of the 4 times"),
+    ],
+)
+def test_periods_that_are_none(period, refusal):
+    when = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(12, "h")
+    with pytest.raises(ValueError, match=refusal):
+        times_within(when, period, "the store")
+    assert times_within(when, ("2001-1-2", "2001"), "the store").tolist() == [2, 3]

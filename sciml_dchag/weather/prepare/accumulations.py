@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel, variables
 from sciml_dchag.weather.channels import SPANS
+from sciml_dchag.weather.prepare.cells import Cells
 from sciml_dchag.weather.prepare.grib import ACCUMULATED_HOURS
+from sciml_dchag.weather.prepare.magnitudes import check_span
 from sciml_dchag.weather.prepare.pieces import Piece
 from sciml_dchag.weather.prepare.reading import Part
 from sciml_dchag.weather.prepare.times import choose_times, join_times
@@ -62,7 +64,8 @@ def accumulated(
             of each forecast.
 
     Warns:
-        UserWarning: a time for which the files hold less than the hours before it.
+        UserWarning: a time for which the files hold less than the hours before it, or sums whose
+            mean shows other hours.
     """
     wanted = variables()[channel.variable].accumulated_hours or None
     base = channel.variable.removesuffix(f"_{wanted}h")
@@ -85,14 +88,19 @@ def accumulated(
             needed = wanted or step_hours or 0
             if not span and held[0].name != "state":
                 refuse_running_sums(part)
-            found.setdefault(span or _spacing(part.times, needed), (part, held))
+            hours_each = span or _spacing(part.times, needed)
+            if held[0].name != "state":
+                _check_span(part, name, hours_each, held[0])
+            found.setdefault(hours_each, (part, held))
     if not found:
         return None
-    hours = wanted or step_hours or min(_spacing(part.times, 0) for part, _ in found.values())
+    ends = np.unique(np.concatenate([part.times for part, _ in found.values()]))
+    hours = wanted or step_hours or _spacing(ends, max(found))
     # The longest sums that fit: the fewest are added, and those over the hours themselves are best.
     for span in sorted(found, reverse=True):
         part, held = found[span]
         if (span and hours % span == 0) or not hours:
+            _refuse_longer_sums(found, span, hours, base)
             return Sums(*_summed(part, span, hours, period, step_hours), held)
     there = ", ".join(f"{span} h" for span in sorted(found))
     named = next((f"{base}_{span}h" for span in sorted(found) if span in SPANS), None)
@@ -101,6 +109,39 @@ def accumulated(
         f"not make sums over {hours} h: "
         f"{f'take the channel {named}, or ' if named else ''}choose a step_hours that is a "
         f"multiple of {min(found)}."
+    )
+
+
+def _refuse_longer_sums(
+    found: dict[int, tuple[Part, list[Piece]]], span: int, hours: int, base: str
+) -> None:
+    """Refuse sums that begin with those chosen and end at later times of the step.
+
+    Forecasts hold them, all since their start: those over other hours would be left out.
+    """
+    chosen = found[span][0].times
+    begins = chosen - span * HOUR
+    for longer, (part, held) in found.items():
+        later = part.times[np.isin(part.times - longer * HOUR, begins) & (longer > span)]
+        later = later[~np.isin(later, chosen)]
+        if len(later[(later - chosen[0]) % (hours * HOUR) == np.timedelta64(0)]):
+            raise ValueError(
+                f"{held[0].source} holds {base} as sums over {span} and {longer} h that begin at "
+                f"one time, the start of each forecast: take the differences between steps first."
+            )
+
+
+def _check_span(part: Part, name: str, hours: int, piece: Piece) -> None:
+    """Compare the first sum with what its hours bring, on the mean; see `check_span`."""
+    grid = piece.grid()
+    cells = Cells(latitude=grid.latitude, longitude=grid.longitude)
+    check_span(
+        part.read(0, 1)[0, 0],
+        name,
+        hours,
+        grid.latitude,
+        part.fields[part.field_of_time[0, 0]].source,
+        whole_globe=cells.global_,
     )
 
 

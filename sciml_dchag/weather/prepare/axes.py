@@ -29,11 +29,20 @@ PRESSURE_NAMES = (
 )  # fmt: skip
 """Names of axes that may be pressure; `isobaric1` and the like are too."""
 
+IN_HPA = {"hPa": 1.0, "Pa": 1e-2, "kPa": 10.0, "bar": 1000.0}
+"""Units of pressure axes, in hPa."""
+
 NAMES_OF_ANY_LEVEL = ("level", "levels", "lev")
 """Of these, the ones that levels of whatever kind are called by."""
 
 NOT_ON_A_GRID, NOT_ON_PRESSURE, VERTICAL_AXIS = "not_on_a_grid", "not_on_pressure", "vertical_axis"
 """Attributes of a field that say what speaks against its axes, for whoever asks for it."""
+
+ANOTHER_QUANTITY = "another_quantity"
+"""Attribute of a field: what it says itself to be, where that is not what its name says."""
+
+STORED_AS = "stored_as"
+"""Attribute of a field: its name in its file."""
 
 LEVELS_UNTOLD = "levels_untold"
 """Attribute of a field: its axis that is taken for pressure, which nothing in the file says."""
@@ -98,11 +107,8 @@ def not_on_a_grid(dataset: xr.Dataset, name: str) -> str | None:
     grid = str(field.attrs.get("GRIB_gridType", "regular_ll"))
     if grid not in ("regular_ll", "regular_gg"):
         return f"lies on a grid of the kind {grid}"
-    mapping = str(field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", "")))
-    if mapping in dataset.variables:
-        projection = str(dataset[mapping].attrs.get("grid_mapping_name", "latitude_longitude"))
-        if projection != "latitude_longitude":
-            return f"lies on a projected or rotated grid ({projection})"
+    if (projection := _projection(dataset, field)) is not None:
+        return f"lies on a projected or rotated grid ({projection})"
     axes = {ours: horizontal_axis(dataset, ours, field.dims) for ours in HORIZONTAL}
     flat = [str(c) for c in dataset.variables if dataset[c].ndim == 2 and _is_place(dataset[c])]
     if flat and any(d is None or d.lower() in ("y", "x") for d in axes.values()):
@@ -117,9 +123,29 @@ def not_on_a_grid(dataset: xr.Dataset, name: str) -> str | None:
             return f"is without {ours} coordinates on its dimension {dim}"
         if reason := _no_degrees(dataset[dim].variable, dim, ours):
             return reason
+        if dataset[dim].dtype.kind not in "iuf":
+            return f"has an axis {dim} whose values are no numbers"
     rows, columns = (dataset[axes[ours]].values.astype(float) for ours in HORIZONTAL)
     return _by_values(rows, columns, str(axes["latitude"]), str(axes["longitude"]), dataset)
 
+
+def _projection(dataset: xr.Dataset, field: xr.DataArray) -> str | None:
+    """Name the projection of a field; None where it says none, or latitude and longitude."""
+    said_by_field = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", ""))
+    mapping = str(said_by_field).split(":")[0].strip()  # CF allows `crs: latitude longitude`
+    if mapping not in dataset.variables:
+        return mapping if re.search(_PROJECTIONS, mapping.lower()) else None
+    attrs = dataset[mapping].attrs
+    projection = str(attrs.get("grid_mapping_name", "latitude_longitude"))
+    if re.match(
+        r"PROJ(CS|CRS|ECTEDCRS)\b", str(attrs.get("crs_wkt", attrs.get("spatial_ref", "")))
+    ):
+        projection = projection if "grid_mapping_name" in attrs else "by its crs_wkt"
+    return None if projection == "latitude_longitude" else projection
+
+
+_PROJECTIONS = r"rotated|lambert|stereo|mercator|albers|geostationary|gnomonic|orthographic|utm"
+"""Words in names of grid mappings that are not in the file."""
 
 _PLACES = ("lat", "lon", "latitude", "longitude", "xlat", "xlong", "nav_lat", "nav_lon")
 
@@ -265,7 +291,7 @@ def _other(name: str, variable: xr.Variable | None) -> str | None:
     if kind is not None and (vertical or re.search(OTHER_NAMES, lower)):
         return f"{name} ({kind})"
     units = str(attrs.get("units", "")).strip()
-    if vertical and units and in_one_spelling(units) not in ("hPa", "Pa"):
+    if vertical and units and in_one_spelling(units) not in IN_HPA:
         return f"{name} (levels in {units!r})"
     if not may_be or variable is None:
         return f"{name}, without coordinates" if may_be else None
@@ -310,20 +336,38 @@ def levels_in_hpa(name: str, variable: xr.Variable, source: str) -> NDArray[np.f
     """Turn a pressure axis into hPa; Pa is known by units, name, or size where both say nothing.
 
     Raises:
-        ValueError: levels labelled hPa that can only be Pa.
+        ValueError: levels that are no numbers, labelled hPa that can only be Pa, or the reverse.
     """
-    values = np.asarray(variable.values, np.float64)
     units = str(variable.attrs.get("units", "")).strip()
+    try:
+        values = np.asarray(variable.values, np.float64)
+    except (TypeError, ValueError):
+        shown = ", ".join(map(str, np.ravel(variable.values)[:3]))
+        raise ValueError(
+            f"{source} has levels on its axis {name} that are no numbers ({shown}): write numbers "
+            f"in hPa or Pa."
+        ) from None
     if in_one_spelling(units) == "hPa" and values.size and values.max() > 1100:
         raise ValueError(
             f"{source} has level {values.max():g} labelled {units}, which only Pa can be: correct "
             f"the units attribute of its axis {name}."
         )
+    odd = [level for level in _LOWER_LEVELS if level in values]
+    if in_one_spelling(units) == "Pa" and values.size and values.max() <= 1100 and odd:
+        raise ValueError(
+            f"{source} has level {odd[0]} labelled {units}, which would be {odd[0] / 100:g} hPa, "
+            f"where no centre gives fields: if these are hPa, correct the units attribute of its "
+            f"axis {name}."
+        )
     return _in_hpa(name, units, values)
+
+
+_LOWER_LEVELS = (1050, 975, 950, 925, 900, 875, 850, 825, 775, 750, 650, 550, 450, 350, 250, 225)
+"""Usual levels in hPa; no such numbers of Pa are levels of the stratosphere."""
 
 
 def _in_hpa(name: str, units: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     in_pascal = name.lower() == "isobaricinpa" or (values.size > 0 and values.max() > 1100)
-    if in_one_spelling(units) == "Pa" or (not units and in_pascal):
-        return values / 100.0
-    return values
+    if not units:
+        return values / 100.0 if in_pascal else values
+    return values * IN_HPA.get(in_one_spelling(units), 1.0)

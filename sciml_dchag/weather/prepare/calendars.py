@@ -45,6 +45,11 @@ def decode_times(
     if time.dtype.kind == "O":
         return _by_date(np.asarray(time.values), source)
     units = time.attrs.get("units") or dataset_attrs.get("time_units")
+    if time.dtype.kind in "SU":
+        raise ValueError(
+            f"{source} has times that are text, such as {time.values.reshape(-1)[0]!s:.40}: write "
+            f"numbers with `units`, such as hours since 1900-01-01."
+        )
     if units is None:
         raise ValueError(
             f"{source} has times without units: write `units`, such as hours since 1900-01-01."
@@ -60,9 +65,52 @@ def decode_times(
     if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
         missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else values.size
         raise ValueError(f"{source} has {missing} missing times: repair its time coordinate.")
+    _refuse_marks(values, source)
+    _require_plain_reference(units, source)
     if match := re.match(r"(month|year)s?\s+since\s+(\S+)", units, re.IGNORECASE):
         return _whole_months(values, match[1].lower(), units, source)
     return _decoded(values, units, calendar, source)
+
+
+def _refuse_marks(values: NDArray[Any], source: str) -> None:
+    """Refuse usual marks of missing values that are far from all other times."""
+    marked = np.isin(values, _MARKS) | (np.abs(values.astype(np.float64)) >= 9e15)
+    others = np.sort(values[~marked].astype(np.float64))
+    if not marked.any() or others.size < 2:
+        return
+    mark = values[marked].reshape(-1)[0]
+    if np.abs(others - mark).min() > 10 * np.diff(others).max():
+        raise ValueError(
+            f"{source} has {int(marked.sum())} times of {mark:g}, far from all others, which marks "
+            f"what is missing: repair its time coordinate."
+        )
+
+
+_MARKS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0, -32767.0, -32768.0, -2147483647.0,
+          -2147483648.0)  # fmt: skip
+
+
+def _require_plain_reference(units: str, source: str) -> None:
+    """Refuse a reference date that is not year, month, day, or in a time zone known by a name.
+
+    pandas would read 01/02/2001 as 2 January, and EST as UTC.
+    """
+    match = re.match(r"\w+\s+since\s+(\S.*)", units, re.IGNORECASE)
+    if match is None:
+        return  # no time at all, which is said where it is decoded
+    if re.fullmatch(_REFERENCE, match[1].strip(), re.IGNORECASE) is None:
+        raise ValueError(
+            f"{source} has times in {units!r}, whose date is not clear: write year, month and day, "
+            f"and UTC or an offset such as +05:30, as in hours since 1900-01-01 00:00:00."
+        )
+
+
+_REFERENCE = (
+    r"(\d{8}|\d{4}|-?\d{1,4}-\d{1,2}(-\d{1,2})?)"
+    r"([T ]\s*\d{1,2}(:\d{1,2}(:\d{1,2}(\.\d*)?)?)?)?"
+    r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?)?"
+)
+"""Dates from which times are counted; old files write `1-1-1 00:00:0.0`."""
 
 
 def _decoded(

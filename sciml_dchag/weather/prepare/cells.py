@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import Channel, ChannelSet, variables
 from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
+from sciml_dchag.weather.prepare.magnitudes import refuse_other_units
 from sciml_dchag.weather.prepare.reading import RawField
 from sciml_dchag.weather.store.layout import iso
 
@@ -90,7 +91,7 @@ class Believable:
         names: tuple[str, ...],
         field: RawField,
     ) -> None:
-        """Check a block of a file; see `check_cells`."""
+        """Check a block of a file; see `check_cells` and `refuse_other_units`."""
         try:
             check_cells(
                 block,
@@ -101,6 +102,15 @@ class Believable:
                 source=field.source,
                 packed_range=field.packed_range,
             )
+            if field.name != "state":
+                for c, name in enumerate(names):
+                    refuse_other_units(
+                        block[:, c],
+                        self.channels[name],
+                        self.cells.latitude,
+                        field.source,
+                        whole_globe=self.cells.global_,
+                    )
         except ValueError as error:
             if self.at_once:
                 raise

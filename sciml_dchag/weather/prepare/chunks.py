@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 
 from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.remote import ANONYMOUS, filesystem_of, is_remote
-from sciml_dchag.weather.prepare.layouts import STORED_AS
+from sciml_dchag.weather.prepare.axes import STORED_AS
 from sciml_dchag.weather.prepare.reading import RawField
 
 NEVER_CONSTANT = (
-    "z", "t", "u", "v", "q", "w", "vo", "t2m", "u10", "v10", "msl", "sp", "sst",
+    "z", "t", "u", "v", "q", "w", "vo", "t2m", "u10", "v10", "msl", "sp", "sst", "strd", "i10fg",
 )  # fmt: skip
 """Variables of which no chunk is one value."""
 
@@ -43,26 +44,55 @@ def refuse_missing_chunks(fields: Sequence[RawField]) -> None:
         if f.name in NEVER_CONSTANT
     }
     for source, name in sorted(stored):
-        with damage_named(Path(source)) if not is_remote(source) else nullcontext():
-            array = _array(source, name)
-        if array is None:
-            continue
-        if array.fill_value is None or not np.isfinite(float(array.fill_value)):
-            continue
-        sizes = array.shards or array.chunks
-        counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
-        if np.prod(counts) > (MOST_REMOTE_CHUNKS if is_remote(source) else MOST_CHUNKS):
-            continue
-        there = _listed(source, name) if is_remote(source) else None
-        if is_remote(source) and there is None:
-            continue
-        for chunk in itertools.product(*(range(n) for n in counts)):
-            key = array.metadata.encode_chunk_key(chunk)
-            if not (Path(source, name, key).exists() if there is None else key in there):
-                raise ValueError(
-                    f"{source} lacks the chunk {key} of {name}, which would read as "
-                    f"{float(array.fill_value):g}: copy or download the store again."
-                )
+        if missing := _missing(source, name):
+            raise _lacks(source, name, *missing)
+
+
+def refuse_lost_coordinates(source: str, dataset: xr.Dataset) -> None:
+    """Refuse axes of a Zarr directory of which a chunk is missing, and reads as 0.
+
+    An axis that goes one way throughout is whole: 0 may be its only value in a chunk, which
+    writers leave out.
+
+    Raises:
+        ValueError: the first missing chunk of an axis.
+    """
+    for name in map(str, dataset.dims):
+        if name in dataset.coords and dataset[name].dtype.kind in "iuf":
+            steps = np.diff(dataset[name].values.astype(np.float64))
+            one_way = (steps > 0).all() or (steps < 0).all()
+            if not one_way and (missing := _missing(source, name)):
+                raise _lacks(source, name, *missing)
+
+
+def _lacks(source: str, name: str, key: str, fill: float) -> ValueError:
+    return ValueError(
+        f"{source} lacks the chunk {key} of {name}, which would read as {fill:g}: copy or download "
+        f"the store again."
+    )
+
+
+def _missing(source: str, name: str) -> tuple[str, float] | None:
+    """Find a chunk of an array that is missing and reads as a number: its key, and the number."""
+    with damage_named(Path(source)) if not is_remote(source) else nullcontext():
+        array = _array(source, name)
+    if array is None or array.dtype.kind not in "iuf":
+        return None
+    fill = float(array.fill_value or 0)
+    if not np.isfinite(fill):
+        return None
+    sizes = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    if np.prod(counts) > (MOST_REMOTE_CHUNKS if is_remote(source) else MOST_CHUNKS):
+        return None
+    there = _listed(source, name) if is_remote(source) else None
+    if is_remote(source) and there is None:
+        return None
+    for chunk in itertools.product(*(range(n) for n in counts)):
+        key = array.metadata.encode_chunk_key(chunk)
+        if not (Path(source, name, key).exists() if there is None else key in there):
+            return key, fill
+    return None
 
 
 def _array(source: str, name: str) -> Any:

@@ -61,6 +61,8 @@ class _Found:
                 self.sizes[dim] = max(self.sizes.get(dim, 0), dataset.sizes[dim])
             if piece.not_on_pressure and not piece.levels:
                 self.notes[f"{piece.name} lies on {piece.not_on_pressure}"] = None
+            if name != "state" and piece.odd:
+                self.notes[f"{piece.name} {piece.odd}"] = None
             if reason := piece.field.attrs.get(NOT_ON_A_GRID):
                 self.notes[f"{piece.name} {reason}"] = None
             elif {"latitude", "longitude"} <= set(piece.field.coords) & set(piece.field.dims):

@@ -168,6 +168,8 @@ def _header(message: Any, offset: Any) -> _Message:
         name = str(get("shortName", str, "unknown"))
     if name in ("unknown", "~"):
         name = f"parameter_{get('paramId', int, 0)}"
+    if str(get("dataType", str, "")) == "es":  # standard deviations of ensembles
+        name = f"spread_of_{name}"
     kind = str(get("typeOfLevel", str, "unknown"))
     hours = 0
     if str(get("stepType", str, "instant")) == "accum":

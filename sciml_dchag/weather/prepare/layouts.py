@@ -7,15 +7,18 @@ Opening files is `opening`'s work, their variables' names and units are `names`'
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from sciml_dchag.weather.prepare.axes import (
+    ANOTHER_QUANTITY,
     HORIZONTAL,
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
+    STORED_AS,
     Vertical,
     horizontal_axis,
     levels_in_hpa,
@@ -23,19 +26,18 @@ from sciml_dchag.weather.prepare.axes import (
     vertical_axis,
 )
 from sciml_dchag.weather.prepare.calendars import decode_times
+from sciml_dchag.weather.prepare.chunks import refuse_lost_coordinates
 from sciml_dchag.weather.prepare.names import (
     AT_HEIGHT,
     GEOPOTENTIAL_HEIGHT,
     SURFACE_HEIGHT,
     UNITS_UNTOLD,
     Known,
+    another_quantity,
     known_variables,
 )
 from sciml_dchag.weather.prepare.opening import open_source
 from sciml_dchag.weather.prepare.valid_times import by_valid_time
-
-STORED_AS = "stored_as"
-"""Attribute of a field: its name in its file."""
 
 UNKNOWN = "unknown_variables"
 """Attribute of a Dataset without variables: the names in a file that none of ours is."""
@@ -49,10 +51,14 @@ def open_raw(source: str) -> list[xr.Dataset]:
     left out.
 
     Raises:
-        ValueError: an unreadable or half-written source, or times or levels without meaning.
+        ValueError: an unreadable or half-written source, axes of which a part is lost, or times or
+            levels without meaning.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    return [part for dataset in open_source(source) for part in tidy(dataset, source)]
+    opened = open_source(source)
+    if Path(source).is_dir():
+        refuse_lost_coordinates(source, opened[0])
+    return [part for dataset in opened for part in tidy(dataset, source)]
 
 
 def tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
@@ -85,6 +91,7 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
     notes = {
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
+        ANOTHER_QUANTITY: another_quantity(dataset[name]),
         LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
     }
     alone = dataset[[name]]

@@ -17,7 +17,7 @@ from sciml_dchag.weather.units import in_one_spelling
 GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt", "h")
 """Names of the height that is geopotential over standard gravity; its units must say so."""
 
-SURFACE_HEIGHT = ("orog", "hgtsfc", "surface_altitude")
+SURFACE_HEIGHT = ("orography", "orog", "hgtsfc", "surface_altitude")
 """Names of the height of the ground; its units must say so."""
 
 CONVERTIBLE = {
@@ -52,6 +52,27 @@ def variable_names() -> dict[str, str]:
         **dict.fromkeys(GEOPOTENTIAL_HEIGHT, "z"),
         **dict.fromkeys(SURFACE_HEIGHT, "orography"),
     }
+
+
+OTHER_QUANTITIES = (
+    r"potential[ _]temperature", r"potential[ _]vorticity", r"virtual[ _]temperature",
+    r"dew[ _]?point", r"wet[ _]?bulb", r"anomal(y|ies)", r"mixing[ _]ratio",
+    r"standard[ _]deviation|variance|ensemble[ _]spread", r"upward[ _]air[ _]velocity",
+    r"(^|[ (])(natural[ _])?log(arithm)?[ _(]",
+)  # fmt: skip
+"""Words of standard and long names of what is none of our variables."""
+
+
+def another_quantity(field: xr.DataArray) -> str | None:
+    """Say what a field says itself to be, where that is another quantity than its name says."""
+    for key in ("standard_name", "long_name", "var_desc", "statistic"):
+        text = str(field.attrs.get(key, ""))
+        if re.search("|".join(OTHER_QUANTITIES), text.lower()):
+            return (
+                f"says by its {key} that it is {text!r}, which is another quantity: name files of "
+                f"the variable itself, or correct that attribute"
+            )
+    return None
 
 
 @dataclass(frozen=True)
@@ -117,15 +138,15 @@ def units_factor(field: xr.DataArray, source: str) -> float:
         ValueError: units that are not ours, nor certain to be convertible.
     """
     variable = variables()[str(field.name)]
-    found = field.attrs.get("units")
-    if found is None:
+    if "units" not in field.attrs:
         return 1.0
+    found = str(field.attrs["units"])
     if found == UNITS_UNTOLD:
         raise ValueError(
             f"{source} has {variable.short} as a height without units: if it is in metres, set its "
             f"units attribute to m."
         )
-    units, ours = in_one_spelling(str(found)), in_one_spelling(variable.units)
+    units, ours = in_one_spelling(found), in_one_spelling(variable.units)
     if units == ours:
         return 1.0
     if (units, ours) not in CONVERTIBLE:

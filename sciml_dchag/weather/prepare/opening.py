@@ -50,6 +50,9 @@ FOREIGN = (
 )
 """First bytes of files of other kinds, what such a file is, and what to do with it."""
 
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
+"""Files of which a Zarr store has one at least."""
+
 
 def expand_sources(sources: Sequence[str]) -> list[str]:
     """Resolve patterns, of URLs too, to sorted paths; plain URLs and paths stay.
@@ -60,7 +63,7 @@ def expand_sources(sources: Sequence[str]) -> list[str]:
         ModuleNotFoundError: an extra is missing; the message names it.
     """
     found: list[str] = []
-    for source in map(str, sources):
+    for source in filter(None, map(str, sources)):
         if is_remote(source):
             # A question mark begins the query of a URL.
             found.extend(_expand_url(source) if re.search(r"[*\[]", source) else [source])
@@ -82,7 +85,19 @@ def open_source(source: str) -> list[xr.Dataset]:
         ValueError: it cannot be read, or is half written.
         ModuleNotFoundError: an extra is missing; the message names it.
     """
-    directory = Path(source).is_dir()
+    place = Path(source)
+    directory = place.is_dir()
+    if not is_remote(source) and place.exists() and not (directory or place.is_file()):
+        raise ValueError(
+            f"{source} is no file but a pipe, socket or device: write what it gives to a file."
+        )
+    if directory and not any((place / name).exists() for name in _ZARR):
+        held = sorted(path.name for path in place.iterdir())
+        what = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "") if held else "nothing"
+        raise ValueError(
+            f"{source} is a folder of no Zarr store and holds {what}: name what is meant in it, "
+            f"one by one or by a pattern."
+        )
     engine = None if is_remote(source) or directory else _engine(source)
     try:
         if is_remote(source):
@@ -145,8 +160,12 @@ def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
     for signature, what, fix in FOREIGN:
         if start.startswith(signature) or (signature == b"ustar" and start[257:262] == signature):
             raise ValueError(f"{source} cannot be read, because it is {what}: {fix}.")
-    what = "is neither NetCDF nor GRIB" if magic else "is empty"
-    raise ValueError(f"{source} cannot be read, because it {what}: download it again.")
+    if not magic:
+        raise ValueError(f"{source} cannot be read, because it is empty: download it again.")
+    raise ValueError(
+        f"{source} cannot be read, because it is neither NetCDF nor GRIB: name files of fields in "
+        f"one of these, or download it again."
+    )
 
 
 def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:

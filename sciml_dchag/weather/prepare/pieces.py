@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import variables
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
-from sciml_dchag.weather.prepare.axes import LEVELS_UNTOLD, NOT_ON_A_GRID, NOT_ON_PRESSURE
+from sciml_dchag.weather.prepare.axes import (
+    ANOTHER_QUANTITY,
+    LEVELS_UNTOLD,
+    NOT_ON_A_GRID,
+    NOT_ON_PRESSURE,
+)
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
 
@@ -92,6 +97,8 @@ class Piece:
                 f"{self.name} of {self.source} {reason}: only rows of latitude and columns of "
                 f"longitude in degrees can be read, so regrid it to such a grid first."
             )
+        if reason := self.odd:
+            raise ValueError(f"{self.name} of {self.source} {reason}.")
         if self.missing_dims:
             axes = ", ".join(map(str, self.field.dims))
             raise ValueError(
@@ -109,6 +116,30 @@ class Piece:
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
         return RawField(self.field.variable, self.source, factor, self.name)
 
+    @property
+    def odd(self) -> str | None:
+        """What speaks against its values, whatever its axes; None where nothing does."""
+        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY)
+
+    def _no_numbers(self) -> str | None:
+        """Say why the field holds no numbers that can be read; None where it does."""
+        for dim, size in self.field.sizes.items():
+            if size == 0 and dim not in self.further_dims:
+                return f"has no values: its axis {dim} has length 0, so name another file"
+        packing = self.field.variable.encoding
+        for key, neutral in (("scale_factor", 1.0), ("add_offset", 0.0)):
+            value = np.asarray(packing.get(key, neutral))
+            if value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+                return f"has a {key} of {value.tolist()!r}, which is no number: correct it"
+            if key == "scale_factor" and not value.all():
+                return "has a scale_factor of 0, which loses all values: correct it"
+        kind = np.dtype(packing.get("dtype", self.field.dtype)).kind
+        if kind not in "iuf" or self.field.dtype.kind not in "iuf":
+            what = {"c": "complex numbers", "b": "truth values", "M": "dates", "m": "durations"}
+            held = what.get(kind, "text or objects") if kind not in "iuf" else "no numbers"
+            return f"holds {held}, where numbers are needed: write them as floating-point numbers"
+        return None
+
 
 def north_and_east(field: xr.DataArray) -> xr.DataArray:
     """Order rows from south to north and columns from 0 eastward, when they are read.
@@ -117,6 +148,8 @@ def north_and_east(field: xr.DataArray) -> xr.DataArray:
     Columns that do not go once around stay together: from 350 to 10 degrees they run from -10.
     Coordinates that make no grid are left as they are, for `Grid` to refuse.
     """
+    if not field.size or NOT_ON_A_GRID in field.attrs:  # refused where it is asked for
+        return field
     if "latitude" in field.dims and "latitude" in field.coords:
         rows = field["latitude"].values
         if rows[0] > rows[-1]:

@@ -1,4 +1,4 @@
-"""What `check` says of sources: all that `prepare` would refuse before it reads values."""
+"""What `check` says of sources: all that `prepare` would refuse, but for values of later times."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files.remote import lacks_package
+from sciml_dchag.files.remote import is_remote, lacks_package
 from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.prepare.cells import Believable
+from sciml_dchag.weather.prepare.checks import check_values
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.era5 import announce
 from sciml_dchag.weather.store.layout import iso, step_hours
@@ -65,7 +68,9 @@ def preview(
     attempt: Attempt,
     note: Callable[[str], None],
 ) -> Announced | None:
-    """Attempt what `prepare` does before it reads values.
+    """Attempt what `prepare` does before it reads values, and check those of the first time.
+
+    Of remote sources no values are read.
 
     Args:
         config: what to prepare, and from what.
@@ -92,7 +97,10 @@ def preview(
             return f"sources {', '.join(config.sources)} (not opened)"
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            state, _ = announce(config, train)
+            judge = Believable()
+            state, _ = announce(config, train, judge)
+            if not any(map(is_remote, config.sources)):
+                _read_first_time(state, judge, allow_missing=config.allow_missing)
         for warning in said:
             if issubclass(warning.category, UserWarning):
                 note(str(warning.message))
@@ -113,3 +121,15 @@ def preview(
 
     attempt(sources)
     return found[0] if found else None
+
+
+def _read_first_time(state: xr.DataArray, judge: Believable, *, allow_missing: bool) -> None:
+    """Check the values of the first time as `prepare` does those of all.
+
+    Raises:
+        ValueError: they are no such values.
+    """
+    block = state.isel(time=[0]).values
+    judge.raise_first()
+    channels = ChannelSet(str(name) for name in state["channel"].values)
+    check_values(block, state["time"].values[:1], channels, allow_missing=allow_missing)

@@ -18,6 +18,7 @@ from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
 from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
 from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
+from sciml_dchag.weather.prepare.magnitudes import refuse_heights
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
 from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
@@ -116,6 +117,11 @@ def join_states(
         without = np.concatenate(lost)
         parts = [p.at(np.flatnonzero(~np.isin(p.times, without))) for p in parts]
     check_times(parts, step_hours)
+    if not len(parts[0].times):
+        raise ValueError(
+            f"No time of {used[0].source} has all that {', '.join(channels.names[:5])} need: add "
+            f"what is missing, or choose other channels."
+        )
     check_untold_levels(pieces, used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
@@ -196,6 +202,9 @@ def join_static(raw: Sequence[tuple[str, xr.Dataset]], names: Sequence[str]) -> 
         piece, position = found[name]
         fields.append(piece.raw().read(np.array([0]), position)[0, 0])
         check_mean(fields[-1], name, ours[name])
+        if piece.name != "static":
+            cells = Cells(latitude=grid.latitude, longitude=grid.longitude)
+            refuse_heights(fields[-1], name, whole_globe=cells.global_)
     return xr.DataArray(
         np.stack(fields),
         dims=("static_channel", "latitude", "longitude"),
@@ -260,6 +269,8 @@ def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) 
     """Say which channel is missing and what is there."""
     of_it = [piece for piece in pieces if piece.name == channel.variable]
     levels = {level for piece in of_it for level in piece.levels}
+    if of_it and not any(piece.field.size for piece in of_it):
+        of_it[0].raw()  # says which axis has length 0
     if levels:
         return (
             f"The sources lack {channel.variable} at {channel.level_hpa} hPa and hold it at "

@@ -22,11 +22,14 @@ REFERENCE_NAMES = (
 """Names of the time at which a forecast begins; beside a step, `time` is one too."""
 STEP_NAMES = (
     "step", "forecast_period", "prediction_timedelta", "lead_time", "leadtime", "forecast_hour",
+    "lead", "forecast_lead_time", "forecast_lead", "lead_hours", "fhour", "fhr", "fxx",
 )  # fmt: skip
 """Names of the time since a forecast began."""
 _HOURS = {
     "hours": 1.0, "hour": 1.0, "hrs": 1.0, "hr": 1.0, "h": 1.0, "days": 24.0, "day": 24.0,
-    "minutes": 1 / 60, "seconds": 1 / 3600, "s": 1 / 3600, "nanoseconds": 1 / 3.6e12,
+    "d": 24.0, "minutes": 1 / 60, "minute": 1 / 60, "min": 1 / 60, "mins": 1 / 60,
+    "seconds": 1 / 3600, "second": 1 / 3600, "sec": 1 / 3600, "s": 1 / 3600,
+    "milliseconds": 1 / 3.6e6, "microseconds": 1 / 3.6e9, "nanoseconds": 1 / 3.6e12,
 }  # fmt: skip
 """Hours in a unit of steps."""
 

@@ -71,6 +71,12 @@ def _check_forecast(forecast: xr.Dataset) -> None:
         raise ValueError(
             f"the forecast's init_time is {forecast['init_time'].dtype}, but datetime64 is needed."
         )
+    for dim, text in (("init_time", _time), ("lead_time", _hours)):
+        index = forecast[dim].to_index()
+        if not index.is_unique:
+            twice = forecast[dim].values[index.duplicated()][0]
+            raise ValueError(f"the forecast's {dim} {text(twice)} occurs twice: drop one of them.")
+    _check_degrees(forecast)
     for name, variable in forecast.data_vars.items():
         lacking = [dim for dim in needed if dim not in variable.dims]
         if lacking:
@@ -78,6 +84,18 @@ def _check_forecast(forecast: xr.Dataset) -> None:
                 f"forecast variable {name} has no dimension {lacking[0]}: drop it to score the "
                 "others."
             )
+
+
+def _check_degrees(forecast: xr.Dataset) -> None:
+    """Refuse latitudes in radians, over which every row would weigh about the same."""
+    latitude, longitude = forecast["latitude"], forecast["longitude"]
+    around = 5.5 < np.ptp(longitude.values) < 6.3 if longitude.dtype.kind in "iuf" else False
+    bare = around and np.abs(latitude.values).max() < 1.5709 and np.ptp(latitude.values) > 2.5
+    if bare or str(latitude.attrs.get("units", "")).lower().startswith("rad"):
+        raise ValueError(
+            "the forecast's latitude is in radians, and degrees are needed: convert it with "
+            "numpy.rad2deg, in the truth too."
+        )
 
 
 def _check_same_variables(forecast: xr.Dataset, other: xr.Dataset, what: str) -> None:
@@ -88,6 +106,12 @@ def _check_same_variables(forecast: xr.Dataset, other: xr.Dataset, what: str) ->
                 f"forecast variable {name} is missing in the {what}, which has "
                 f"{_listed(other.data_vars)}: add it there or drop it from the forecast."
             )
+        for data, whose in ((variable, "forecast"), (other[name], what)):
+            if data.dtype.kind not in "iufb":
+                raise ValueError(
+                    f"{name} is of type {data.dtype} in the {whose}, and numbers are needed: "
+                    "convert it to a floating-point type."
+                )
         ours, theirs = variable.attrs.get("units"), other[name].attrs.get("units")
         if ours and theirs and in_one_spelling(str(ours)) != in_one_spelling(str(theirs)):
             raise ValueError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -239,6 +240,11 @@ class Store:
             return open_climatology(self.path)
 
 
+_ISO = re.compile(
+    r"\d{4}(-\d{1,2}(-\d{1,2}([T ]\d{1,2}(:\d{2}(:\d{2}(\.\d+)?)?)?)?)?)?|\d{6}|\d{8}(T\d{2,6})?"
+)
+
+
 def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> NDArray[np.int64]:
     """Return the positions of the times within a period, both ends included.
 
@@ -252,6 +258,8 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
     """
     positions = xr.DataArray(np.arange(len(times)), coords={"time": times})
     try:
+        if any(isinstance(end, str) and not _ISO.fullmatch(end.strip()) for end in period):
+            raise ValueError(period)  # pandas would read 01/02/2001 as 2 January
         found = positions.sel(time=slice(*period)).values.astype(np.int64)
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # the last of NaT
         raise ValueError(
@@ -259,6 +267,10 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
             "2017-01-01 or 2017-01-01T06."
         ) from error
     if found.size == 0:
+        first, last = ("" if end is None else str(end) for end in period)
+        shorter = min(len(first), len(last))
+        if first[:shorter] > last[:shorter]:
+            raise ValueError(f"Period {first} to {last} ends before it begins: exchange the two.")
         raise ValueError(
             f"Period {period[0]} to {period[1]} holds none of the {len(times)} times of {where}, "
             f"which run from {iso(times[0])} to {iso(times[-1])}: choose a period within them."

@@ -29,6 +29,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+for _stream in ("stdout", "stderr"):  # None where a job system has closed it
+    if getattr(sys, _stream) is None:
+        setattr(sys, _stream, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open to the end
+
+if not os.environ.get("COLUMNS", "1").strip("0").isdigit():  # 0 would show nothing
+    del os.environ["COLUMNS"]
+
 # Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
 _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
 

@@ -192,6 +192,8 @@ def as_options(text: str) -> str:
 def describe(error: BaseException) -> str:
     """Say an error in one line, in the words of the command line."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if str(error).startswith("No room to write"):  # says itself what is kept
+            return plain(as_options(str(error)))
         return (
             f"The disk is full ({error.filename or error}): free some space and repeat the command."
         )

@@ -29,6 +29,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+for _stream in ("stdout", "stderr"):  # None where a job system has closed it
+    if getattr(sys, _stream) is None:
+        setattr(sys, _stream, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open to the end
+
+if not os.environ.get("COLUMNS", "1").strip("0").isdigit():  # 0 would show nothing
+    del os.environ["COLUMNS"]
+
 # Where the output is no terminal, rich would take 80 columns, too few for a table of scores.
 _WIDTH = None if "COLUMNS" in os.environ or sys.stdout.isatty() else 120
 
@@ -185,6 +192,8 @@ def as_options(text: str) -> str:
 def describe(error: BaseException) -> str:
     """Say an error in one line, in the words of the command line."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if str(error).startswith("No room to write"):  # says itself what is kept
+            return plain(as_options(str(error)))
         return (
             f"The disk is full ({error.filename or error}): free some space and repeat the command."
         )

@@ -93,12 +93,22 @@ def refuse_locked(file: Path, what: Path) -> None:
         os.close(_flock(file, os.O_RDONLY, fcntl.LOCK_SH, what))
 
 
+MOST_VANISHED = 100
+"""How often a folder is made again for a lock; in some, as in /proc, no file can be made."""
+
+
 def _take(file: Path, what: Path) -> int:
+    vanished = 0
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = _flock(file, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX, what)
-        except FileNotFoundError:  # whoever held it before has removed the empty folder
+        except FileNotFoundError as error:
+            vanished += 1  # whoever held it before has removed the empty folder
+            if vanished > MOST_VANISHED:
+                raise OSError(
+                    f"Nothing can be written in {file.parent}: choose another place for {what}."
+                ) from error
             continue
         # Whoever held it before may have removed the file that was just locked.
         with contextlib.suppress(FileNotFoundError):

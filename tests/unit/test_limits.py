@@ -109,3 +109,20 @@ def test_a_recipe_that_names_cannot_follow_says_the_encoding(tmp_path: Path) -> 
     )
     assert said.returncode == 1 and b"ValueError: r.yaml has" in said.stderr
     assert b"set PYTHONUTF8=1" in said.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "wide", "20"])
+def test_columns_that_are_none_hide_nothing(tmp_path: Path, columns: str) -> None:
+    words = [sys.executable, "-m", "sciml_dchag", "recipe", "new", "forecast", "a.yaml"]
+    environment = {**os.environ, "COLUMNS": columns}
+    said = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert said.returncode == 0 and "Recipe: a.yaml" in said.stdout, said
+
+
+def test_a_closed_standard_output_ends_no_command(tmp_path: Path) -> None:
+    words = f"{sys.executable} -m sciml_dchag recipe new forecast a.yaml >&-"
+    said = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 0 and not said.stderr, said
+    assert load_recipe(tmp_path / "a.yaml").name == "a"
+    again = subprocess.run(["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 2 and again.stderr.startswith("Error: a.yaml exists")

@@ -309,3 +309,12 @@ def test_places_that_can_hold_nothing(
     with pytest.raises(FileExistsError, match="choose another name"):
         check_place(Path(place), WEATHER_STORE, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's")
+def test_a_folder_in_which_no_file_can_be_made_is_said() -> None:
+    with (
+        pytest.raises(OSError, match="Nothing can be written in /proc: choose another place"),
+        held(Path("/proc/a.zarr"), WEATHER_STORE, overwrite=False),
+    ):
+        pass

@@ -64,7 +64,11 @@ def compare(folder: Path, steps: int, console: Console) -> list[dict[str, Any]]:
             name=kind,
             model=dataclasses.replace(demo.model, aggregation="dchag-c", channel_embedding=kind),
             data=dataclasses.replace(demo.data, store=str(folder / "500.zarr")),
-            training=dataclasses.replace(demo.training, steps=steps, log_every=steps),
+            # What a model by itself makes of bands, not the interpolation it could start from.
+            task=dataclasses.replace(demo.task, gaussian_process=False),
+            training=dataclasses.replace(
+                demo.training, steps=steps, learning_rate=3e-3, warmup_steps=50, log_every=steps
+            ),
         )
         result = train(recipe, folder / kind)
         for name, store in stores.items():

@@ -6,6 +6,7 @@ them. Several are added to one over a longer step.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel, variables
 from sciml_dchag.weather.channels import SPANS
+from sciml_dchag.weather.prepare.axes import STORED_AS
 from sciml_dchag.weather.prepare.cells import Cells
 from sciml_dchag.weather.prepare.grib import ACCUMULATED_HOURS
 from sciml_dchag.weather.prepare.magnitudes import check_span
@@ -122,6 +124,8 @@ def _refuse_longer_sums(
     chosen = found[span][0].times
     begins = chosen - span * HOUR
     for longer, (part, held) in found.items():
+        if re.search(r"_\d+hr?$", str(held[0].field.attrs.get(STORED_AS, ""))):
+            continue  # its name says which hours: another variable, and no forecast's later step
         later = part.times[np.isin(part.times - longer * HOUR, begins) & (longer > span)]
         later = later[~np.isin(later, chosen)]
         if len(later[(later - chosen[0]) % (hours * HOUR) == np.timedelta64(0)]):

@@ -39,8 +39,10 @@ def lacks_package(source: str) -> bool:
     """Say whether a source is a URL that no installed package can open, asking no network."""
     import fsspec
 
+    if not is_remote(source):
+        return False
     try:
-        fsspec.get_filesystem_class(source.split("://")[0] if is_remote(source) else "file")
+        fsspec.get_filesystem_class(source.split("://")[0])
     except (ImportError, ValueError):
         return True
     return False

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 FEW_PIXELS = 512
 """Up to so many visible pixels are all used for each that is interpolated."""
@@ -115,27 +115,17 @@ def weighted(values_CP: Tensor, neighbours: NDArray[np.int64], weights_NK: Tenso
     return (values_CP[:, neighbours] * weights_NK).sum(-1)
 
 
-class Interpolation(nn.Module):
-    """Interpolates what is hidden of samples, each channel by a kernel of its own.
+@dataclass(frozen=True, eq=False)
+class Interpolation:
+    """Interpolates what is hidden of samples, each channel by a kernel of its own."""
 
-    Args:
-        kernels: those in use.
-        kernel_of_channel: positions among them, (C,).
-        unit: standard deviation of what the interpolation misses, by channel, (C,).
-    """
-
-    def __init__(
-        self,
-        kernels: Sequence[Kernel],
-        kernel_of_channel: NDArray[np.int64],
-        unit: NDArray[np.float64],
-    ) -> None:
-        super().__init__()
-        self.kernels, self.kernel_of_channel = tuple(kernels), kernel_of_channel
-        self.unit = torch.tensor(unit, dtype=torch.float32)[:, None, None]
+    kernels: tuple[Kernel, ...]
+    """Those in use."""
+    kernel_of_channel: NDArray[np.int64]
+    """Positions among them, (C,)."""
 
     @torch.no_grad()
-    def forward(self, images: Tensor, visible_BHW: Tensor, hidden_channels_BC: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, visible_BHW: Tensor, hidden_channels_BC: Tensor) -> Tensor:
         """Interpolate, (B, C, H, W).
 
         Args:
@@ -232,8 +222,8 @@ class InterpolationErrors:
         return places.tolist(), np.sqrt(least / np.maximum(self.counts, 1))
 
 
-def interpolation(kernel_of_channel: Sequence[int], unit: NDArray[np.float64]) -> Interpolation:
+def interpolation(kernel_of_channel: Sequence[int]) -> Interpolation:
     """Make the interpolation of chosen kernels, given by their positions in `KERNELS`."""
     used = sorted(set(kernel_of_channel))
     places = np.array([used.index(kernel) for kernel in kernel_of_channel], np.int64)
-    return Interpolation([KERNELS[number] for number in used], places, unit)
+    return Interpolation(tuple(KERNELS[number] for number in used), places)

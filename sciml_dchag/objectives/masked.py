@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.tokenizer import unpatchify
 from sciml_dchag.models.transformer import ChannelTransformer
-from sciml_dchag.objectives.interpolation import Interpolation
+from sciml_dchag.objectives.interpolation import Interpolation, interpolation
 
 _STREAM = 0x6D61736B
 """Keeps masks apart from what else is drawn for a sample from (seed, epoch, index)."""
@@ -119,6 +119,18 @@ class MaskedObjective(nn.Module):
         self.complete: Callable[[Tensor], bool] = lambda available: bool(available.all())
         self.interpolation: Interpolation | None = None
         """What the reconstruction starts from; None starts from nothing."""
+        self.missed_std: Tensor = torch.ones(1)
+        """Unit of what is added to it, by own output, (C, 1, 1)."""
+
+    def start_from(self, kernel_of_channel: Sequence[int], missed_std: NDArray[np.float64]) -> None:
+        """Start reconstructions from an interpolation, by kernels of this rank's outputs.
+
+        Args:
+            kernel_of_channel: positions in `interpolation.KERNELS`.
+            missed_std: standard deviation of what the interpolation misses.
+        """
+        self.interpolation = interpolation(kernel_of_channel)
+        self.missed_std = torch.tensor(missed_std, dtype=torch.float32)[:, None, None]
 
     def draw(self, samples: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Draw the masks of samples, given by (epoch, index).
@@ -198,7 +210,7 @@ class MaskedObjective(nn.Module):
             ~self.unseen(visible)[:, 0],
             _cut(hidden_channels, self.own_outputs),
         )
-        return start + out.float() * self.interpolation.unit.to(out.device)
+        return start + out.float() * self.missed_std.to(out.device)
 
     def squared_errors(
         self,

@@ -43,9 +43,9 @@ def test_fields_without_a_value_say_nothing(tmp_path: Path) -> None:
         open_cube(tmp_path / "y.raw")
 
 
-def test_exposures_that_are_no_numbers_have_to_be_alike(tmp_path: Path) -> None:
+def test_exposures_that_are_no_numbers_have_to_be_the_same(tmp_path: Path) -> None:
     """Otherwise counts of one exposure would be divided by those of another."""
-    for image, white, alike in (
+    for image, white, same in (
         ("auto", "auto", True),
         ("auto", "fast", False),
         ("auto", "5", False),
@@ -53,7 +53,7 @@ def test_exposures_that_are_no_numbers_have_to_be_alike(tmp_path: Path) -> None:
         for name, level, said in (("scan", scene(), image), ("white", np.ones((4, 50, 60)), white)):
             write_envi(tmp_path / name, counts(level), exposure=said)
         scan, reference = (open_cube(tmp_path / f"{name}.raw") for name in ("scan", "white"))
-        if alike:
+        if same:
             assert calibrate(scan, reference, None).gain.shape == (60, 50)
             continue
         with pytest.raises(ValueError, match=r"exposure.* counts (may )?(do )?not compare"):

@@ -36,7 +36,7 @@ NOTHING_HIDDEN = torch.zeros(1, 3, dtype=torch.bool)
 
 
 def filled(kernel: core.Kernel, image: np.ndarray = IMAGE) -> np.ndarray:
-    one = Interpolation([kernel], np.zeros(3, np.int64), np.ones(3))
+    one = Interpolation((kernel,), np.zeros(3, np.int64))
     return one(torch.from_numpy(image)[None], SHOWN, NOTHING_HIDDEN)[0].numpy()
 
 
@@ -68,7 +68,7 @@ def test_what_is_hidden_is_not_looked_at() -> None:
     changed = np.where(VISIBLE, IMAGE, 1e6).astype(np.float32)
     kernel = GaussianProcess("matern", reach=4.0, noise=0.1)
     np.testing.assert_array_equal(filled(kernel, changed)[:, ~VISIBLE], filled(kernel)[:, ~VISIBLE])
-    one = Interpolation([kernel], np.zeros(3, np.int64), np.ones(3))
+    one = Interpolation((kernel,), np.zeros(3, np.int64))
     second = torch.tensor([[False, True, False]])
     found = one(torch.from_numpy(IMAGE)[None], SHOWN, second)[0].numpy()
     assert (found[1] == 0).all() and (found[0] == filled(kernel)[0]).all()
@@ -80,7 +80,7 @@ def test_the_nearest_of_many_pixels_are_enough(monkeypatch: pytest.MonkeyPatch) 
     visible = np.random.default_rng(1).random((40, 40)) < 0.3
     image = torch.from_numpy(smooth.astype(np.float32))[None, None]
     kernel = GaussianProcess("gaussian", reach=5.0, noise=1e-3)
-    one = Interpolation([kernel], np.zeros(1, np.int64), np.ones(1))
+    one = Interpolation((kernel,), np.zeros(1, np.int64))
     arguments = (image, torch.from_numpy(visible)[None], torch.zeros(1, 1, dtype=torch.bool))
     exact = one(*arguments)
     monkeypatch.setattr(core, "FEW_PIXELS", 10)
@@ -122,7 +122,7 @@ def test_few_kernels_are_used() -> None:
     for most in (1, 2, 4):
         kernels, _ = errors.choose(most)
         assert len(set(kernels)) <= most
-        assert len(interpolation(kernels, np.ones(500)).kernels) <= most
+        assert len(interpolation(kernels).kernels) <= most
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sciml_dchag.config import from_mapping
 from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.objectives.interpolation import Interpolation, interpolation
+from sciml_dchag.objectives.interpolation import Interpolation
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
@@ -106,7 +106,7 @@ class Reconstructor:
             bands = np.arange(len(data.kernels))
             if config.channel_embedding == "wavelength":  # the store may have other bands
                 bands = _nearest(np.asarray(saved.model_config["wavelength_nm"]), store)
-            self.task.interpolation = interpolation(
+            self.task.start_from(
                 np.asarray(data.kernels)[bands].tolist(), np.asarray(data.missed_std)[bands]
             )
         self.mean, self.std = mean[self._places], std[self._places]

@@ -317,10 +317,9 @@ def interpolations(reconstructor: Reconstructor) -> dict[str, Interpolation]:
     )  # fmt: skip
     everywhere = np.zeros(bands, np.int64)
     ((kernel, *_), _) = interpolation_errors(samples, task).choose(most=1)
-    one = np.ones(bands)
     return {
-        "gaussian_process": Interpolation([KERNELS[kernel]], everywhere, one),
-        "inverse_distance": Interpolation([InverseDistance()], everywhere, one),
+        "gaussian_process": Interpolation((KERNELS[kernel],), everywhere),
+        "inverse_distance": Interpolation((InverseDistance(),), everywhere),
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
-from sciml_dchag.objectives.interpolation import InterpolationErrors, interpolation
+from sciml_dchag.objectives.interpolation import InterpolationErrors
 from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.channels import band_name
@@ -176,7 +176,7 @@ class MaskedTrainingData(MaskedData):
             )  # of all bands, so that any mesh chooses the same
             self.kernels, missed = whole.choose()
             self.missed_std = np.maximum(missed, 1e-6)
-            self.objective.interpolation = interpolation(
+            self.objective.start_from(
                 self.kernels[mine.start : mine.stop], self.missed_std[mine.start : mine.stop]
             )
 

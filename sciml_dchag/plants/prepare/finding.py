@@ -35,7 +35,7 @@ _MASK_LINES = 32
 NO_PLANT = "no plant"
 """How plants of an image without one are said to be found."""
 MOST_NAMED = 5
-LEAST_ALIKE, ALIKE, MUCH_LARGER = 3, 2.0, 1.5
+LEAST_SIMILAR, SIMILAR, MUCH_LARGER = 3, 2.0, 1.5
 """An object is taken for touching plants where it is larger by the third number than the next of at
 least so many others, whose sizes differ by no more than the second."""
 MOST_OF_BORDER = 0.9
@@ -143,11 +143,11 @@ def _exchanged(labels: Labels, name: str) -> str:
 
 
 def _much_larger(labels: Labels, name: str) -> str:
-    """Say that one object is as large as several of the others, which are alike; else nothing."""
+    """Say that one object is as large as several others, which differ little; else nothing."""
     sizes = np.bincount(labels.ravel())[1:]
     order = np.argsort(sizes)[::-1]
     others = sizes[order[1:]]
-    if len(others) < LEAST_ALIKE or others[0] > ALIKE * others[-1]:
+    if len(others) < LEAST_SIMILAR or others[0] > SIMILAR * others[-1]:
         return ""
     if sizes[order[0]] < MUCH_LARGER * others[0]:
         return ""

@@ -14,18 +14,15 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import Channel, ChannelSet, variables
 from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
-from sciml_dchag.weather.prepare.magnitudes import refuse_other_units
+from sciml_dchag.weather.prepare.magnitudes import refuse_deluge, refuse_other_units
 from sciml_dchag.weather.prepare.reading import RawField
 from sciml_dchag.weather.store.layout import iso
 
 SMOOTH = ("z", "t", "u", "v", "t2m", "u10", "v10", "msl", "sst")
 """Variables whose neighbouring cells differ little, compared with the range over all cells."""
 
-MARKS_ARE_WINDS = ("u", "v")
+WIDE_BOUNDS = ("u", "v")
 """Variables whose bounds let -99 and 99 pass."""
-
-MOST_PRECIPITATION = 0.02
-"""Metres; a day's mean over the globe is 0.003."""
 
 ZERO_BLOCK = 4
 """Rows and columns of a block of zeros that is no weather."""
@@ -159,8 +156,8 @@ def check_cells(
         if (fields < low).any() or (fields > high).any():
             _refuse_outside(fields, times, channel, (low, high), cells, source)
         if channel.variable.split("_")[0] == "tp" and cells.global_:
-            _refuse_deluge(fields, times, channel, cells, source)
-        if channel.variable in MARKS_ARE_WINDS or not np.isfinite([low, high]).any():
+            refuse_deluge(fields, times, channel, cells.latitude, source)
+        if channel.variable in WIDE_BOUNDS or not np.isfinite([low, high]).any():
             _refuse_marks(fields, times, channel, cells, source)
         if channel.variable not in SMOOTH:
             continue
@@ -192,30 +189,23 @@ def _refuse_outside(
         fix += f", or widen plausible of {channel.name} in the recipe's channels if it is right"
     raise ValueError(
         f"{source} has {channel.name} outside {bounds[0]:.6g} to {bounds[1]:.6g} "
-        f"{channel.units} in {int(wrong.sum())} of {fields.size} cells of {len(times)} time(s), "
-        f"the first {fields[t, row, column]:.6g} at {iso(times[t])}, {cells.place(row, column)}: "
-        f"{fix}."
+        f"{channel.units} in {_counted(wrong, times, cells, fields[t, row, column])}: {fix}."
     )
 
 
-def _refuse_deluge(
-    fields: NDArray[np.float32],
+def _counted(
+    wrong: NDArray[np.bool_],
     times: NDArray[np.datetime64],
-    channel: Channel,
     cells: Cells,
-    source: str,
-) -> None:
-    """Refuse precipitation of which the globe gets more than seven times a day's in one field."""
-    weights = np.cos(np.deg2rad(cells.latitude))[:, None] * np.ones(len(cells.longitude))
-    for t, field in enumerate(fields):
-        present = np.isfinite(field)
-        mean = float((field * weights)[present].sum() / max(weights[present].sum(), 1e-9))
-        if mean > MOST_PRECIPITATION:
-            raise ValueError(
-                f"{source} has {channel.name} of {mean:.3g} m on the mean of the globe at "
-                f"{iso(times[t])}, where a day has 0.003: if it is in mm, set its units attribute "
-                f"to mm."
-            )
+    value: np.float32 | None = None,
+) -> str:
+    """Say how many cells are wrong and where the first is, with its value where that is news."""
+    t, row, column = np.argwhere(wrong)[0].tolist()
+    shown = "" if value is None else f"{value:.6g} "
+    return (
+        f"{int(wrong.sum())} of {wrong.size} cells of {len(times)} time(s), the first {shown}at "
+        f"{iso(times[t])}, {cells.place(row, column)}"
+    )
 
 
 def _refuse_marks(
@@ -232,16 +222,13 @@ def _refuse_marks(
         others = known[known != np.float32(mark)]
         if not len(others) or np.abs(others - mark).min() < abs(mark) / 5:
             continue
-        marked = fields == np.float32(mark)
-        t, row, column = np.argwhere(marked)[0].tolist()
         fix = "set its _FillValue and allow missing values, else download it again"
         if channel.variable not in VARIABLES:
             fix += f", or give plausible of {channel.name} in the recipe's channels if it is right"
         raise ValueError(
-            f"{source} has {channel.name} exactly {mark:g} in {int(marked.sum())} of "
-            f"{fields.size} cells of {len(times)} time(s), the first at {iso(times[t])}, "
-            f"{cells.place(row, column)}, and {others.min():.6g} to {others.max():.6g} elsewhere: "
-            f"if that is how it marks missing values, {fix}."
+            f"{source} has {channel.name} exactly {mark:g} in "
+            f"{_counted(fields == np.float32(mark), times, cells)}, and {others.min():.6g} to "
+            f"{others.max():.6g} elsewhere: if that is how it marks missing values, {fix}."
         )
 
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel
 from sciml_dchag.weather.prepare.checks import standard_geopotential
+from sciml_dchag.weather.store.layout import iso
+
+MOST_PRECIPITATION = 0.02
+"""Metres; a day's mean over the globe is 0.003."""
 
 ENOUGH_CELLS = 500
 """With fewer cells a field says too little of the globe."""
@@ -101,6 +105,36 @@ def refuse_heights(field: NDArray[np.float32], name: str, *, whole_globe: bool) 
             )
 
 
+def refuse_deluge(
+    fields: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    channel: Channel,
+    latitude: NDArray[np.float64],
+    source: str,
+) -> None:
+    """Refuse precipitation (T, H, W) of which the globe gets seven times a day's in one field.
+
+    Raises:
+        ValueError: it does.
+    """
+    for time, field in zip(times, fields, strict=True):
+        mean = globe_mean(field, latitude)
+        if mean > MOST_PRECIPITATION:
+            raise ValueError(
+                f"{source} has {channel.name} of {mean:.3g} m on the mean of the globe at "
+                f"{iso(time)}, where a day has 0.003: if it is in mm, set its units attribute "
+                f"to mm."
+            )
+
+
+def globe_mean(field: NDArray[np.float32], latitude: NDArray[np.float64]) -> float:
+    """Mean of what is known of a field (H, W), by the cosine of latitude; 0 where nothing is."""
+    weights = np.cos(np.deg2rad(latitude))[:, None] * np.isfinite(field)
+    return float(
+        (np.nan_to_num(field, posinf=0, neginf=0) * weights).sum() / max(weights.sum(), 1e-9)
+    )
+
+
 def check_span(
     field: NDArray[np.float32],
     name: str,
@@ -133,8 +167,7 @@ def check_span(
     low, high, usual, units, factor = RATES[base]
     if not np.isfinite(field).all():
         return
-    weights = np.cos(np.deg2rad(latitude))[:, None] * np.ones(field.shape[1])
-    mean = float((field * weights).sum(dtype=np.float64) / weights.sum()) * factor
+    mean = globe_mean(field, latitude) * factor
     if mean == 0 or low <= mean / hours <= high:
         return
     if base == "tp" and mean / hours > high:

@@ -88,8 +88,8 @@ def preview(
     def sources() -> str:
         if not config.sources:
             raise ValueError("prepare.sources is empty: name the raw files.")
-        if cannot_be_opened_here(config):
-            scheme = next(s for s in config.sources if lacks_package(s)).split("://")[0]
+        if lacking := [source for source in config.sources if lacks_package(source)]:
+            scheme = lacking[0].split("://")[0]
             note(
                 f"{scheme}:// needs a package that is not installed here: before preparing, "
                 f"pip install 'sciml-dchag[cloud]'"

@@ -122,7 +122,7 @@ def assert_same_fields(ours: np.ndarray, theirs: np.ndarray, name: str, store: P
     ("world", "meshes"),
     [
         (2, [{"tp": 2}, {}, {"fsdp": 2}]),
-        pytest.param(4, [{"tp": 2, "dp": 2}, {"tp": 4}, {}], marks=pytest.mark.slow),
+        pytest.param(4, [{"tp": 2, "dp": 2}, {"tp": 4}, {}], marks=pytest.mark.full),
     ],
 )
 def test_any_mesh_scores_and_forecasts_as_one_process(

@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.arrays import from_text, to_text
 from sciml_dchag.objectives.linear_step import LinearStep
@@ -195,8 +196,19 @@ def test_what_a_linear_step_does_not_go_with_is_refused(msl_store: Path) -> None
 
 def test_a_daily_cycle_too_large_for_a_checkpoint_is_refused(msl_store: Path) -> None:
     with pytest.raises(ValueError, match=r"80 channels on 721 x 1440 cells .* at most 256 MiB"):
-        check_departures(recipe(msl_store), 80, (721, 1440), 6)
-    check_departures(recipe(msl_store), 80, (32, 64), 6)
+        check_departures(recipe(msl_store), Dates(), (721, 1440))
+    check_departures(recipe(msl_store), Dates(), (32, 64))
+
+
+class Dates:
+    """What a store of 80 channels will be."""
+
+    channels = ChannelSet.of("era5_80")
+    times = np.arange("2025-12-01", "2025-12-25", 6, "datetime64[h]").astype("datetime64[ns]")
+    step_hours = 6
+
+    def time_indices(self, period: object) -> np.ndarray:
+        return np.arange(len(self.times))
 
 
 def test_an_array_as_text_comes_back_or_is_refused() -> None:

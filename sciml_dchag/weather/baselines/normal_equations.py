@@ -62,11 +62,14 @@ class NormalEquations:
         return np.linalg.solve(self.products + ridge, self.targets)
 
     def best_strengths(
-        self, last: NormalEquations, weights_H: NDArray[np.float64]
+        self,
+        last: NormalEquations,
+        weights_H: NDArray[np.float64],
+        strengths: NDArray[np.float64] = STRENGTHS,
     ) -> NDArray[np.float64]:
         """For each target, the strength whose fit here has the smallest error on later samples."""
         errors = []
-        for strength in STRENGTHS:
+        for strength in strengths:
             fit = self.solve(strength)
             error_HG = (
                 last.squares
@@ -74,4 +77,4 @@ class NormalEquations:
                 + (fit * (last.products @ fit)).sum(1)
             )
             errors.append(weights_H @ error_HG)
-        return STRENGTHS[np.argmin(errors, axis=0)]
+        return strengths[np.argmin(errors, axis=0)]

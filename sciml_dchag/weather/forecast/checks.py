@@ -47,7 +47,7 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     def statistics() -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
-        check_departures(recipe, len(store.channels), store.shape[2:], store.step_hours)
+        check_departures(recipe, store, store.shape[2:])
         training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
@@ -93,7 +93,7 @@ def _check_before_store(
     def periods(store: Announced) -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
-        check_departures(recipe, len(store.channels), store.shape, store.step_hours)
+        check_departures(recipe, store, store.shape)
         first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
         return f"training period {iso(first)} to {iso(last)}"
 

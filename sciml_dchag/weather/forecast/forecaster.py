@@ -84,6 +84,7 @@ class Forecaster:
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
+        self._own_outputs = slice(outputs.start, outputs.stop)
         layout = input_layout(self.recipe, store.channels)
         own_targets = [self.target_indices[output] for output in outputs]
         self._own_now = layout.now(own_targets)
@@ -92,13 +93,17 @@ class Forecaster:
         try:
             self._cycle = data.cycle((rows, columns))
             linear = data.linear_weights(len(config.output_channels), layout.times, rows)
+            self._chain = data.chain_of(self.recipe, store, self._cycle)
         except ValueError as error:
             raise ValueError(
                 f"{self.path} has a damaged record ({error}): name another checkpoint, or train "
                 f"again."
             ) from error
         self.task = ForecastObjective(
-            change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
+            change_std=None
+            if data.change_std is None
+            else np.reshape(data.change_std, (-1, len(config.output_channels)))[:, outputs],
+            std_hours=self.recipe.task.chain_hours,
             area_weights=latitude_weights(store.latitude),
             target_indices=self.target_indices,
             layout=layout,
@@ -133,6 +138,7 @@ class Forecaster:
             static=data.static,
             forcings=data.forcings,
             expected=self._cycle,
+            chain=self._chain,
         )
 
     def check_leads(self, lead_hours: Sequence[int]) -> None:
@@ -151,6 +157,11 @@ class Forecaster:
                     f"on."
                 )
             require_at_least(1, "The lead time in hours", lead, LONGEST_LEAD_HOURS)
+            if task.chain_hours and lead not in task.chain_hours:
+                raise ValueError(
+                    f"Lead time {lead} h is none of those that this forecaster has learnt: ask for "
+                    f"some of {list(task.chain_hours)}."
+                )
             if lead % step:
                 raise ValueError(
                     f"Lead time {lead} h is no multiple of the step of {step} h: "
@@ -190,9 +201,9 @@ class Forecaster:
         inputs = inputs.to(self.device)
         times = self.store.times[np.asarray(initial_indices)]
         if not self.recipe.task.fixed_step:
-            for lead in lead_hours:
+            for lead, start in self._starts(windows, inputs, initial_indices, lead_hours):
                 valid = times + np.timedelta64(lead, "h")
-                yield lead, self._physical(self._step(inputs, lead), valid)
+                yield lead, self._physical(self._step(inputs, lead, start), valid)
             return
         step = self.recipe.task.lead_hours[0]
         for lead in range(step, max(lead_hours) + 1, step):
@@ -204,11 +215,36 @@ class Forecaster:
                 constants_BFHW = torch.from_numpy(constants).to(self.device)
                 inputs = self.task.advance(inputs, forecast, constants_BFHW)
 
-    def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
-        """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised."""
+    def _starts(
+        self,
+        windows: ForecastWindows,
+        inputs: torch.Tensor,
+        initial_indices: Sequence[int],
+        lead_hours: Sequence[int],
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """What this rank's targets start from at each lead time, (B, O, H, W), normalised."""
+        if windows.chain is None:
+            for lead in lead_hours:
+                yield lead, inputs[:, self._own_now]
+            return
+        for lead, start in windows.starts(initial_indices, max(lead_hours)):
+            if lead in lead_hours:
+                yield lead, torch.from_numpy(start[:, self._own_outputs]).to(self.device)
+
+    def _step(
+        self, inputs: torch.Tensor, hours: int, start: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised.
+
+        Args:
+            inputs: all of them.
+            hours: lead time.
+            start: what this rank's targets start from; None for their initial state.
+        """
         lead = torch.full((len(inputs),), float(hours), device=self.device)
         own_inputs = inputs[:, self._own_inputs]
-        start = self.task.start(inputs, inputs[:, self._own_now])
+        now = inputs[:, self._own_now] if start is None else start
+        start = self.task.start(inputs, now)
         with autocast(self.recipe.training.precision, self.device):
             forecast = self.task.step(self.model, own_inputs, start, lead)
         return self._join(forecast.float())

@@ -17,7 +17,12 @@ from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.normal_equations import NormalEquations
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, on_stencil
-from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, MOST_TIMES, blocks
+from sciml_dchag.weather.baselines.training_pairs import (
+    HELD_OUT,
+    MOST_TIMES,
+    blocks,
+    thinned_by,
+)
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.windows import ForecastWindows
 
@@ -53,8 +58,8 @@ def fit_linear_step(windows: ForecastWindows) -> NDArray[np.float32]:
     Raises:
         ValueError: too few samples to hold some of them out.
     """
-    every = -(-len(windows.initial_indices) // MOST_TIMES)
-    initial = windows.initial_indices[::every]
+    initial = windows.initial_indices
+    initial = initial[:: thinned_by(len(initial), MOST_TIMES)]
     cut = round(len(initial) * (1 - HELD_OUT))
     if not 0 < cut < len(initial):
         raise ValueError(

@@ -248,7 +248,13 @@ class Finder:
             strides = np.minimum(strides, np.maximum(room, 1)[:, None])
         across = columns[:, None, None] + strides[..., None] * np.array([-1, 0, 1])
         down = np.broadcast_to((rows[:, None] + np.array([-1, 0, 1]))[..., None], across.shape)
-        return self._cell(down, across).reshape(len(rows), -1)
+        cells = self._cell(down, across).reshape(len(rows), -1)
+        at_pole = self.periodic & (abs(self.latitude[rows]) >= 90.0 - AT_POLE)
+        inward = np.where(rows == 0, 1, height - 2)  # eight of the next row, around the pole
+        circle = np.rint(np.arange(8) * width / 8).astype(np.int64)
+        around = self._cell(inward[:, None], columns[:, None] + circle)
+        own = (rows * width + columns)[:, None]
+        return np.where(at_pole[:, None], np.concatenate([own, around], axis=1), cells)
 
     def _ring_mean(self, field: Floats, latitude: Floats, longitude: Floats) -> Floats:
         """Mean on a ring of `ring_km` around each place, (N,); NaN where too little is known."""

@@ -91,6 +91,8 @@ class TestPlaces:
         here, there = random.uniform([-90, 0], [90, 360], (2, 100, 2)).transpose(0, 2, 1)
         latitude, longitude = from_plane(*here, *to_plane(*here, *there))
         assert distance_km(*there, latitude, longitude).max() < 1e-3
+        latitude, longitude = from_plane(90.0, 0.0, *to_plane(90.0, 0.0, 89.2, 250.0))
+        assert distance_km(89.2, 250.0, latitude, longitude) < 1e-3
         assert distance_km(0, 0, 0, 180) == pytest.approx(np.pi * 6371)
 
 

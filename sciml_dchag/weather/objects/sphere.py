@@ -47,11 +47,13 @@ def from_plane(
     latitude: ArrayLike, longitude: ArrayLike, east_km: ArrayLike, north_km: ArrayLike
 ) -> tuple[Floats, Floats]:
     """Latitude and longitude of what lies so many kilometres east and north; see `to_plane`."""
-    phi = np.deg2rad(latitude)
-    angle, bearing = np.hypot(east_km, north_km) / EARTH_KM, np.arctan2(east_km, north_km)
-    sine = np.sin(phi) * np.cos(angle) + np.cos(phi) * np.sin(angle) * np.cos(bearing)
-    turned = np.arctan2(
-        np.sin(bearing) * np.sin(angle) * np.cos(phi), np.cos(angle) - np.sin(phi) * sine
-    )
-    found: Floats = np.rad2deg(np.arcsin(np.clip(sine, -1.0, 1.0)))
-    return found, np.asarray(longitude + np.rad2deg(turned), np.float64)
+    phi, angle = np.deg2rad(latitude), np.hypot(east_km, north_km) / EARTH_KM
+    bearing = np.arctan2(east_km, north_km)
+    north = np.sin(angle) * np.cos(bearing)
+    # Along the meridian, across it and along the axis; the usual formula has 0 / 0 at a pole.
+    outward = np.cos(phi) * np.cos(angle) - np.sin(phi) * north
+    across = np.sin(angle) * np.sin(bearing)
+    axis = np.sin(phi) * np.cos(angle) + np.cos(phi) * north
+    turned = np.rad2deg(np.arctan2(across, outward))
+    found: Floats = np.rad2deg(np.arctan2(axis, np.hypot(outward, across)))
+    return found, np.asarray(longitude + turned, np.float64)

@@ -14,6 +14,7 @@ from sciml_dchag.cli import (
     launch,
     learn,
     look,
+    objects,
     plan,
     plants,
     prepare,
@@ -50,6 +51,7 @@ main.add_command(learn.evaluate)
 main.add_command(apply.predict)
 main.add_command(apply.reconstruct)
 main.add_command(learn.export)
+main.add_command(objects.objects)
 main.add_command(plants.indices)
 main.add_command(plants.embed)
 main.add_command(plants.probe)

@@ -10,16 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sciml_dchag.weather.objects.table import find_highs, find_lows
     from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
 _HOMES = {
     "ForecastModel": "opened",
     "WeatherStore": "opened",
     "area_mean": "opened",
+    "find_highs": "objects.table",
+    "find_lows": "objects.table",
     "score": "opened",
 }
 
-__all__ = ["ForecastModel", "WeatherStore", "area_mean", "prepare", "score"]
+__all__ = [
+    "ForecastModel",
+    "WeatherStore",
+    "area_mean",
+    "find_highs",
+    "find_lows",
+    "prepare",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

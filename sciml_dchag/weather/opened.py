@@ -29,6 +29,7 @@ from sciml_dchag.weather.forecast.predict import (
 )
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.scores import metrics as scores
+from sciml_dchag.weather.scores.layouts import open_forecasts
 from sciml_dchag.weather.store.layout import FORMAT
 from sciml_dchag.weather.store.store import Period, Store
 
@@ -195,14 +196,6 @@ def open_store(path: Path) -> WeatherStore | xr.Dataset | None:
         return WeatherStore.open(path)
     dataset = open_forecasts(path)
     return dataset if "prediction_timedelta" in dataset.dims else None
-
-
-def open_forecasts(path: Path) -> xr.Dataset:
-    """Open forecasts in Zarr or NetCDF, reading nothing yet."""
-    if path.suffix == ".nc":
-        return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True)
-    require_whole(path)
-    return xr.open_zarr(path, decode_timedelta=True)
 
 
 def _dataset(data: Fields, group: str | None) -> xr.Dataset:

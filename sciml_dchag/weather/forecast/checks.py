@@ -13,6 +13,7 @@ from sciml_dchag.objectives.forecast import can_roll_out
 from sciml_dchag.training.task import Attempt
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
+from sciml_dchag.weather.forecast.object_scores import check_objects
 from sciml_dchag.weather.forecast.training import (
     check_departures,
     check_rotation,
@@ -140,6 +141,7 @@ def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str
                 f"{key} has {odd[0]} h, no multiple of the time step of {step_hours} h: change "
                 f"it, or prepare a store of a finer step."
             )
+    check_objects(recipe, task.targets or channels.names, channels)
     longest = max(recipe.evaluation.lead_hours)
     if task.fixed_step and longest > task.lead_hours[0]:
         targets = task.targets or channels.names

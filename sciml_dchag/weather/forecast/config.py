@@ -167,6 +167,11 @@ class EvaluationConfig:
     """Initial times that are forecast at once."""
     map_channels: tuple[str, ...] = ()
     """Channels that are drawn as maps; empty for the first three scored."""
+    objects: tuple[Literal["lows", "highs"], ...] = ()
+    """`lows`, `highs` or both: how many of them the forecasts find, how far from their place and
+    by how much too deep; empty for neither."""
+    objects_channel: str = "msl"
+    """The channel whose lows and highs these are: pressure or geopotential, and scored."""
 
     def __post_init__(self) -> None:
         if not self.lead_hours or min(self.lead_hours) <= 0:
@@ -177,6 +182,7 @@ class EvaluationConfig:
         require_at_least(1, "evaluation.lead_hours", max(self.lead_hours), LONGEST_LEAD_HOURS)
         require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
         object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))
+        object.__setattr__(self, "objects", tuple(dict.fromkeys(self.objects)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,12 +35,14 @@ from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.baselines.baselines import BASELINES, fit_baselines
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.object_scores import object_scores
+from sciml_dchag.weather.objects.plots import plot_object_scores
 from sciml_dchag.weather.scores import plots
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.regional import RegionalErrors
-from sciml_dchag.weather.scores.regions import region_weights
-from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
+from sciml_dchag.weather.scores.regions import region_weights_of
+from sciml_dchag.weather.scores.spectra import spectra_table, why_no_spectrum
 from sciml_dchag.weather.scores.table import (
     KEYS,
     TERMS,
@@ -160,9 +162,10 @@ class _Scorer:
             self.recipe.data.history_hours,
         )  # fmt: skip
         self.regional = RegionalErrors(
-            ("model", *BASELINES), self.leads, _region_weights(self.store), len(self.scored),
+            ("model", *BASELINES), self.leads, region_weights_of(self.store), len(self.scored),
             len(self.initial),
         )  # fmt: skip
+        self.objects = object_scores(self.recipe, self.store, self.scored)
         for lead in self.leads:
             for name in ("model", *BASELINES):
                 self.sums[name, lead] = self._no_sums(len(self.own))
@@ -219,6 +222,7 @@ class _Scorer:
     ) -> None:
         self.sums[name, lead].update(fields, truth, expected)
         self.regional.update(name, lead, self.own, times, fields, truth)
+        self.objects.update(name, lead, self.own, fields, truth)
 
     def _bring_together(self) -> None:
         """Add up all ranks' sums, of which each time and channel is in one."""
@@ -231,6 +235,7 @@ class _Scorer:
             self.sums[key] = self._no_sums(len(self.scored))
             self.sums[key].totals = dict(zip(statistics, values, strict=True))
         self.regional.totals = ranks.sum(torch.from_numpy(self.regional.totals)).numpy()
+        self.objects.totals = ranks.sum(torch.from_numpy(self.objects.totals)).numpy()
         for drawn in self.drawn.values():
             for part in ranks.to_first(drawn):
                 drawn.update(part)
@@ -273,6 +278,7 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
     ]
     if why_not := why_no_spectrum(store.latitude, store.longitude):
         notes.append(f"No zonal spectra are drawn: {why_not}.")
+    notes += scorer.objects.summaries()
     if store.simulated:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
     table, metrics = scorer.table(), [METRICS[name] for name in scorer.metrics]
@@ -287,7 +293,9 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
         overview="lead_hours",
         labels={metric.name: metric.label for metric in metrics},
         definitions={metric.name: metric.definition for metric in metrics},
-        terms=TERMS | {heading(name): text for name, text in BASELINES.items()},
+        terms=TERMS
+        | {heading(name): text for name, text in BASELINES.items()}
+        | scorer.objects.terms(),
         notes=tuple(notes),
         provenance=provenance_in_words(
             recipe.data.store, store.attrs, forecaster.path / RECORD, forecaster.step
@@ -352,14 +360,11 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
         forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
         figure = plots.plot_spectra(forecasts, truth, store.latitude, channel=name, units=units)
         keep(figure, f"spectrum_{name}", f"{name}: variance by zonal wavenumber.")
+    if (objects := scorer.objects).kinds:
+        keep(plot_object_scores(objects.table()), "objects_by_lead", objects.caption)
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")
     return tuple(figures)
-
-
-def _region_weights(store: Store) -> dict[str, NDArray[np.float64]]:
-    land = store.static(["lsm"])[0] if "lsm" in store.static_names else None
-    return region_weights(store.latitude, store.longitude, land)
 
 
 def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...]:
@@ -372,6 +377,8 @@ def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...
     if why_no_spectrum(store.latitude, store.longitude) is None:
         spectra = pd.concat([_spectra(scorer, name) for name in scorer.map_channels])
         tables.append(("Variance by zonal wavenumber, 30 to 60 degrees", "spectra.csv", spectra))
+    if scorer.objects.kinds:
+        tables.insert(0, (scorer.objects.caption, "objects.csv", scorer.objects.table()))
     for _, file, table in tables:
         with written_beside(folder / file) as partial_file:
             table.to_csv(partial_file, index=False, na_rep="nan", lineterminator="\n")
@@ -379,20 +386,13 @@ def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...
 
 
 def _spectra(scorer: _Scorer, name: str) -> pd.DataFrame:
-    """Mean power of the drawn forecasts and of their truth, a row per lead time and wavenumber."""
     store, index = scorer.store, [scorer.store.channels.index(name)]
-    found = []
-    for lead in scorer.leads:
-        truth = store.read(scorer.valid_indices(scorer.drawn_initial, lead), index)[:, 0]
-        numbers, power = zonal_power_spectrum(scorer.drawn_fields(lead, name), store.latitude)
-        _, true_power = zonal_power_spectrum(truth, store.latitude)
-        found.append(
-            pd.DataFrame(
-                {"channel": name, "lead_hours": lead, "wavenumber": numbers, "model": power,
-                 "truth": true_power, "ratio": power / np.where(true_power > 0, true_power, np.nan)}
-            )
-        )  # fmt: skip
-    return pd.concat(found)
+    pairs = (
+        (lead, scorer.drawn_fields(lead, name),
+         store.read(scorer.valid_indices(scorer.drawn_initial, lead), index)[:, 0])
+        for lead in scorer.leads
+    )  # fmt: skip
+    return spectra_table(name, pairs, store.latitude)
 
 
 def _some(leads: Sequence[int]) -> list[int]:

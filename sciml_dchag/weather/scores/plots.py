@@ -71,11 +71,18 @@ def plot_scores_by_lead(
     figure = new_figure(1.2 + 3.6 * columns, 1.1 + 2.7 * lines, f"{title} by lead time")
     for place, channel in enumerate(channels):
         axes = figure.add_subplot(lines, columns, place + 1)
-        _score_panel(axes, chosen[chosen["channel"] == channel], METRICS[metric].perfect)
+        score_panel(axes, chosen[chosen["channel"] == channel], METRICS[metric].perfect)
     return figure
 
 
-def _score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
+def score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
+    """Draw one score against lead time: a line for `model` and for each column after it.
+
+    Args:
+        axes: where.
+        rows: `channel` and `units`, which are the titles, `lead_hours`, `model`, baselines.
+        perfect: the score that the axis ends with; None where it may have either sign.
+    """
     leads = rows["lead_hours"].to_numpy(np.float64)
     in_days = leads.max() > 72
     x = leads / 24 if in_days else leads
@@ -170,7 +177,7 @@ def plot_maps(
         15,
         4.0,
         f"{channel}, {readable_lead(lead_hours)} ahead",
-        f"from {_time_text(init)}, valid {_time_text(valid)}",
+        f"from {time_text(init)}, valid {time_text(valid)}",
     )
     panels = [
         ("Forecast", fields["Forecast"], "BrBG_r" if signed else "viridis", low, high),
@@ -277,5 +284,6 @@ def plot_spectra(
     return figure
 
 
-def _time_text(time: np.datetime64) -> str:
+def time_text(time: np.datetime64) -> str:
+    """Write a time for a picture."""
     return f"{np.datetime_as_string(time, unit='m').replace('T', ' ')} UTC"

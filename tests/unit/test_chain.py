@@ -151,7 +151,9 @@ def test_a_forecast_is_the_chain_and_what_the_model_adds(own_store: Path, tmp_pa
     run = tmp_path / "run"
     train_task(ForecastTask(recipe(own_store)), run)
     data = read_checkpoint(run).data
-    assert np.all(np.diff(np.reshape(data["change_std"], (3, 2)), axis=0) > 0)  # more is left, the farther ahead
+    assert np.all(
+        np.diff(np.reshape(data["change_std"], (3, 2)), axis=0) > 0
+    )  # more is left, the farther ahead
     forecaster = Forecaster(run, store)
     file = export(run, tmp_path / "model.safetensors")
     leads, initial = (6, 24), [130, 140]

@@ -62,19 +62,25 @@ class NormalEquations:
         return np.linalg.solve(self.products + ridge, self.targets)
 
     def best_strengths(
-        self,
-        last: NormalEquations,
-        weights_H: NDArray[np.float64],
-        strengths: NDArray[np.float64] = STRENGTHS,
+        self, last: NormalEquations, weights_H: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """For each target, the strength whose fit here has the smallest error on later samples."""
-        errors = []
+        return STRENGTHS[np.argmin(self.errors(last, weights_H, STRENGTHS), axis=0)]
+
+    def errors(
+        self,
+        others: NormalEquations,
+        weights_H: NDArray[np.float64],
+        strengths: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Sum of squared errors on other samples of what is fitted here, (strength, target)."""
+        found = []
         for strength in strengths:
             fit = self.solve(strength)
             error_HG = (
-                last.squares
-                - 2 * (fit * last.targets).sum(1)
-                + (fit * (last.products @ fit)).sum(1)
+                others.squares
+                - 2 * (fit * others.targets).sum(1)
+                + (fit * (others.products @ fit)).sum(1)
             )
-            errors.append(weights_H @ error_HG)
-        return strengths[np.argmin(errors, axis=0)]
+            found.append(weights_H @ error_HG)
+        return np.array(found)

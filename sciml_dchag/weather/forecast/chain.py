@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.normal_equations import NormalEquations
 from sciml_dchag.weather.baselines.predictors import Advected, predictors
 from sciml_dchag.weather.baselines.stencil import by_row
-from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, hours, thinned_by
+from sciml_dchag.weather.baselines.training_pairs import hours, thinned_by
 from sciml_dchag.weather.store.daily_cycle import DailyCycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period, Store
@@ -38,6 +40,8 @@ STRENGTHS = np.geomspace(1e-7, 1e1, 9)
 """Of the ridge, in units of the predictors' mean square: samples are many."""
 POOLED_DEGREES = 4.0
 """As of the linear step."""
+PARTS = 3
+"""Of the training period, of which each is forecast by what was fitted on the others."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,7 @@ class RegressionChain:
         store: States,
     ) -> NDArray[np.float32]:
         found = np.empty_like(states)
-        for start in range(0, len(states), BLOCK_TIMES):
-            block = slice(start, start + BLOCK_TIMES)
+        for block in blocks(np.arange(len(states))):
             x_BHWP = self.predictors(stage, states[block], others[block], valid[block], store)
             change_HNC = by_row(x_BHWP) @ stage.weights
             batch, rows, columns = x_BHWP.shape[:3]
@@ -172,12 +175,21 @@ class RegressionChain:
         return self
 
 
+def blocks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Split positions into blocks whose predictors are formed at once."""
+    for start in range(0, len(indices), BLOCK_TIMES):
+        yield indices[start : start + BLOCK_TIMES]
+
+
 def fit_chain(
     store: Store, period: Period, cycle: DailyCycle, lead_hours: Sequence[int], names: Sequence[str]
 ) -> RegressionChain:
     """Fit all stages on a training period, one after the other.
 
-    The strength of the ridge is chosen for each channel and stage on the last fifth of the period.
+    A stage is fitted on forecasts of times that the stages before were not fitted on: the period is
+    cut into parts, and what each part is forecast from has seen the others alone. Else every stage
+    would trust the ones before too much. The strength of the ridge is chosen for each channel and
+    stage by the error on the part that is left out.
 
     Args:
         store: with even steps.
@@ -190,11 +202,10 @@ def fit_chain(
         ValueError: too few times, or missing values.
     """
     inside = store.time_indices(period)
-    ahead = lead_hours[-1] // (store.step_hours or 1)
-    initial = inside[: max(0, len(inside) - ahead)]
+    step = store.step_hours or 1
+    initial = inside[: max(0, len(inside) - lead_hours[-1] // step)]
     initial = initial[:: thinned_by(len(initial), MOST_TIMES)] if len(initial) else initial
-    cut = round(len(initial) * (1 - HELD_OUT))
-    if not 0 < cut < len(initial):
+    if len(initial) < PARTS:
         raise ValueError(
             f"task.chain_hours goes to {lead_hours[-1]} h, and the training period of "
             f"{len(inside)} time(s) has {len(initial)} initial time(s) so long before its end: "
@@ -203,59 +214,78 @@ def fit_chain(
     chain = RegressionChain(
         lead_hours, store.channels, names, cycle, np.ones(len(store.channels), np.float32)
     )
-    whole = np.concatenate([
-        chain.departures(store, initial[start : start + BLOCK_TIMES])
-        for start in range(0, len(initial), BLOCK_TIMES)
-    ])  # fmt: skip
+    whole = np.concatenate([chain.departures(store, block) for block in blocks(initial)])
     chain.scale = np.maximum(whole.std(axis=(0, 2, 3), dtype=np.float64), 1e-30).astype(np.float32)
     whole /= chain.scale[:, None, None]
-    states, others, before = whole[:, chain.places], whole[:, chain.others], 0
+    states, others = whole[:, chain.places], whole[:, chain.others]
+    samples = Samples(store, states, others, store.times[initial])
     for lead in lead_hours:
-        valid = store.times[initial] + hours(before)
-        later = initial + lead // (store.step_hours or 1)
-        stage = _fit_stage(chain, store, states, others, valid, later, cut)
-        chain.stages.append(stage)
-        states = chain._step(stage, states, others, valid, store)
-        others, before = others[:, :0], lead
+        samples = _add_stage(chain, samples, initial + lead // step)
     return chain
 
 
-def _fit_stage(
-    chain: RegressionChain,
-    store: Store,
-    states: NDArray[np.float32],
-    others: NDArray[np.float32],
-    valid: NDArray[np.datetime64],
-    later: NDArray[np.int64],
-    cut: int,
-) -> Stage:
-    """Fit the change from forecasts (B, C, H, W) to the states at positions `later`."""
+@dataclass(frozen=True)
+class Samples:
+    """What a stage goes on from, of all initial times of the training period."""
+
+    store: Store
+    states: NDArray[np.float32]
+    """Of the chain's channels, (B, C, H, W)."""
+    others: NDArray[np.float32]
+    """Of all others, (B, N - C, H, W); none after the first stage."""
+    valid: NDArray[np.datetime64]
+    """Times of the states, (B,)."""
+
+
+def _add_stage(chain: RegressionChain, samples: Samples, later: NDArray[np.int64]) -> Samples:
+    """Fit the change up to the store's times `later`, (B,), and forecast these."""
+    store, states, others, valid = samples.store, samples.states, samples.others, samples.valid
     usual, spread = _usual_advection(chain, store, states, valid)
-    stage = Stage(np.empty(0, np.float32), usual, spread)
-    first, last = NormalEquations(), NormalEquations()
-    for bounds, sums in (((0, cut), first), ((cut, len(later)), last)):
-        for start in range(*bounds, BLOCK_TIMES):
-            block = slice(start, min(start + BLOCK_TIMES, bounds[1]))
-            truth = store.read(later[block], chain.places)
-            truth -= chain.cycle.at(store.times[later[block]], chain.places)
-            truth /= chain.scale[chain.places][:, None, None]
-            if not np.isfinite(truth).all():
-                raise ValueError(
-                    f"{store.path} has missing values in task.chain_channels at "
-                    f"{str(store.times[later[block.start]])[:13]} or soon after, and a chain of "
-                    f"regressions needs whole fields: leave such channels out."
-                )
-            change = (truth - states[block]).transpose(0, 2, 3, 1)
-            x = chain.predictors(stage, states[block], others[block], valid[block], store)
-            sums.add(by_row(x), by_row(change))
-    pooled = first.pooled(store.latitude, POOLED_DEGREES)
-    strengths = pooled.best_strengths(last, latitude_weights(store.latitude), STRENGTHS)
-    both = (first + last).pooled(store.latitude, POOLED_DEGREES)
-    weights = np.empty(both.targets.shape, np.float32)
+    shell = Stage(np.empty(0, np.float32), usual, spread)
+    parts = np.array_split(np.arange(len(later)), PARTS)
+    sums = [NormalEquations() for _ in parts]
+    for part, own in zip(parts, sums, strict=True):
+        for block in blocks(part):
+            truth = _truth(chain, store, later[block])
+            x = chain.predictors(shell, states[block], others[block], valid[block], store)
+            own.add(by_row(x), by_row((truth - states[block]).transpose(0, 2, 3, 1)))
+    without = [
+        reduce(add, sums[:n] + sums[n + 1 :]).pooled(store.latitude, POOLED_DEGREES)
+        for n in range(len(sums))
+    ]
+    rows = latitude_weights(store.latitude)
+    errors = sum(rest.errors(own, rows, STRENGTHS) for rest, own in zip(without, sums, strict=True))
+    strengths = STRENGTHS[np.argmin(errors, axis=0)]
+    forecast = np.empty_like(states)
+    for part, rest in zip(parts, without, strict=True):
+        stage = Stage(_solved(rest, strengths), usual, spread)
+        forecast[part] = chain._step(stage, states[part], others[part], valid[part], store)
+    everything = reduce(add, sums).pooled(store.latitude, POOLED_DEGREES)
+    chain.stages.append(Stage(_solved(everything, strengths), usual, spread))
+    return Samples(store, forecast, others[:, :0], store.times[later])
+
+
+def _solved(sums: NormalEquations, strengths: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Weights of a ridge of its own strength for each channel, (H, P, C)."""
+    weights = np.empty(sums.targets.shape, np.float32)
     for strength in np.unique(strengths):
         chosen = strengths == strength
-        weights[..., chosen] = both.solve(float(strength))[..., chosen]
-    return Stage(weights, usual, spread)
+        weights[..., chosen] = sums.solve(float(strength))[..., chosen]
+    return weights
+
+
+def _truth(chain: RegressionChain, store: Store, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Departures of the chain's channels, (B, C, H, W), in its deviations."""
+    truth = store.read(indices, chain.places)
+    truth -= chain.cycle.at(store.times[indices], chain.places)
+    truth /= chain.scale[chain.places][:, None, None]
+    if not np.isfinite(truth).all():
+        raise ValueError(
+            f"{store.path} has missing values in task.chain_channels at "
+            f"{str(store.times[indices[0]])[:13]} or soon after, and a chain of regressions needs "
+            f"whole fields: leave such channels out."
+        )
+    return truth
 
 
 def _usual_advection(
@@ -268,8 +298,7 @@ def _usual_advection(
     rows, columns = store.shape[2:]
     total = np.zeros((len(chain.advected), rows, columns))
     squares = np.zeros_like(total)
-    for start in range(0, len(states), BLOCK_TIMES):
-        block = slice(start, start + BLOCK_TIMES)
+    for block in blocks(np.arange(len(states))):
         moved = chain.advection(states[block], valid[block], store).astype(np.float64)
         total += moved.sum(0)
         squares += np.square(moved).sum(0)

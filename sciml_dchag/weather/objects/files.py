@@ -145,7 +145,7 @@ def _draw(field: xr.DataArray, finders: Mapping[Kind, Finder], quantity: Quantit
         if value.dtype.kind == "m":
             when.append(f"{value / np.timedelta64(1, 'h'):g} h ahead")
         elif value.dtype.kind == "M":
-            when.append(time_text(value.astype("datetime64[ns]")[()]))
+            when.append(time_text(value.astype("datetime64[ns]").reshape(1)[0]))
         else:
             when.append(f"{dim} {value}")
     tables = {kind: tabulated(first, {kind: one}, quantity) for kind, one in finders.items()}

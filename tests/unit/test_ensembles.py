@@ -31,11 +31,12 @@ def store(msl_store: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A forecaster that is rolled out and one that is asked directly."""
+    """A forecaster that is rolled out and one that is asked directly, without validation days."""
     folder = tmp_path_factory.mktemp("runs")
     tasks = {"rolled": {"linear_step": True}, "direct": {"lead_hours": [6, 12]}}
     for name, task in tasks.items():
-        train(recipe(store, task=task, training={"steps": 3}), folder / name)
+        settings = {"task": task, "data": {"validation": None}, "training": {"steps": 3}}
+        train(recipe(store, **settings), folder / name)
     return {name: folder / name for name in tasks}
 
 
@@ -88,7 +89,7 @@ def test_what_members_cannot_be_made_of_is_refused(
     runs: dict[str, Path], store: Path, tmp_path: Path
 ) -> None:
     model = sd.open(runs["rolled"])
-    with pytest.raises(ValueError, match="members is 1: it must be from 2 to 1000"):
+    with pytest.raises(ValueError, match="members is 1: it must be at least 2"):
         model.forecast(store, members=1)
     result = CliRunner().invoke(main, ["predict", "a", "b", "c.zarr", "--members", "1"])
     assert result.exit_code == 2 and "--members" in result.output
@@ -108,7 +109,7 @@ def test_what_members_cannot_be_made_of_is_refused(
 
 def test_check_refuses_ensembles_that_cannot_be_made(store: Path) -> None:
     short = {"train": ["2025-12-01", "2025-12-24"], "validation": None}
-    with pytest.raises(ValueError, match=r"evaluation.members is 1: it must be from 2 to 1000"):
+    with pytest.raises(ValueError, match=r"evaluation.members is 1: it must be at least 2"):
         recipe(store, evaluation={"members": 1})
     found: list[str] = []
     from sciml_dchag.weather.forecast.checks import check
@@ -142,8 +143,10 @@ def test_days_are_of_the_same_hour_and_of_the_season_where_there_are_enough() ->
 def test_the_factor_makes_spread_equal_error_on_the_validation_days(
     runs: dict[str, Path], store: Path
 ) -> None:
-    opened = Store.open(store)
-    ensemble = calibrated(Forecaster(runs["rolled"], opened), 4, [6])
+    forecaster = Forecaster(runs["rolled"], Store.open(store))
+    assert calibrated(forecaster, 4, [6]).factor.tolist() == [1.0]  # no days to choose it on
+    forecaster.recipe = forecaster.recipe.replace(data={"validation": ["2025-12-25", "2025-12-27"]})
+    ensemble = calibrated(forecaster, 4, [6])
     assert 0.5 < ensemble.factor[0] < 2 and ensemble.factor[0] != 1
     again = _error_over_spread(ensemble.with_factor(ensemble.factor, 10), [6, 12])
     assert again[0] == pytest.approx(1, abs=0.1)
@@ -154,7 +157,7 @@ def test_evaluate_scores_ensembles_beside_single_forecasts(
 ) -> None:
     run = runs["rolled"]
     settings = recipe(
-        store, task={"linear_step": True},
+        store, task={"linear_step": True}, data={"validation": None},
         evaluation={"members": 4, "metrics": ["rmse"], "lead_hours": [6, 12], "initial_every_hours": 24},
     )  # fmt: skip
     table = sd.evaluate(run, settings).table

@@ -61,7 +61,6 @@ class Ensemble:
         lead_hours: lead times that will be asked for.
         seed: another one gives other members.
         at_once: states that go through the model at once.
-        training: the store that the model was trained on; None opens it, see `training_store`.
 
     Raises:
         FileNotFoundError, ValueError: as `training_store`.
@@ -76,12 +75,11 @@ class Ensemble:
         *,
         seed: int = 0,
         at_once: int = 16,
-        training: Store | None = None,
     ) -> None:
         require_at_least(FEWEST_MEMBERS, "members", members, MOST_MEMBERS)
         require_at_least(0, "seed", seed)
         self.members, self.seed, self.at_once = members, seed, at_once
-        self.training = training or training_store(forecaster)
+        self.training = training_store(forecaster)
         self.on_training = forecaster.on(self.training)
         self.windows = self.on_training.windows()
         task = forecaster.recipe.task
@@ -160,7 +158,7 @@ class Ensemble:
         return np.random.default_rng([self.seed, hour, lead_hours])
 
     def _like(self, time: np.datetime64, ahead_hours: int) -> NDArray[np.int64]:
-        """Numbers of the days whose time, some hours ahead, is of the hour and season of another."""
+        """Numbers of the days whose time, some hours ahead, is of another's hour and season."""
         return of_hour_and_season(later(self.training.times[self.days], ahead_hours), time)
 
     def _draw_days(self, leads: Sequence[int]) -> NDArray[np.int64]:

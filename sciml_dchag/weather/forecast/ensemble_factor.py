@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.ensemble import Ensemble
 from sciml_dchag.weather.forecast.forecaster import Forecaster, later
-from sciml_dchag.weather.store.store import Store
 
 MEMBERS = 10
 """Members of the ensembles that the factor is chosen with."""
@@ -28,14 +27,14 @@ ROUNDS = 2
 
 def calibrated(
     forecaster: Forecaster, members: int, lead_hours: Sequence[int], *, seed: int = 0,
-    at_once: int = 16, training: Store | None = None,
+    at_once: int = 16,
 ) -> Ensemble:  # fmt: skip
     """An ensemble whose residual fields are multiplied by what the validation period asks for.
 
     Without a validation period the factor is 1: what the model missed, as it is.
 
     Args:
-        forecaster, members, lead_hours, seed, at_once, training: as of `Ensemble`.
+        forecaster, members, lead_hours, seed, at_once: as of `Ensemble`.
 
     Raises:
         FileNotFoundError, ValueError: as `Ensemble`; or a validation period shorter than the
@@ -46,7 +45,7 @@ def calibrated(
     chosen = [lead for lead in recipe.evaluation.lead_hours if lead <= LONGEST_HOURS]
     chosen = chosen or [min(recipe.evaluation.lead_hours)]
     leads = sorted({*lead_hours, *chosen}) if recipe.data.validation else list(lead_hours)
-    ensemble = Ensemble(forecaster, members, leads, seed=seed, at_once=at_once, training=training)
+    ensemble = Ensemble(forecaster, members, leads, seed=seed, at_once=at_once)
     if recipe.data.validation is None:
         return ensemble
     for _ in range(ROUNDS):

@@ -71,7 +71,7 @@ class EnsembleScores:
         )
         self.ensemble: Ensemble = calibrated(
             self.forecaster, evaluation.members, self.leads, seed=self.recipe.seed,
-            at_once=evaluation.batch, training=self.store,
+            at_once=evaluation.batch,
         )  # fmt: skip
         for lead in self.leads:
             for name in ("model", CLIMATOLOGY):

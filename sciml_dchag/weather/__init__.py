@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sciml_dchag.weather.climax import import_climax
     from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
 _HOMES = {
     "ForecastModel": "opened",
     "WeatherStore": "opened",
     "area_mean": "opened",
+    "import_climax": "climax",
     "score": "opened",
 }
 
-__all__ = ["ForecastModel", "WeatherStore", "area_mean", "prepare", "score"]
+__all__ = ["ForecastModel", "WeatherStore", "area_mean", "import_climax", "prepare", "score"]
 
 
 def __getattr__(name: str) -> Any:

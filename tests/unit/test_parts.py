@@ -18,9 +18,9 @@ from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.pipeline import train
 from sciml_dchag.planning import step
-from sciml_dchag.planning.layouts import MACHINES, Demand, Layout, make_plan
+from sciml_dchag.planning.layouts import MACHINES, Demand, Layout, demand_of, make_plan
 from sciml_dchag.planning.step import StepCost, simulate_step
-from sciml_dchag.tasks import recipe_from_mapping
+from sciml_dchag.tasks import recipe_from_mapping, task_of
 from sciml_dchag.training.checkpoint import find_checkpoint, tensors_of
 from sciml_dchag.training.export import from_pretrained
 from sciml_dchag.training.safe_metadata import SafeReader
@@ -187,6 +187,14 @@ def test_a_frozen_model_is_planned_as_if_all_blocks_were_simulated(pattern: str)
     assert sum(p.flops for p in few.phases) == sum(p.flops for p in direct.phases)
     worst = [max(p.peak.total() for p in found.phases) for found in (few, direct)]
     assert worst[0] == pytest.approx(worst[1], rel=0.01)
+
+
+def test_what_a_recipe_freezes_is_planned(msl_store: Path) -> None:
+    demand = demand_of(
+        task_of(recipe_from_mapping(mapping(msl_store, freeze=["head.h*", "*norm*"])))
+    )
+    assert "head.hidden.0.weight" in demand.frozen and "backbone.norm.bias" in demand.frozen
+    assert "head.weight" not in demand.frozen
 
 
 def test_the_last_pattern_that_matches_counts() -> None:

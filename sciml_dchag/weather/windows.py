@@ -227,6 +227,10 @@ class ForecastWindows(Dataset[ForecastBatch]):
         forcing = compute_forcing(names, times, store.latitude, store.longitude)
         if "insolation" in names:  # to the order of one, as all other inputs are
             forcing[:, names.index("insolation")] /= SOLAR_CONSTANT
+        if "latitude_degrees" in names:  # as ClimaX has it: by mean and deviation over the rows
+            rows = forcing[:, names.index("latitude_degrees")]
+            rows -= store.latitude.mean()
+            rows /= store.latitude.std() or 1.0
         static = np.broadcast_to(self._static, (len(times), *self._static.shape))
         return np.concatenate([static, forcing], axis=1, dtype=np.float32)
 

@@ -32,7 +32,8 @@ class DataConfig(StoreConfig):
     static: tuple[str, ...] = ()
     """Static fields of the store as further inputs."""
     forcings: tuple[str, ...] = ()
-    """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
+    """Computed inputs: `cos_latitude`, `latitude_degrees`, `sin_solar_time`, `cos_solar_time`,
+    `insolation`."""
     departures: bool = False
     """Whether inputs and targets are departures from the mean by hour of day of the training
     period, instead of from one mean for all hours and places: what the sun does every day is then

@@ -180,9 +180,8 @@ class Ensemble:
             for lead, start in forecaster.starts(windows, inputs, list(part), leads):
                 truth = torch.from_numpy(windows.targets(list(part), lead))
                 missed = truth - forecaster.one_step(inputs, lead, start).cpu()
-                found[lead].append(
-                    missed.nan_to_num(0.0)
-                )  # where nothing is known, nothing is added
+                # Where nothing is known, nothing is added.
+                found[lead].append(missed.nan_to_num(0.0))
         return {lead: torch.cat(parts) for lead, parts in found.items()}
 
 

@@ -34,9 +34,9 @@ from sciml_dchag.weather.store.store import Period, Store
 
 MOST_TIMES = 500
 """Initial times that a chain is fitted on; each row of each of them is a sample per column."""
-BLOCK_TIMES = 8
+BLOCK_TIMES = 16
 """Times whose predictors are formed at once."""
-STRENGTHS = np.geomspace(1e-7, 1e1, 9)
+STRENGTHS = np.geomspace(1e-7, 1e1, 5)
 """Of the ridge, in units of the predictors' mean square: samples are many."""
 POOLED_DEGREES = 4.0
 """As of the linear step."""

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import from_mapping
 from sciml_dchag.training.checkpoint import read_checkpoint
 from sciml_dchag.training.export import export
@@ -241,3 +242,20 @@ def test_thinning_leaves_no_hour_of_the_day_out(count: int, most: int) -> None:
     assert len(taken) <= most
     for a_day in (4, 24):
         assert len(set(taken % a_day)) == min(a_day, len(taken))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "message"),
+    [
+        ({}, {"train": ["2001-01-01", "2001-01-01T18"]}, "has 0 initial time"),
+        ({"chain_channels": ["t500", "t2m", "u10"]}, {}, "u10"),
+        ({"lead_hours": [6, 15], "chain_hours": [6, 15]}, {}, "has 15 h, no multiple of the time"),
+    ],
+)
+def test_check_says_what_training_would_refuse(
+    own_store: Path, task: dict[str, Any], data: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    whole = recipe(own_store, task, evaluation={"lead_hours": [6]})
+    changed = dataclasses.replace(whole, data=dataclasses.replace(whole.data, **data))
+    failed = [f.what for f in check_recipe(changed, tmp_path) if f.verdict == "fails"]
+    assert any(message in text for text in failed), failed

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,16 +202,7 @@ def fit_chain(
     Raises:
         ValueError: too few times, or missing values.
     """
-    inside = store.time_indices(period)
-    step = store.step_hours or 1
-    initial = inside[: max(0, len(inside) - lead_hours[-1] // step)]
-    initial = initial[:: thinned_by(len(initial), MOST_TIMES)] if len(initial) else initial
-    if len(initial) < PARTS:
-        raise ValueError(
-            f"task.chain_hours goes to {lead_hours[-1]} h, and the training period of "
-            f"{len(inside)} time(s) has {len(initial)} initial time(s) so long before its end: "
-            f"lengthen data.train, or shorten task.chain_hours."
-        )
+    initial, step = fitted_times(store, period, lead_hours), store.step_hours or 1
     chain = RegressionChain(
         lead_hours, store.channels, names, cycle, np.ones(len(store.channels), np.float32)
     )
@@ -222,6 +214,34 @@ def fit_chain(
     for lead in lead_hours:
         samples = _add_stage(chain, samples, initial + lead // step)
     return chain
+
+
+class Timed(Protocol):
+    """A store, or one that will be: its times."""
+
+    @property
+    def step_hours(self) -> int | None:
+        """Hours between its times; None where they differ."""
+
+    def time_indices(self, period: Period) -> NDArray[np.int64]:
+        """Return the positions of the times within a period."""
+
+
+def fitted_times(store: Timed, period: Period, lead_hours: Sequence[int]) -> NDArray[np.int64]:
+    """Positions of the initial times that a chain is fitted on.
+
+    Raises:
+        ValueError: too few.
+    """
+    inside = store.time_indices(period)
+    initial = inside[: max(0, len(inside) - lead_hours[-1] // (store.step_hours or 1))]
+    if len(initial) < PARTS:
+        raise ValueError(
+            f"task.chain_hours goes to {lead_hours[-1]} h, and the training period of "
+            f"{len(inside)} time(s) has {len(initial)} initial time(s) so long before its end: "
+            f"lengthen data.train, or shorten task.chain_hours."
+        )
+    return initial[:: thinned_by(len(initial), MOST_TIMES)]
 
 
 @dataclass(frozen=True)

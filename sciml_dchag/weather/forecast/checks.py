@@ -11,6 +11,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
 from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.forecast.chain import fitted_times
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
 from sciml_dchag.weather.forecast.ensemble import training_days
@@ -60,6 +61,8 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
         check_departures(recipe, store, store.shape[2:])
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
@@ -115,6 +118,8 @@ def _check_before_store(
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
         check_departures(recipe, store, store.shape)
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
         return f"training period {iso(first)} to {iso(last)}"
 
@@ -151,10 +156,11 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
 
 
 def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:
-    channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
     task = recipe.task
+    channels.indices([*task.targets, *recipe.evaluation.channels, *task.chain_channels])
     for key, hours in (
         ("task.lead_hours", task.lead_hours),
+        ("task.chain_hours", task.chain_hours),
         ("data.history_hours", recipe.data.history_hours),
         ("evaluation.lead_hours", recipe.evaluation.lead_hours),
     ):

@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from record import provenance, write_json
@@ -77,8 +78,9 @@ def scores(side: str, seed: int, store: Path, steps: int, folder: Path) -> pd.Se
 
 def scored(run: Path, store: Path) -> pd.Series:
     """Score a run on its test period by channel, lead time and metric; nothing is fitted."""
-    recipe = sd.open(run).recipe
-    forecast = sd.predict(run, store, LEADS, period=recipe.data.test, every_hours=24)
+    first, last = sd.open(run).recipe.data.test
+    last = str(np.datetime64(last) - np.timedelta64(max(LEADS), "h"))  # the truth ends there
+    forecast = sd.predict(run, store, LEADS, period=(first, last), every_hours=24)
     scores = sd.score(forecast, store, store, metrics=METRICS)
     return scores.to_dataframe().stack().rename("score")
 

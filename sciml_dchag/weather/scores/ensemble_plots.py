@@ -73,7 +73,7 @@ def plot_spread(table: pd.DataFrame, members: int, channels: Sequence[str]) -> F
 
 
 def plot_ranks(ranks: pd.DataFrame, channels: Sequence[str]) -> Figure:
-    """Rank histograms of the first, a middle and the last lead time, a row a channel.
+    """Rank histograms of the first, a middle and the last lead time, one row for each channel.
 
     Args:
         ranks: `channel`, `lead_hours`, `members_below`, `fraction`.

@@ -42,7 +42,7 @@ def terms_at(times: NDArray[np.datetime64], terms: int) -> NDArray[np.float64]:
     return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
 
 
-class DailyCycle:
+class Cycle:
     """The mean of a period by hour of day and, of a long one, by season.
 
     Args:
@@ -55,7 +55,7 @@ class DailyCycle:
         self.hours, self.mean = hours, mean
 
     @classmethod
-    def of(cls, store: Store, period: Period) -> DailyCycle:
+    def of(cls, store: Store, period: Period) -> Cycle:
         """Fit all channels of a store over a period; nothing else is read.
 
         Raises:

@@ -64,7 +64,7 @@ lint: installed
 
 # Lint and types run beside the tests, whose last line stays the last one printed if all is well.
 test: installed
-	@$(MAKE) --no-print-directory lint >.lint.log 2>&1 & lint=$$!; \
+	@nice $(MAKE) --no-print-directory lint >.lint.log 2>&1 & lint=$$!; \
 	$(PYTEST); tests=$$?; \
 	if wait $$lint; then rm -f .lint.log; else cat .lint.log; exit 1; fi; \
 	exit $$tests

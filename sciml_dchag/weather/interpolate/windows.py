@@ -1,0 +1,212 @@
+"""Samples of interpolation: both ends of a window, and the state at a time between them.
+
+A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
+number of ranks, repeats and skips nothing.
+
+Shapes: B batch, N input channels, C channels of the store, O target channels, F forcings, H x W
+grid; states are departures from the daily cycle in deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sciml_dchag.objectives.between import FramesLayout
+from sciml_dchag.training.batches import Batch
+from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
+from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.states import States
+from sciml_dchag.weather.store.store import Period
+from sciml_dchag.weather.windows import require_even_steps
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BetweenBatch(Batch):
+    """Samples ready for the model; values are normalised, NaN where missing."""
+
+    inputs: Tensor
+    """(B, N, H, W): the input channels."""
+    first: Tensor
+    """(B, O, H, W): the target channels at the start of the window."""
+    last: Tensor
+    """(B, O, H, W): at its end."""
+    targets: Tensor
+    """(B, O, H, W): at the time between."""
+    elapsed_hours: Tensor
+    """(B,): from the start to the time between."""
+    window_hours: Tensor
+    """(B,): from the start to the end."""
+
+    def rotated(self, columns: int) -> BetweenBatch:
+        """Turn all fields eastward by a number of columns of a global grid."""
+        *on_grid, elapsed, window = self.tensors
+        turned = [field.roll(columns, dims=-1) for field in on_grid]
+        return BetweenBatch(*turned, elapsed, window)
+
+
+class BetweenWindows(Dataset[BetweenBatch]):
+    """All windows of a period, with all times of the store within them.
+
+    Args:
+        store: the prepared store, evenly spaced in time.
+        period: the times that samples may touch.
+        cycle: what states are departures from.
+        std: deviation by channel of the store, (C,).
+        window_hours: lengths of the windows.
+        forcings: computed fields at the time between.
+        rotate: turn each sample about the Earth's axis by a random number of columns.
+        seed: what order and rotations are drawn from.
+        memory_mebibytes: the period is kept in memory if it is no larger than this.
+        inputs: positions of the input channels to read; None for all.
+        outputs: positions of the channels to predict; None for all.
+
+    Raises:
+        ValueError: uneven steps, windows of no whole number of steps or of one, or a period too
+            short for one of them.
+    """
+
+    def __init__(
+        self,
+        store: States,
+        period: Period,
+        *,
+        cycle: DailyCycle,
+        std: NDArray[np.float64],
+        window_hours: Sequence[int],
+        forcings: Sequence[str] = (),
+        rotate: bool = False,
+        seed: int = 0,
+        memory_mebibytes: int = 0,
+        inputs: range | None = None,
+        outputs: range | None = None,
+    ) -> None:
+        self.store, self.cycle, self.rotate, self.seed = store, cycle, rotate, seed
+        self.window_hours = tuple(window_hours)
+        self.step_hours = check_windows(window_hours, require_even_steps(store))
+        self.layout = layout_of(store.channels.names, forcings)
+        self.indices = store.time_indices(period)
+        self.samples = np.concatenate([self._samples(hours) for hours in window_hours])
+        self._std = std.astype(np.float32)[:, None, None]
+        channels = range(len(store.channels))
+        own = range(len(self.layout)) if inputs is None else inputs
+        self._parts = self.layout.by_time(own)
+        self._constants = self.layout.constants_of(own)
+        self._states = sum(len(part.places) for part in self._parts)
+        self.targets = list(channels if outputs is None else outputs)
+        self._cache: Floats | None = None
+        read = sorted({c for part in self._parts for c in part.channels}.union(self.targets))
+        if 4 * len(self.indices) * len(read) * np.prod(store.shape[2:]) <= memory_mebibytes * 2**20:
+            self._place = {channel: place for place, channel in enumerate(read)}
+            self._cache = self.read(self.indices, read)
+
+    def _samples(self, window: int) -> NDArray[np.int64]:
+        """(start, window, elapsed) of all samples of a window: positions and hours, (n, 3)."""
+        steps = window // self.step_hours
+        starts = self.starts(window)
+        elapsed = np.arange(1, steps) * self.step_hours
+        first, tau = (grid.ravel() for grid in np.meshgrid(starts, elapsed, indexing="ij"))
+        return np.stack([first, np.full_like(first, window), tau], axis=1)
+
+    def starts(self, window: int) -> NDArray[np.int64]:
+        """Positions in the store of the starts of all windows of a length.
+
+        Raises:
+            ValueError: the period holds none.
+        """
+        steps = window // self.step_hours
+        starts = self.indices[self.indices + steps <= self.indices[-1]]
+        if not len(starts):
+            raise ValueError(
+                f"A period of {len(self.indices)} times of {self.step_hours} h holds no window of "
+                f"{window} h: lengthen it, or shorten task.window_hours."
+            )
+        return starts
+
+    def __len__(self) -> int:
+        """Return the number of windows, times those within each."""
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> BetweenBatch:
+        """Return sample `number`, counted on through all epochs, as a batch of one."""
+        epoch, position = divmod(number, len(self))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        place = int(order[position])
+        start, window, elapsed = self.samples[place].tolist()
+        sample = self.sample(start, window, elapsed)
+        if not self.rotate:
+            return sample
+        draw = np.random.default_rng([self.seed, epoch, place])
+        return sample.rotated(int(draw.integers(len(self.store.longitude))))
+
+    def sample(self, start: int, window: int, elapsed: int) -> BetweenBatch:
+        """Return one sample as a batch of one.
+
+        Args:
+            start: position of the start of the window in the store.
+            window: its length in hours.
+            elapsed: hours from its start to the time between.
+        """
+        times = [start, start + window // self.step_hours, start + elapsed // self.step_hours]
+        inputs = np.empty((self._states, *self.store.shape[2:]), np.float32)
+        for part in self._parts:
+            inputs[part.places] = self._normalised([times[part.time]], part.channels)[0]
+        constants = constants_of(self.layout, self.store, self.store.times[times[2]], window)
+        states = self._normalised(times, self.targets)
+        whole = np.concatenate([inputs, constants[self._constants]])
+        fields = (torch.from_numpy(field)[None] for field in (whole, *states))
+        return BetweenBatch(*fields, torch.tensor([float(elapsed)]), torch.tensor([float(window)]))
+
+    def _normalised(self, times: Sequence[int], channels: list[int]) -> Floats:
+        if self._cache is None:
+            return self.read(np.array(times), channels)
+        places = [self._place[channel] for channel in channels]
+        return self._cache[np.ix_(np.array(times) - self.indices[0], places)]
+
+    def read(self, indices: NDArray[np.int64], channels: Sequence[int]) -> Floats:
+        """Departures from the daily cycle in deviations at times of the store, (T, C, H, W)."""
+        states = self.store.read(indices, list(channels))
+        states -= self.cycle.at(self.store.times[indices], channels)
+        states /= self._std[list(channels)]
+        return states
+
+
+def layout_of(channels: Sequence[str], forcings: Sequence[str]) -> FramesLayout:
+    """Lay out the inputs that are made of a store's channels."""
+    return FramesLayout(channels=tuple(channels), forcings=tuple(forcings))
+
+
+def constants_of(
+    layout: FramesLayout, grid: States, valid: np.datetime64, window_hours: int
+) -> Floats:
+    """Forcings at a time and the length of the window in days, (F + 1, H, W)."""
+    names = layout.forcings
+    forcing = compute_forcing(names, np.array([valid]), grid.latitude, grid.longitude)[0]
+    if "insolation" in names:  # to the order of one, as all other inputs are
+        forcing[names.index("insolation")] /= SOLAR_CONSTANT
+    window = np.full((1, *grid.shape[2:]), window_hours / 24, np.float32)
+    return np.concatenate([forcing, window])
+
+
+def check_windows(window_hours: Sequence[int], step_hours: int) -> int:
+    """Refuse windows that hold no time of the store between their ends; return its step in hours.
+
+    Raises:
+        ValueError: the first window that is no multiple of the step, or only one step.
+    """
+    for hours in window_hours:
+        if hours % step_hours or hours == step_hours:
+            raise ValueError(
+                f"task.window_hours has {hours} h, and a store of steps of {step_hours} h has "
+                f"windows of {2 * step_hours}, {3 * step_hours}, ... h with times between: choose "
+                f"among these, or prepare a store of a finer step."
+            )
+    return step_hours

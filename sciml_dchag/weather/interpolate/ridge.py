@@ -16,8 +16,7 @@ from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.normal_equations import NormalEquations
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, on_stencil
 from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, MOST_TIMES, blocks, thinned_by
-from sciml_dchag.weather.interpolate.windows import BetweenWindows
-from sciml_dchag.weather.store.states import States
+from sciml_dchag.weather.interpolate.windows import BetweenWindows, OnGrid
 
 REACH = (2, 4)
 """Rows and columns on each side of a place: a low moves some 20 degrees in a day, mostly east."""
@@ -39,9 +38,9 @@ def sources(channels: int) -> int:
     return channels if channels <= FEW_CHANNELS else 1
 
 
-def neighbours(grid: States) -> NDArray[np.int64]:
+def neighbours(grid: OnGrid) -> NDArray[np.int64]:
     """Positions of the cells around each place on the flattened grid, (S, H, W)."""
-    rows, columns = grid.shape[2:]
+    rows, columns = len(grid.latitude), len(grid.longitude)
     numbers = np.arange(rows * columns, dtype=np.float64).reshape(1, 1, 1, rows, columns)
     found = on_stencil(numbers, grid.latitude, grid.longitude, REACH)[0]
     return np.ascontiguousarray(found.transpose(2, 0, 1)).astype(np.int64)
@@ -136,7 +135,7 @@ def _left_by_line(
 
 
 def ridge_of(
-    grid: States,
+    grid: OnGrid,
     weights: NDArray[np.float32],
     target_indices: list[int],
     fitted: list[tuple[int, int]],

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +29,26 @@ from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import require_even_steps
 
 Floats = NDArray[np.float32]
+
+
+class OnGrid(Protocol):
+    """A store, or forecasts: where they are and their grid."""
+
+    @property
+    def path(self) -> Path:
+        """Where they are."""
+
+    @property
+    def latitude(self) -> NDArray[np.float64]:
+        """Row centres in degrees north, (H,)."""
+
+    @property
+    def longitude(self) -> NDArray[np.float64]:
+        """Column centres in degrees east, (W,)."""
+
+    @property
+    def grid_sha256(self) -> str:
+        """Hash of the grid."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,7 @@ class BetweenBatch(Batch):
         """Turn all fields eastward by a number of columns of a global grid."""
         *on_grid, elapsed, window = self.tensors
         turned = [field.roll(columns, dims=-1) for field in on_grid]
-        return BetweenBatch(*turned, elapsed, window)
+        return BetweenBatch(*turned, elapsed, window)  # type: ignore[call-arg]
 
 
 class BetweenWindows(Dataset[BetweenBatch]):
@@ -163,7 +185,8 @@ class BetweenWindows(Dataset[BetweenBatch]):
         states = self._normalised(times, self.targets)
         whole = np.concatenate([inputs, constants[self._constants]])
         fields = (torch.from_numpy(field)[None] for field in (whole, *states))
-        return BetweenBatch(*fields, torch.tensor([float(elapsed)]), torch.tensor([float(window)]))
+        hours = (torch.tensor([float(number)]) for number in (elapsed, window))
+        return BetweenBatch(*fields, *hours)
 
     def _normalised(self, times: Sequence[int], channels: list[int]) -> Floats:
         if self._cache is None:
@@ -185,14 +208,15 @@ def layout_of(channels: Sequence[str], forcings: Sequence[str]) -> FramesLayout:
 
 
 def constants_of(
-    layout: FramesLayout, grid: States, valid: np.datetime64, window_hours: int
+    layout: FramesLayout, grid: OnGrid, valid: np.datetime64, window_hours: int
 ) -> Floats:
     """Forcings at a time and the length of the window in days, (F + 1, H, W)."""
     names = layout.forcings
     forcing = compute_forcing(names, np.array([valid]), grid.latitude, grid.longitude)[0]
     if "insolation" in names:  # to the order of one, as all other inputs are
         forcing[names.index("insolation")] /= SOLAR_CONSTANT
-    window = np.full((1, *grid.shape[2:]), window_hours / 24, np.float32)
+    size = (len(grid.latitude), len(grid.longitude))
+    window = np.full((1, *size), window_hours / 24, np.float32)
     return np.concatenate([forcing, window])
 
 

@@ -11,6 +11,7 @@ import click
 from sciml_dchag._version import __version__
 from sciml_dchag.cli import (
     apply,
+    imports,
     launch,
     learn,
     look,
@@ -53,6 +54,7 @@ main.add_command(apply.interpolate)
 main.add_command(apply.reconstruct)
 main.add_command(learn.export)
 main.add_command(objects.objects)
+main.add_command(imports.import_)
 main.add_command(plants.indices)
 main.add_command(plants.embed)
 main.add_command(plants.probe)

@@ -47,12 +47,34 @@ def require_period_to_validate(period: object, every: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartRate:
+    """How fast some parameters learn."""
+
+    parameters: str = ""
+    """Which, as a pattern of their names, such as `aggregation.*`."""
+    factor: float = 1.0
+    """Their learning rate over that of the others; of several patterns that match, the last's."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(
+                f"training.rates has factor {self.factor} for {self.parameters!r}: it must be "
+                f"above 0; what is not to learn is named in training.freeze."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How it is learnt."""
 
     start_from: str = ""
     """A run, a checkpoint or an exported model, of whatever task, whose weights training starts
     from: those of channels by name, others where their shape is the same. Empty for random ones."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that keep the values that they start with, as patterns of their names, such as
+    `backbone.blocks.[0-3].*`: they have no gradient and no moments."""
+    rates: tuple[PartRate, ...] = ()
+    """Parameters that learn faster or slower than the others."""
     steps: int = 1000
     """Optimizer steps."""
     batch: int = 8

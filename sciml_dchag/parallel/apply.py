@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -94,6 +95,13 @@ def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[ra
 def plain_name(name: str) -> str:
     """Return the name that a parameter has in a model that is not spread over ranks."""
     return name.replace("_checkpoint_wrapped_module.", "")
+
+
+def freeze(model: nn.Module, names: Collection[str]) -> None:
+    """Let the parameters of some names, as they are on one process, have no gradient."""
+    for name, parameter in model.named_parameters():
+        if plain_name(name) in names:
+            parameter.requires_grad_(False)
 
 
 def _split_channels(aggregation: ChannelAggregation, tp: DeviceMesh) -> None:

@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 
+from sciml_dchag.config.parts import frozen_of
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.config import ParallelConfig, require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
 from sciml_dchag.planning.step import StepCost, simulate_step
@@ -76,23 +78,33 @@ class Demand:
     """Whether averaged weights are kept."""
     precision: torch.dtype = torch.bfloat16
     """What products are computed in."""
+    frozen: frozenset[str] = frozenset()
+    """Names of the parameters that are not trained."""
 
 
 def demand_of(task: Task[Any]) -> Demand:
     """Take from a recipe what does not depend on the layout.
 
     Raises:
-        ValueError: there is no store yet and the recipe does not say its size.
+        ValueError: there is no store yet and the recipe does not say its size, or a pattern of
+            `training.freeze` matches no parameter.
     """
     recipe, training = task.recipe, task.recipe.training
+    config = task.expected_model()
+    frozen: frozenset[str] = frozenset()
+    if training.freeze:
+        with torch.device("meta"):
+            names = [name for name, _ in build_model(config).named_parameters()]
+        frozen = frozen_of(names, training)
     return Demand(
-        model=task.expected_model(),
+        model=config,
         loss=task.planned_loss(),
         parallel=recipe.parallel,
         batch=training.batch,
         micro_batch=training.micro_batch,
         averaged=bool(training.ema_decay),
         precision=torch.float32 if training.precision == "float32" else torch.bfloat16,
+        frozen=frozen,
     )
 
 
@@ -241,7 +253,7 @@ def _simulate_one(demand: Demand, step: tuple[int, int, int]) -> StepCost:
     tp, fsdp, samples = step
     return simulate_step(
         demand.model, _degrees(demand, tp, fsdp), samples=samples, precision=demand.precision,
-        loss=demand.loss,
+        loss=demand.loss, frozen=demand.frozen,
     )  # fmt: skip
 
 
@@ -276,13 +288,16 @@ def _layout(
     """Put a layout's costs together from steps of one and of two samples."""
     dp, fsdp, tp = degrees
     rounds = demand.batch // (dp * fsdp * micro_batch)
-    stored, whole = one.stored(fsdp), one.stored(1)
+    trained = one.stored(fsdp, trained=True)
     steady: Bytes = Counter(
-        {"parameters": 4 * stored, "optimizer": (12 if demand.averaged else 8) * stored}
+        {
+            "parameters": 4 * one.stored(fsdp),
+            "optimizer": (12 if demand.averaged else 8) * trained,
+        }
     )
     if rounds > 1 and dp * fsdp > 1:  # gradients are added up whole before they are shared out
-        steady["gradients"] = 4 * whole
-    share = stored / one.stored(one.fsdp)
+        steady["gradients"] = 4 * one.stored(1, trained=True)
+    share = trained / one.stored(one.fsdp, trained=True)
     worst, memory = "", Counter[str]()
     for a, b in zip(one.phases, two.phases, strict=True):
         peak = {kind: a.peak[kind] + (micro_batch - 1) * (b.peak[kind] - a.peak[kind])
@@ -293,7 +308,7 @@ def _layout(
     flops = rounds * sum(_at(a.flops, b.flops, micro_batch) for a, b in _pairs(one, two))
     sent = _sent(one, two, micro_batch, rounds, degrees)
     if dp > 1:
-        sent["all-reduce over dp"] = 2 * (dp - 1) / dp * 4 * stored  # type: ignore[assignment]
+        sent["all-reduce over dp"] = 2 * (dp - 1) / dp * 4 * trained  # type: ignore[assignment]
     calls = rounds * sum(phase.sent.total() for phase in one.phases)
     return Layout(
         dp=dp, fsdp=fsdp, tp=tp, micro_batch=micro_batch, memory=memory, worst=worst, sent=sent,

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,7 @@ from sciml_dchag.models.aggregation import PartialCrossAttention
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.layers import SelfAttention
 from sciml_dchag.models.transformer import ChannelTransformer
-from sciml_dchag.parallel.apply import own_channels, own_shape, parallelize, storage_dim
+from sciml_dchag.parallel.apply import freeze, own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh, sharded_axes
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
@@ -44,15 +44,23 @@ class StepCost:
 
     phases: list[Phase]
     """In order. Of what outlasts a step they hold the gradients alone."""
-    parameters: list[tuple[tuple[int, ...], int | None]]
-    """Shapes of the parameters that this rank computes with, and the dimension split over tp."""
+    parameters: list[tuple[tuple[int, ...], int | None, bool]]
+    """Shapes of the parameters that this rank computes with, the dimension split over tp, and
+    whether they are trained."""
     fsdp: int
     """Ranks that shared out the storage of gradients in `phases`."""
 
-    def stored(self, fsdp: int) -> int:
-        """Numbers of all parameters that a rank stores if so many share out their storage."""
+    def stored(self, fsdp: int, *, trained: bool = False) -> int:
+        """Numbers of parameters that a rank stores if so many share out their storage.
+
+        Args:
+            fsdp: the ranks that share it out.
+            trained: whether frozen ones are left out.
+        """
         total = 0
-        for shape, split_over_tp in self.parameters:
+        for shape, split_over_tp, learns in self.parameters:
+            if trained and not learns:
+                continue
             size = shape[storage_dim(shape, split_over_tp, fsdp)]
             total += math.prod(shape) // size * -(-size // fsdp)
         return total
@@ -67,6 +75,7 @@ def simulate_step(
     precision: torch.dtype,
     autocast: bool = True,
     device: str = "cuda",
+    frozen: Collection[str] = (),
 ) -> StepCost:
     """Run the forward and backward pass of a micro-batch on the first of dp x fsdp x tp ranks.
 
@@ -78,11 +87,12 @@ def simulate_step(
         precision: what products are computed in.
         autocast: parameters stay float32 and are cast; without, they have that precision too.
         device: kind of device that is planned for.
+        frozen: names of the parameters that are not trained.
 
     Raises:
         ValueError: tp does not divide the model's partitions, heads or locations.
     """
-    extra = max(0, config.depth - BLOCKS)
+    extra = max(0, config.depth - BLOCKS) if _blocks_are_equal(config.depth, frozen) else 0
     config = dataclasses.replace(config, depth=config.depth - extra)
     mixed = autocast and precision != torch.float32
     with _fake_ranks(parallel) as mesh:
@@ -91,6 +101,7 @@ def simulate_step(
             if not autocast:
                 model.to(precision)
         parallelize(model, mesh, parallel, precision if mixed else None)
+        freeze(model, frozen)
         model.train()
         for module in model.modules():
             if isinstance(module, PartialCrossAttention):
@@ -99,7 +110,7 @@ def simulate_step(
                 # An accelerator's kernel draws it again; the one of fake tensors would keep it.
                 module.dropout = 0.0
         parameters = {
-            name: (own_shape(parameter), sharded_axes(parameter).get("tp"))
+            name: (own_shape(parameter), sharded_axes(parameter).get("tp"), parameter.requires_grad)
             for name, parameter in model.named_parameters()
         }
         own = own_channels(model, mesh)
@@ -112,6 +123,16 @@ def simulate_step(
         parameters=[*parameters.values(), *of_a_block * extra],
         fsdp=parallel.fsdp,
     )
+
+
+def _blocks_are_equal(depth: int, frozen: Collection[str]) -> bool:
+    """Whether the same parameters of every block are frozen, so that one stands for another."""
+    of_block: dict[str, set[str]] = {str(number): set() for number in range(depth)}
+    for name in frozen:
+        if name.startswith(prefix := "backbone.blocks."):
+            number, _, rest = name.removeprefix(prefix).partition(".")
+            of_block[number].add(rest)
+    return len({frozenset(names) for names in of_block.values()}) <= 1
 
 
 def _record(
@@ -151,9 +172,13 @@ def _stretched(phases: list[Phase], extra: int) -> list[Phase]:
     if extra <= 0:
         return phases
     names = [phase.name for phase in phases]
-    forward, backward = names.index("forward block 2"), names.index("backward block 2")
+    forward = names.index("forward block 2")
     left = _difference(phases[forward + 1].start, phases[forward].start)
-    returned = _difference(phases[backward + 1].start, phases[backward].start)
+    # Frozen blocks that nothing trained comes before have no backward pass.
+    backward, returned = len(phases), Counter[str]()
+    if "backward block 2" in names:
+        backward = names.index("backward block 2")
+        returned = _difference(phases[backward + 1].start, phases[backward].start)
     result: list[Phase] = []
     for position, phase in enumerate(phases):
         shift: Bytes = Counter()

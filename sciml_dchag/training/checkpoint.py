@@ -77,6 +77,11 @@ class Checkpoint:
         """The task's kind, one of `sciml_dchag.tasks.TASKS`."""
         return str(self.recipe["task"]["kind"])
 
+    @property
+    def imported(self) -> str | None:
+        """What weights were imported from; None for those that this package has trained."""
+        return self.data.get("imported")
+
     def read_data(self, record: type[Record], path: Path) -> Record:
         """Read what the task keeps of its data as the dataclass that it defines for it.
 
@@ -85,8 +90,13 @@ class Checkpoint:
             path: of the checkpoint, for a message.
 
         Raises:
-            ValueError: a key is missing, unknown or of another kind.
+            ValueError: a key is missing, unknown or of another kind, or the weights were imported.
         """
+        if self.imported is not None:
+            raise ValueError(
+                f"{path} has weights imported from {self.imported} and no statistics of data, "
+                f"which this needs: train from it with training.start_from={path}."
+            )
         try:
             return from_mapping(record, self.data)
         except (TypeError, ValueError) as error:

@@ -71,15 +71,40 @@ def export(
         ValueError: another suffix, or a damaged checkpoint.
     """
     out = Path(out)
+    require_place(out, overwrite)
+    path = find_checkpoint(Path(checkpoint))
+    saved = read_checkpoint(path)
+    tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
+    load_tensors(path, {"average" if saved.averaged else "model": tensors})
+    return write_model(out, saved, tensors)
+
+
+def require_place(out: Path, overwrite: bool) -> None:
+    """Refuse a place where no model can be written, before work starts.
+
+    Raises:
+        FileExistsError: it is taken and `overwrite` is off.
+        FileNotFoundError: its folder is not there.
+        ValueError: another suffix.
+    """
     if out.suffix != SUFFIX:
         raise ValueError(f"{out} must end in .safetensors to say what is written: rename it.")
     check_place(out, MODEL, overwrite)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} for {out.name}: make it first.")
-    path = find_checkpoint(Path(checkpoint))
-    saved = read_checkpoint(path)
-    tensors = tensors_of(build_model(from_mapping(ModelConfig, saved.model_config)))
-    load_tensors(path, {"average" if saved.averaged else "model": tensors})
+
+
+def write_model(out: Path, saved: Checkpoint, tensors: dict[str, Tensor]) -> Path:
+    """Write weights and what lies beside them, all of it or nothing.
+
+    Args:
+        out: as `require_place` allows.
+        saved: what lies beside the weights.
+        tensors: of the model that `saved` describes, by name.
+
+    Raises:
+        OSError: no room.
+    """
     record = json.dumps(dataclasses.asdict(saved))
     sums = {name: _crc_of(tensor) for name, tensor in tensors.items()}
     metadata = {

@@ -16,9 +16,17 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from sciml_dchag.config import TrainingConfig
+from sciml_dchag.config.parts import frozen_of, rates_of
+from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.hooks import local
+from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.mesh import sharded_axes
+
+
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters that are not frozen, under the names that they have on one process."""
+    return [(plain_name(n), p) for n, p in model.named_parameters() if p.requires_grad]
 
 
 def decays(name: str) -> bool:
@@ -36,22 +44,48 @@ def decays(name: str) -> bool:
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Build AdamW (Loshchilov and Hutter 2019).
 
-    Parameters are in groups by decay, and by the mesh that they are sharded over, as one call of
-    the update takes parameters of one mesh.
+    Parameters are in groups by decay, by their part's rate, and by the mesh that they are sharded
+    over, as one call of the update takes parameters of one mesh. Frozen ones are in none.
+
+    Raises:
+        ValueError: a pattern of `training.rates` matches no parameter.
     """
-    groups: dict[tuple[bool, DeviceMesh | None], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    factors = rates_of([plain_name(name) for name, _ in model.named_parameters()], config)
+    groups: dict[tuple[bool, float, DeviceMesh | None], list[nn.Parameter]] = {}
+    for name, parameter in trained_parameters(model):
         mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
-        groups.setdefault((decays(name), mesh), []).append(parameter)
+        groups.setdefault((decays(name), factors[name], mesh), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": config.weight_decay if decayed else 0.0}
-            for (decayed, _), parameters in groups.items()
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if decayed else 0.0,
+                "lr": config.learning_rate * factor,
+            }
+            for (decayed, factor, _), parameters in groups.items()
         ],
         lr=config.learning_rate,
         betas=config.betas,
         fused=True,  # in one pass, without temporaries of the parameters' size
     )
+
+
+def parts_in_words(config: ModelConfig, training: TrainingConfig) -> str:
+    """Say in a line what of a model is trained, and how fast; nothing of it is allocated.
+
+    Raises:
+        ValueError: a pattern matches no parameter, or all are frozen.
+    """
+    with torch.device("meta"):
+        sizes = {name: p.numel() for name, p in build_model(config).named_parameters()}
+    names = list(sizes)
+    frozen, factors = frozen_of(names, training), rates_of(names, training)
+    learns = {name: size for name, size in sizes.items() if name not in frozen}
+    said = f"trained: {sum(learns.values()):,} of {sum(sizes.values()):,} parameters"
+    for factor in sorted({factors[name] for name in learns} - {1.0}):
+        slower = sum(size for name, size in learns.items() if factors[name] == factor)
+        said += f", {slower:,} at {factor:g} of the learning rate"
+    return said
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -111,6 +145,8 @@ def all_finite(tensors: Any) -> bool:
 class AveragedWeights:
     """An exponential moving average of a model's parameters, shard by shard.
 
+    Frozen ones are their own average, in the same memory.
+
     Args:
         model: the model whose parameters are averaged.
         decay: d in average = d * average + (1 - d) * weight; the first weights are taken whole.
@@ -118,13 +154,16 @@ class AveragedWeights:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
-        self.average = {plain_name(n): p.detach().clone() for n, p in model.named_parameters()}
+        self.average = {
+            plain_name(name): p.detach().clone() if p.requires_grad else p.detach()
+            for name, p in model.named_parameters()
+        }
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the model's present weights into the average."""
-        for name, parameter in self.model.named_parameters():
-            local(self.average[plain_name(name)]).lerp_(local(parameter), 1 - self.decay)
+        for name, parameter in trained_parameters(self.model):
+            local(self.average[name]).lerp_(local(parameter), 1 - self.decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -137,8 +176,8 @@ class AveragedWeights:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, parameter in self.model.named_parameters():
-            average = local(self.average[plain_name(name)])
+        for name, parameter in trained_parameters(self.model):
+            average = local(self.average[name])
             kept = local(parameter).clone()
             local(parameter).copy_(average)
             average.copy_(kept)

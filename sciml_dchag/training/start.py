@@ -146,9 +146,13 @@ def _what_is_learnt(values: dict[str, Any], section: str, ended: bool) -> str:
 def _require_same_recipe(run: Path, checkpoint: Checkpoint, recipe: Recipe) -> None:
     now = to_mapping(recipe)
     for section in ("seed", "data", "model", "task", "training"):
+        saved = checkpoint.recipe
+        if isinstance(now[section], dict):
+            # A key that an earlier version did not have is at its default.
+            defaults = to_mapping(type(getattr(recipe, section))())
+            saved = {**saved, section: {**defaults, **saved[section]}}
         was, wanted = (
-            _what_is_learnt(values, section, checkpoint.complete)
-            for values in (checkpoint.recipe, now)
+            _what_is_learnt(values, section, checkpoint.complete) for values in (saved, now)
         )
         if was != wanted:
             raise ValueError(

@@ -73,7 +73,7 @@ def start_from(model: ChannelTransformer, path: str | Path) -> StartReport:
     """
     source = _read(path)
     mapped, report = _map(source, tensors_of(source), model.config)
-    _require_some(report, path)
+    _require_fit(report, source.config, model.config, path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if (found := mapped.get(plain_name(name))) is not None:
@@ -95,11 +95,19 @@ def preview_start(config: ModelConfig, path: str | Path) -> StartReport:
     with torch.device("meta"):
         source = build_model(from_mapping(ModelConfig, saved.model_config))
         _, report = _map(source, tensors_of(source), config)
-    _require_some(report, path)
+    _require_fit(report, source.config, config, path)
     return report
 
 
-def _require_some(report: StartReport, path: str | Path) -> None:
+def _require_fit(
+    report: StartReport, source: ModelConfig, config: ModelConfig, path: str | Path
+) -> None:
+    """Refuse weights of which nothing fits, or which would be used otherwise than they learnt."""
+    if source.heads != config.heads and source.embed_dim == config.embed_dim:
+        raise ValueError(
+            f"{path} has {source.heads} attention heads and this model {config.heads}, so that its "
+            f"weights would compute something else here: set model.heads to {source.heads}."
+        )
     if not report.loaded:
         raise ValueError(
             f"Nothing of {path} fits this model: set training.start_from to a model of the same "

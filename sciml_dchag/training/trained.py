@@ -82,6 +82,7 @@ class TrainedModel(Described, Generic[AnyRecipe]):
             "kind": self.kind,
             "path": str(self.path),
             "run": saved.recipe["name"],
+            **({} if saved.imported is None else {"imported from": saved.imported}),
             "weights": f"{self.saved.path.name}, step {saved.step}"
             + (", averaged" if saved.averaged else ""),
             "training": "ended" if self.saved.latest[1].complete else "not ended",

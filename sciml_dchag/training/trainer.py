@@ -23,10 +23,12 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
+from sciml_dchag.config.parts import frozen_of
 from sciml_dchag.files.locks import locked
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel import stopping
+from sciml_dchag.parallel.apply import freeze, plain_name
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.runtime import Ranks, joined
 from sciml_dchag.training.batches import Batch, Samples, load_batches, stack
@@ -173,8 +175,14 @@ class _Trainer:
         self.config = store.model_config()
         dtype = compute_dtype(recipe.training.precision, ranks.device)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
+        names = [plain_name(name) for name, _ in self.model.named_parameters()]
+        freeze(self.model, frozen_of(names, recipe.training))
         self.data = store.training_data(self.model, ranks)
         self.optimizer = build_optimizer(self.model, recipe.training)
+        # Of each group, over the others'; not in the group, which checkpoints hold as they are.
+        self.rates = [
+            group["lr"] / recipe.training.learning_rate for group in self.optimizer.param_groups
+        ]
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
         self.step, self.skipped_steps = 0, 0
@@ -305,8 +313,8 @@ class _Trainer:
         scale = self.ranks.data[1] / weight
         limit = self.recipe.training.clip_norm
         norm = scale_and_clip_gradient(self.model.parameters(), scale, limit, self.ranks.mesh)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         self.optimizer.step()
         if self.average is not None:
             self.average.update()

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sciml_dchag.weather.climax import import_climax
     from sciml_dchag.weather.objects.table import find_highs, find_lows
     from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
@@ -19,6 +20,7 @@ _HOMES = {
     "area_mean": "opened",
     "find_highs": "objects.table",
     "find_lows": "objects.table",
+    "import_climax": "climax",
     "score": "opened",
 }
 
@@ -28,6 +30,7 @@ __all__ = [
     "area_mean",
     "find_highs",
     "find_lows",
+    "import_climax",
     "prepare",
     "score",
 ]

@@ -117,6 +117,10 @@ VARIABLES: dict[str, Variable] = {
             plausible=(0.0, 1.0),
         ),
         Variable(
+            short="latitude_degrees", long="latitude_in_degrees", units="degree", kind="forcing",
+            plausible=(-90.0, 90.0),
+        ),
+        Variable(
             short="sin_solar_time", long="sine_of_local_solar_time", units="1", kind="forcing",
             plausible=(-1.0, 1.0),
         ),

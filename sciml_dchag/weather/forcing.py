@@ -47,6 +47,12 @@ def cos_latitude(times: Times, latitude: Degrees, longitude: Degrees) -> Field:
     return np.broadcast_to(rows, (len(times), len(latitude), len(longitude)))
 
 
+def latitude_degrees(times: Times, latitude: Degrees, longitude: Degrees) -> Field:
+    """Return the latitude itself, degrees north; an input of ClimaX (arXiv 2301.10343)."""
+    rows = np.asarray(latitude, np.float64)[None, :, None]
+    return np.broadcast_to(rows, (len(times), len(latitude), len(longitude)))
+
+
 def sin_solar_time(times: Times, latitude: Degrees, longitude: Degrees) -> Field:
     """Return the sine of local mean solar time as an angle: 0 at midnight, 1 at 6 h."""
     return np.sin(_mean_solar_angle(times, latitude, longitude))
@@ -101,6 +107,7 @@ def _mean_solar_angle(times: Times, latitude: Degrees, longitude: Degrees) -> Fi
 
 FORCINGS: dict[str, Callable[[Times, Degrees, Degrees], Field]] = {
     "cos_latitude": cos_latitude,
+    "latitude_degrees": latitude_degrees,
     "sin_solar_time": sin_solar_time,
     "cos_solar_time": cos_solar_time,
     "insolation": insolation,

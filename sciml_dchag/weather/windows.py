@@ -26,7 +26,7 @@ from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 
@@ -101,7 +101,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rollout_steps: int = 1,
         rotate: bool = False,
         seed: int = 0,
-        expected: DailyCycle | None = None,
+        expected: Cycle | None = None,
         chain: Chain | None = None,
         memory_mebibytes: int = 0,
         inputs: range | None = None,
@@ -227,6 +227,10 @@ class ForecastWindows(Dataset[ForecastBatch]):
         forcing = compute_forcing(names, times, store.latitude, store.longitude)
         if "insolation" in names:  # to the order of one, as all other inputs are
             forcing[:, names.index("insolation")] /= SOLAR_CONSTANT
+        if "latitude_degrees" in names:  # as ClimaX has it: by mean and deviation over the rows
+            rows = forcing[:, names.index("latitude_degrees")]
+            rows -= store.latitude.mean()
+            rows /= store.latitude.std() or 1.0
         static = np.broadcast_to(self._static, (len(times), *self._static.shape))
         return np.concatenate([static, forcing], axis=1, dtype=np.float32)
 

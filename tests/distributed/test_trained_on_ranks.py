@@ -281,3 +281,27 @@ def test_ranks_mask_weather_and_start_from_it_as_one_process_does(
         run = tmp_path / f"forecast {parallel}"
         on_ranks(2, workers.train_run, workers.changed(started, parallel=parallel), str(run))
         assert_same_curve(run, tmp_path / "forecast", keys=("loss", "gradient_norm"))
+
+
+@pytest.mark.slow
+def test_frozen_parts_and_rates_are_those_of_one_process(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """A whole block, a part of the channel stage, one bias; resumed on another mesh."""
+    parts = workers.changed(
+        recipe,
+        training={
+            "steps": 4, "checkpoint_every": 2, "validate_every": 0,
+            "freeze": ["backbone.blocks.0.*", "aggregation.tokenizer.*", "head.bias"],
+            "rates": [{"parameters": "head.*", "factor": 0.3}],
+        },
+    )  # fmt: skip
+    del parts["data"]["validation"]
+    workers.train_run(parts, str(tmp_path / "one"))
+    for parallel, resumed in (({"tp": 2}, {"fsdp": 2}), ({"fsdp": 2}, {"tp": 2})):
+        run = tmp_path / str(parallel)
+        on_ranks(2, workers.train_run, workers.changed(parts, parallel=parallel), str(run))
+        assert_same_curve(run, tmp_path / "one", keys=("loss", "gradient_norm"))
+        shutil.rmtree(run / "checkpoints" / "step-0000004")
+        on_ranks(2, workers.train_run, workers.changed(parts, parallel=resumed), str(run))
+        assert_same_curve(run, tmp_path / "one", keys=("loss", "gradient_norm"))

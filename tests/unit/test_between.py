@@ -16,7 +16,7 @@ from sciml_dchag.weather.interpolate.baselines import cubic, linear
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
 from sciml_dchag.weather.interpolate.ridge import fit_ridge, fitted_times, ridge_of, unit_of
 from sciml_dchag.weather.interpolate.windows import BetweenWindows
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
 
@@ -25,7 +25,7 @@ EVERYTHING = (None, None)
 
 def windows_of(store: Store, **options: Any) -> BetweenWindows:
     settings = {
-        "cycle": DailyCycle.of(store, EVERYTHING), "std": compute_statistics(store.path).std,
+        "cycle": Cycle.of(store, EVERYTHING), "std": compute_statistics(store.path).std,
         "window_hours": (12, 24), **options,
     }  # fmt: skip
     return BetweenWindows(store, options.pop("period", EVERYTHING), **settings)
@@ -161,14 +161,14 @@ def tide(hours: np.ndarray, longitude: np.ndarray) -> np.ndarray:
 def test_the_tide_follows_the_sun_between_the_hours_of_the_training_period() -> None:
     longitude = np.arange(0, 360, 22.5)
     known = np.arange(0, 24, 6)
-    cycle = DailyCycle(known, tide(known, longitude))
+    cycle = Cycle(known, tide(known, longitude))
     finer = finer_cycle(cycle, longitude, 1)
     np.testing.assert_allclose(finer.mean, tide(np.arange(24), longitude), atol=1e-5)
     assert np.array_equal(finer.mean[::6], cycle.mean)
     assert finer_cycle(cycle, longitude, 6) is cycle
     # A region does not know what lies west of it: there the wave of half a day swings in place.
-    region = finer_cycle(DailyCycle(known, tide(known, longitude[:5])), longitude[:5], 3)
+    region = finer_cycle(Cycle(known, tide(known, longitude[:5])), longitude[:5], 3)
     assert np.isfinite(region.mean).all()
-    uneven = DailyCycle(np.array([0, 6, 9]), cycle.mean[:3])
+    uneven = Cycle(np.array([0, 6, 9]), cycle.mean[:3])
     with pytest.raises(ValueError, match="not evenly spaced"):
         finer_cycle(uneven, longitude, 1)

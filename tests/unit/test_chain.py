@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.checking import check_recipe
 from sciml_dchag.config import from_mapping
 from sciml_dchag.training.checkpoint import read_checkpoint
 from sciml_dchag.training.export import export
@@ -22,7 +23,7 @@ from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.task import ForecastTask
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.store.daily_cycle import DailyCycle, season_terms, terms_at
+from sciml_dchag.weather.store.cycles import Cycle, season_terms, terms_at
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
 
@@ -98,7 +99,7 @@ def recipe(store: Path, task: dict[str, Any] | None = None, **sections: Any) -> 
 def test_what_the_wind_carries_is_found(own_store: Path) -> None:
     """A product of two fields, which the same chain without winds cannot have."""
     store = Store.open(own_store)
-    cycle = DailyCycle.of(store, TRAIN)
+    cycle = Cycle.of(store, TRAIN)
     late = np.arange(125, 155)
     left = {}
     for names in (["u500", "v500", "t500"], ["t500", "t2m"]):
@@ -113,7 +114,7 @@ def test_what_the_wind_carries_is_found(own_store: Path) -> None:
 def test_stages_are_fitted_on_forecasts_and_shrink(own_store: Path) -> None:
     """A chain read back from its text forecasts the same, and less the farther ahead."""
     store = Store.open(own_store)
-    cycle = DailyCycle.of(store, TRAIN)
+    cycle = Cycle.of(store, TRAIN)
     chain = fit_chain(store, TRAIN, cycle, (6, 12, 24), NAMES.split(","))
     found = dict(chain.forecast(store, [130, 140], 24))
     assert list(found) == [6, 12, 24] and found[6].shape == (2, 4, 8, 16)
@@ -165,7 +166,7 @@ def test_a_forecast_is_the_chain_and_what_the_model_adds(own_store: Path, tmp_pa
         for parameter in forecaster.model.head.parameters():
             parameter.zero_()  # the model adds nothing
         found = dict(forecaster.forecast(forecaster.windows((None, None)), initial, leads))
-    cycle = DailyCycle.of(store, TRAIN)
+    cycle = Cycle.of(store, TRAIN)
     chain = fit_chain(store, TRAIN, cycle, (6, 12, 24), NAMES.split(","))
     for lead, states in chain.forecast(store, initial, 24):
         if lead == 12:
@@ -209,7 +210,7 @@ def test_a_chain_needs_departures_its_own_leads_and_a_long_period(own_store: Pat
     store = Store.open(own_store)
     short = ("2001-01-01", "2001-01-02")
     with pytest.raises(ValueError, match="has 0 initial time"):
-        fit_chain(store, short, DailyCycle.of(store, short), (48,), ["t500"])
+        fit_chain(store, short, Cycle.of(store, short), (48,), ["t500"])
 
 
 def test_seasons_are_fitted_where_a_year_is_there(
@@ -222,13 +223,13 @@ def test_seasons_are_fitted_where_a_year_is_there(
     values[:, 0, 0, 0] = np.nan  # never known
     values[hours > 24 * 60, 0, 1, 1] = np.nan  # known in one season alone
     store = Store.open(write(state.copy(data=values.astype(np.float32)), tmp_path / "s.zarr"))
-    cycle = DailyCycle.of(store, (None, None))
-    assert cycle.mean.shape == (4, 5, 1, 4, 8) and "season" in cycle.in_words()
+    cycle = Cycle.of(store, (None, None))
+    assert cycle.mean.shape == (4, 9, 1, 4, 8) and "season" in cycle.in_words()
     left = store.read(slice(None)) - cycle.at(store.times, [0])
     assert np.isnan(left[:, 0, 0, 0]).all() and np.isfinite(left[0, 0, 1, 1])
     assert not cycle.mean[:, 1:, 0, 1, 1].any()
     assert np.nanstd(left[:, 0, 2:]) == pytest.approx(0.1, rel=0.05)
-    month = DailyCycle.of(store, ("2001-01-01", "2001-01-31"))
+    month = Cycle.of(store, ("2001-01-01", "2001-01-31"))
     assert month.mean.shape == (4, 1, 1, 4, 8) and "season" not in month.in_words()
     assert season_terms(store.times[:4]) == 1
     np.testing.assert_allclose(terms_at(store.times[:1], 5)[0], [1, 1, 0, 1, 0], atol=0.05)
@@ -241,3 +242,20 @@ def test_thinning_leaves_no_hour_of_the_day_out(count: int, most: int) -> None:
     assert len(taken) <= most
     for a_day in (4, 24):
         assert len(set(taken % a_day)) == min(a_day, len(taken))
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "message"),
+    [
+        ({}, {"train": ["2001-01-01", "2001-01-01T18"]}, "has 0 initial time"),
+        ({"chain_channels": ["t500", "t2m", "u10"]}, {}, "u10"),
+        ({"lead_hours": [6, 15], "chain_hours": [6, 15]}, {}, "has 15 h, no multiple of the time"),
+    ],
+)
+def test_check_says_what_training_would_refuse(
+    own_store: Path, task: dict[str, Any], data: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    whole = recipe(own_store, task, evaluation={"lead_hours": [6]})
+    changed = dataclasses.replace(whole, data=dataclasses.replace(whole.data, **data))
+    failed = [f.what for f in check_recipe(changed, tmp_path) if f.verdict == "fails"]
+    assert any(message in text for text in failed), failed

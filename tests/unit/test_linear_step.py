@@ -24,7 +24,7 @@ from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of, neighbours
 from sciml_dchag.weather.forecast.task import ForecastTask
 from sciml_dchag.weather.forecast.training import check_departures
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.windows import ForecastWindows
@@ -125,7 +125,7 @@ def own_store(msl_store: Path, tmp_path: Path) -> Path:
 
 def test_departures_are_from_the_mean_of_their_hour(own_store: Path) -> None:
     store = Store.open(own_store)
-    cycle = DailyCycle.of(store, (None, None))
+    cycle = Cycle.of(store, (None, None))
     windows = windows_of(store, expected=cycle, memory_mebibytes=100)
     raw = store.read(slice(None))[:, 0].astype(np.float64)
     std = store.statistics().std[0]
@@ -165,7 +165,7 @@ def test_a_forecast_is_the_linear_step_and_what_the_model_adds(
             parameter.zero_()  # the model adds nothing
     windows = forecaster.windows((None, None))
     found = dict(forecaster.forecast(windows, [101, 102], (6, 12)))
-    cycle = DailyCycle.of(store, ("2025-12-01", "2025-12-24"))
+    cycle = Cycle.of(store, ("2025-12-01", "2025-12-24"))
     std = store.statistics().std[0]
 
     def departure(indices: list[int]) -> np.ndarray:

@@ -139,6 +139,8 @@ def test_what_does_not_fit_keeps_its_start_values_and_nothing_at_all_is_refused(
     wider = build_model(config("abc", embed_dim=32, patch=4), 2)
     with pytest.raises(ValueError, match="Nothing of .* fits this model"):
         start_from(wider, path)
+    with pytest.raises(ValueError, match="2 attention heads and this model 4.* model.heads to 2"):
+        start_from(build_model(config("abc", heads=4), 2), path)
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         start_from(model, tmp_path / "absent")
 

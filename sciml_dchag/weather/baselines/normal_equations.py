@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 STRENGTHS = np.geomspace(1e-5, 1e2, 15)
 """Of the ridge, in units of the predictors' mean square."""
+POOLED_DEGREES = 4.0
+"""Standard deviation of the distance in latitude over which rows share samples. On two months of
+5.625 degrees the error falls by half a percent from 0 to 4 degrees and rises from 6 on."""
 
 
 @dataclass

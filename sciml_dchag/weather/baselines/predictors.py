@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.area import goes_around
-from sciml_dchag.weather.baselines.stencil import on_stencil
+from sciml_dchag.weather.baselines.stencil import COLUMNS, ROWS, on_stencil
 
 EARTH_RADIUS_M = 6.371e6
 NEAR = (1, 1)
@@ -99,3 +99,9 @@ def predictors(
     if advection_BAHW.shape[1]:
         parts.append(on_stencil(advection_BAHW[:, None], latitude, longitude, NEAR))
     return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+
+def width(states: int, others: int, advected: int) -> int:
+    """How many predictors these numbers of channels make, P."""
+    wide, near = ((2 * rows + 1) * (2 * columns + 1) for rows, columns in ((ROWS, COLUMNS), NEAR))
+    return wide * states + others + near * advected

@@ -93,7 +93,7 @@ def hours(count: int) -> np.timedelta64:
     return np.timedelta64(count, "h")
 
 
-def blocks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Split positions into blocks that are read at once."""
-    for start in range(0, len(indices), BLOCK_TIMES):
-        yield indices[start : start + BLOCK_TIMES]
+def blocks(indices: NDArray[np.int64], size: int = BLOCK_TIMES) -> Iterator[NDArray[np.int64]]:
+    """Split positions into blocks of some size that are worked on at once."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

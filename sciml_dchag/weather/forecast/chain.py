@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +25,20 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.files.arrays import from_text, to_text
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.baselines.normal_equations import NormalEquations
-from sciml_dchag.weather.baselines.predictors import Advected, predictors
+from sciml_dchag.weather.baselines.normal_equations import POOLED_DEGREES, NormalEquations
+from sciml_dchag.weather.baselines.predictors import Advected, predictors, width
 from sciml_dchag.weather.baselines.stencil import by_row
-from sciml_dchag.weather.baselines.training_pairs import hours, thinned_by
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.baselines.training_pairs import blocks, hours, thinned_by
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period, Store
 
 MOST_TIMES = 500
 """Initial times that a chain is fitted on; each row of each of them is a sample per column."""
-BLOCK_TIMES = 8
+BLOCK_TIMES = 16
 """Times whose predictors are formed at once."""
-STRENGTHS = np.geomspace(1e-7, 1e1, 9)
+STRENGTHS = np.geomspace(1e-7, 1e1, 5)
 """Of the ridge, in units of the predictors' mean square: samples are many."""
-POOLED_DEGREES = 4.0
-"""As of the linear step."""
 PARTS = 3
 """Of the training period, of which each is forecast by what was fitted on the others."""
 
@@ -73,7 +72,7 @@ class RegressionChain:
         lead_hours: Sequence[int],
         channels: ChannelSet,
         names: Sequence[str],
-        cycle: DailyCycle,
+        cycle: Cycle,
         scale: NDArray[np.float32],
         stages: Sequence[Stage] = (),
     ) -> None:
@@ -141,7 +140,7 @@ class RegressionChain:
         store: States,
     ) -> NDArray[np.float32]:
         found = np.empty_like(states)
-        for block in blocks(np.arange(len(states))):
+        for block in blocks(np.arange(len(states)), BLOCK_TIMES):
             x_BHWP = self.predictors(stage, states[block], others[block], valid[block], store)
             change_HNC = by_row(x_BHWP) @ stage.weights
             batch, rows, columns = x_BHWP.shape[:3]
@@ -162,11 +161,10 @@ class RegressionChain:
         """
         rows, columns = grid
         chained, moved = len(self.places), len(self.advected)
-        wide = 35 * chained + 9 * moved
         shapes: list[tuple[int, ...]] = [(len(self.scale),)]
         for stage in range(len(self.lead_hours)):
-            width = wide + (len(self.others) if stage == 0 else 0)
-            shapes += [(rows, width, chained), (moved, rows, columns), (moved, rows)]
+            predicted_from = width(chained, len(self.others) if stage == 0 else 0, moved)
+            shapes += [(rows, predicted_from, chained), (moved, rows, columns), (moved, rows)]
         sizes = [int(np.prod(shape)) for shape in shapes]
         flat = from_text(text, (sum(sizes),))
         cut = np.split(flat, np.cumsum(sizes)[:-1])
@@ -175,14 +173,8 @@ class RegressionChain:
         return self
 
 
-def blocks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Split positions into blocks whose predictors are formed at once."""
-    for start in range(0, len(indices), BLOCK_TIMES):
-        yield indices[start : start + BLOCK_TIMES]
-
-
 def fit_chain(
-    store: Store, period: Period, cycle: DailyCycle, lead_hours: Sequence[int], names: Sequence[str]
+    store: Store, period: Period, cycle: Cycle, lead_hours: Sequence[int], names: Sequence[str]
 ) -> RegressionChain:
     """Fit all stages on a training period, one after the other.
 
@@ -201,20 +193,13 @@ def fit_chain(
     Raises:
         ValueError: too few times, or missing values.
     """
-    inside = store.time_indices(period)
-    step = store.step_hours or 1
-    initial = inside[: max(0, len(inside) - lead_hours[-1] // step)]
-    initial = initial[:: thinned_by(len(initial), MOST_TIMES)] if len(initial) else initial
-    if len(initial) < PARTS:
-        raise ValueError(
-            f"task.chain_hours goes to {lead_hours[-1]} h, and the training period of "
-            f"{len(inside)} time(s) has {len(initial)} initial time(s) so long before its end: "
-            f"lengthen data.train, or shorten task.chain_hours."
-        )
+    initial, step = fitted_times(store, period, lead_hours), store.step_hours or 1
     chain = RegressionChain(
         lead_hours, store.channels, names, cycle, np.ones(len(store.channels), np.float32)
     )
-    whole = np.concatenate([chain.departures(store, block) for block in blocks(initial)])
+    whole = np.concatenate(
+        [chain.departures(store, block) for block in blocks(initial, BLOCK_TIMES)]
+    )
     chain.scale = np.maximum(whole.std(axis=(0, 2, 3), dtype=np.float64), 1e-30).astype(np.float32)
     whole /= chain.scale[:, None, None]
     states, others = whole[:, chain.places], whole[:, chain.others]
@@ -222,6 +207,34 @@ def fit_chain(
     for lead in lead_hours:
         samples = _add_stage(chain, samples, initial + lead // step)
     return chain
+
+
+class Timed(Protocol):
+    """A store, or one that will be: its times."""
+
+    @property
+    def step_hours(self) -> int | None:
+        """Hours between its times; None where they differ."""
+
+    def time_indices(self, period: Period) -> NDArray[np.int64]:
+        """Return the positions of the times within a period."""
+
+
+def fitted_times(store: Timed, period: Period, lead_hours: Sequence[int]) -> NDArray[np.int64]:
+    """Positions of the initial times that a chain is fitted on.
+
+    Raises:
+        ValueError: too few.
+    """
+    inside = store.time_indices(period)
+    initial = inside[: max(0, len(inside) - lead_hours[-1] // (store.step_hours or 1))]
+    if len(initial) < PARTS:
+        raise ValueError(
+            f"task.chain_hours goes to {lead_hours[-1]} h, and the training period of "
+            f"{len(inside)} time(s) has {len(initial)} initial time(s) so long before its end: "
+            f"lengthen data.train, or shorten task.chain_hours."
+        )
+    return initial[:: thinned_by(len(initial), MOST_TIMES)]
 
 
 @dataclass(frozen=True)
@@ -245,7 +258,7 @@ def _add_stage(chain: RegressionChain, samples: Samples, later: NDArray[np.int64
     parts = np.array_split(np.arange(len(later)), PARTS)
     sums = [NormalEquations() for _ in parts]
     for part, own in zip(parts, sums, strict=True):
-        for block in blocks(part):
+        for block in blocks(part, BLOCK_TIMES):
             truth = _truth(chain, store, later[block])
             x = chain.predictors(shell, states[block], others[block], valid[block], store)
             own.add(by_row(x), by_row((truth - states[block]).transpose(0, 2, 3, 1)))
@@ -298,7 +311,7 @@ def _usual_advection(
     rows, columns = store.shape[2:]
     total = np.zeros((len(chain.advected), rows, columns))
     squares = np.zeros_like(total)
-    for block in blocks(np.arange(len(states))):
+    for block in blocks(np.arange(len(states)), BLOCK_TIMES):
         moved = chain.advection(states[block], valid[block], store).astype(np.float64)
         total += moved.sum(0)
         squares += np.square(moved).sum(0)

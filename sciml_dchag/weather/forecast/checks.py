@@ -11,8 +11,10 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
 from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.forecast.chain import fitted_times
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
+from sciml_dchag.weather.forecast.ensemble import training_days
 from sciml_dchag.weather.forecast.object_scores import check_objects
 from sciml_dchag.weather.forecast.training import (
     check_departures,
@@ -27,7 +29,12 @@ from sciml_dchag.weather.prepare.sources import ALL
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
-from sciml_dchag.weather.training_store import check_periods, training_statistics, unused_validation
+from sciml_dchag.weather.training_store import (
+    Timed,
+    check_periods,
+    training_statistics,
+    unused_validation,
+)
 from sciml_dchag.weather.windows import require_even_steps
 
 
@@ -40,6 +47,11 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
     else:
         _check_before_store(recipe, attempt, note)
     attempt(lambda: _metrics(recipe))
+    if recipe.evaluation.members and recipe.data.validation is None:
+        note(
+            "evaluation.members is set and data.validation is not: residual fields are added as "
+            "they are, as there are no days on which their size could be chosen"
+        )
     if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
         note(unused)
 
@@ -49,6 +61,8 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
         check_departures(recipe, store, store.shape[2:])
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
@@ -61,6 +75,15 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     attempt(statistics)
     attempt(model)
     attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
+    if recipe.evaluation.members:
+        attempt(lambda: _members(recipe, store))
+
+
+def _members(recipe: ForecastRecipe, store: Timed) -> str:
+    task = recipe.task
+    leads = task.lead_hours[:1] if task.fixed_step else recipe.evaluation.lead_hours
+    days = training_days(store, recipe, leads)
+    return f"{recipe.evaluation.members} members, with what is missed on {len(days)} training days"
 
 
 def _check_before_store(
@@ -95,6 +118,8 @@ def _check_before_store(
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
         check_departures(recipe, store, store.shape)
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
         return f"training period {iso(first)} to {iso(last)}"
 
@@ -104,6 +129,8 @@ def _check_before_store(
         store = announced
         attempt(lambda: f"time step {require_even_steps(store)} h")
         attempt(lambda: periods(store))
+        if recipe.evaluation.members:
+            attempt(lambda: _members(recipe, store))
     if attempt(chosen) and channels:
         attempt(model)
         step = (announced.step_hours if announced else None) or prepare.step_hours or 1
@@ -129,10 +156,11 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
 
 
 def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:
-    channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
     task = recipe.task
+    channels.indices([*task.targets, *recipe.evaluation.channels, *task.chain_channels])
     for key, hours in (
         ("task.lead_hours", task.lead_hours),
+        ("task.chain_hours", task.chain_hours),
         ("data.history_hours", recipe.data.history_hours),
         ("evaluation.lead_hours", recipe.evaluation.lead_hours),
     ):

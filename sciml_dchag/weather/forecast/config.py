@@ -32,7 +32,8 @@ class DataConfig(StoreConfig):
     static: tuple[str, ...] = ()
     """Static fields of the store as further inputs."""
     forcings: tuple[str, ...] = ()
-    """Computed inputs: `cos_latitude`, `sin_solar_time`, `cos_solar_time`, `insolation`."""
+    """Computed inputs: `cos_latitude`, `latitude_degrees`, `sin_solar_time`, `cos_solar_time`,
+    `insolation`."""
     departures: bool = False
     """Whether inputs and targets are departures from the mean by hour of day of the training
     period, instead of from one mean for all hours and places: what the sun does every day is then
@@ -151,6 +152,10 @@ class ForecastConfig(TaskConfig):
         return self.lead_hours[0] == self.lead_hours[1]
 
 
+FEWEST_MEMBERS, MOST_MEMBERS = 2, 1000
+"""Of an ensemble."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """What is scored, and what is written of the forecasts."""
@@ -165,6 +170,9 @@ class EvaluationConfig:
     """Hours between initial times; 0 takes every time of the test period."""
     batch: int = 16
     """Initial times that are forecast at once."""
+    members: int = 0
+    """Members of an ensemble whose CRPS, spread, ranks and Brier scores are reported beside the
+    scores of the single forecast; 0 for none."""
     map_channels: tuple[str, ...] = ()
     """Channels that are drawn as maps; empty for the first three scored."""
     objects: tuple[Literal["lows", "highs"], ...] = ()
@@ -179,6 +187,8 @@ class EvaluationConfig:
                 f"evaluation.lead_hours is {list(self.lead_hours)}: give one or more above 0."
             )
         require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)
+        if self.members:
+            require_at_least(FEWEST_MEMBERS, "evaluation.members", self.members, MOST_MEMBERS)
         require_at_least(1, "evaluation.lead_hours", max(self.lead_hours), LONGEST_LEAD_HOURS)
         require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
         object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))

@@ -70,7 +70,9 @@ class ForecastTask(Task[ForecastRecipe]):
 
     @classmethod
     def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
-        """Lead times, channels, and the period of the statistics."""
+        """Lead times, channels, and the period of the statistics, where there are any."""
+        if checkpoint.imported is not None:
+            return {"channels": list(checkpoint.model_config["input_channels"])}
         data = checkpoint.read_data(ForecastRecord, path)
         return {
             "lead hours": checkpoint.recipe["task"]["lead_hours"],

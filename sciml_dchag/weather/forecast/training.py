@@ -29,7 +29,7 @@ from sciml_dchag.weather.forecast.chain import RegressionChain, fit_chain
 from sciml_dchag.weather.forecast.change import change_std
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
-from sciml_dchag.weather.store.daily_cycle import DailyCycle, season_terms
+from sciml_dchag.weather.store.cycles import Cycle, season_terms
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
@@ -56,13 +56,13 @@ class ForecastRecord(WeatherRecord):
     chain: str = ""
     """The chain of regressions, likewise; empty for none."""
 
-    def cycle(self, grid: tuple[int, int]) -> DailyCycle | None:
+    def cycle(self, grid: tuple[int, int]) -> Cycle | None:
         """What states are departures from, on a grid of (rows, columns)."""
         hours = np.array(self.daily_cycle_hours, np.int64)
         if not len(hours):
             return None
         flat = from_text(self.daily_cycle, (len(hours), -1, len(self.channels), *grid))
-        return DailyCycle(hours, flat)
+        return Cycle(hours, flat)
 
     def linear_weights(self, outputs: int, times: int, rows: int) -> NDArray[np.float32] | None:
         """Weights of the linear step of all outputs, (O, C or 1, T, S, H)."""
@@ -72,7 +72,7 @@ class ForecastRecord(WeatherRecord):
         return from_text(self.linear_step, (outputs, sources, times, -1, rows))
 
     def chain_of(
-        self, recipe: ForecastRecipe, store: States, cycle: DailyCycle | None
+        self, recipe: ForecastRecipe, store: States, cycle: Cycle | None
     ) -> RegressionChain | None:
         """The chain of regressions of a recipe, on a store's grid.
 
@@ -252,7 +252,7 @@ def training_windows(
     statistics: Statistics,
     inputs: range | None = None,
     outputs: range | None = None,
-    expected: DailyCycle | None = None,
+    expected: Cycle | None = None,
     chain: RegressionChain | None = None,
 ) -> ForecastWindows:
     """Build the samples of a period as a recipe asks for them, of some channels or of all."""
@@ -278,7 +278,7 @@ def training_windows(
     )
 
 
-def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
+def daily_cycle(store: Store, recipe: ForecastRecipe) -> Cycle | None:
     """What states are departures from; None where a recipe asks for none.
 
     Raises:
@@ -288,12 +288,10 @@ def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
         return None
     rows, columns = store.shape[2:]
     check_departures(recipe, store, (rows, columns))
-    return DailyCycle.of(store, recipe.data.train)
+    return Cycle.of(store, recipe.data.train)
 
 
-def chain_of(
-    store: Store, recipe: ForecastRecipe, cycle: DailyCycle | None
-) -> RegressionChain | None:
+def chain_of(store: Store, recipe: ForecastRecipe, cycle: Cycle | None) -> RegressionChain | None:
     """Fit the chain of regressions that a recipe starts from; None where it asks for none.
 
     Raises:

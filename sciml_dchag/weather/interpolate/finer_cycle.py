@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.weather.area import goes_around
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 
 
-def finer_cycle(cycle: DailyCycle, longitude: NDArray[np.float64], step_hours: int) -> DailyCycle:
+def finer_cycle(cycle: Cycle, longitude: NDArray[np.float64], step_hours: int) -> Cycle:
     """Return the cycle at all hours of day that are multiples of a step; as it is at its own.
 
     Args:
@@ -53,7 +53,7 @@ def finer_cycle(cycle: DailyCycle, longitude: NDArray[np.float64], step_hours: i
             else:
                 field += 2 * (waves[harmonic] * np.exp(2j * np.pi * harmonic * since)).real
         found[place] = field
-    return DailyCycle(np.array(wanted, np.int64), found)
+    return Cycle(np.array(wanted, np.int64), found)
 
 
 def _unresolved(

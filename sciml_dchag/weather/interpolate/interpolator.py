@@ -28,7 +28,7 @@ from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
 from sciml_dchag.weather.interpolate.ridge import ridge_of
 from sciml_dchag.weather.interpolate.training import BetweenRecord
 from sciml_dchag.weather.interpolate.windows import OnGrid, constants_of, layout_of
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 
 Fields = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ class Interpolator:
                 f"{self.path} has a damaged record ({error}): name another checkpoint, or train "
                 f"again."
             ) from error
-        self._cycles: dict[int, DailyCycle] = {}
+        self._cycles: dict[int, Cycle] = {}
         device = device or self.recipe.parallel.device
         self.device = choose_device(device)
         ranks = Ranks(device=self.device)

@@ -36,7 +36,7 @@ from sciml_dchag.weather.interpolate.windows import (
     check_windows,
     layout_of,
 )
-from sciml_dchag.weather.store.daily_cycle import DailyCycle, season_terms
+from sciml_dchag.weather.store.cycles import Cycle, season_terms
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
 from sciml_dchag.weather.windows import Stepped, require_even_steps
@@ -58,11 +58,11 @@ class BetweenRecord(WeatherRecord):
     ridge: str
     """Weights of the ridge, (M, C, C or 1, 2, S, H), likewise."""
 
-    def cycle(self, grid: tuple[int, int]) -> DailyCycle:
+    def cycle(self, grid: tuple[int, int]) -> Cycle:
         """What states are departures from, on a grid of (rows, columns)."""
         hours = np.array(self.daily_cycle_hours, np.int64)
         shape = (len(hours), -1, len(self.channels), *grid)
-        return DailyCycle(hours, from_text(self.daily_cycle, shape))
+        return Cycle(hours, from_text(self.daily_cycle, shape))
 
     def ridge_weights(self, fits: int, rows: int) -> NDArray[np.float32]:
         """Weights of the ridge at all fitted times, (M, C, C or 1, 2, S, H)."""
@@ -114,7 +114,7 @@ class BetweenData:
         self.opened, recipe, store = opened, opened.recipe, opened.store
         inputs, outputs = own_channels(model, ranks.mesh)
         starts_from_ridge = recipe.task.start == "ridge"
-        self.cycle = ranks.from_first(lambda: DailyCycle.of(store, recipe.data.train))
+        self.cycle = ranks.from_first(lambda: Cycle.of(store, recipe.data.train))
         windows = partial(
             windows_of, opened, cycle=self.cycle, outputs=outputs,
             # The ridge may be of all channels.
@@ -174,7 +174,7 @@ def windows_of(
     opened: BetweenStore,
     period: Period,
     *,
-    cycle: DailyCycle,
+    cycle: Cycle,
     inputs: range | None = None,
     outputs: range | None = None,
 ) -> BetweenWindows:

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from sciml_dchag.objectives.between import FramesLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import require_even_steps
@@ -101,7 +101,7 @@ class BetweenWindows(Dataset[BetweenBatch]):
         store: States,
         period: Period,
         *,
-        cycle: DailyCycle,
+        cycle: Cycle,
         std: NDArray[np.float64],
         window_hours: Sequence[int],
         forcings: Sequence[str] = (),

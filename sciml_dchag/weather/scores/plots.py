@@ -32,6 +32,7 @@ from sciml_dchag.figures.style import (
     wavenumber_ticks,
 )
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.scores.ensemble import ENSEMBLE_METRICS
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.spectra import zonal_power_spectrum
 
@@ -51,7 +52,7 @@ def plot_scores_by_lead(
 
     Args:
         table: scores as `table_of` gives them; other metrics and channels are left aside.
-        metric: a name from `METRICS`.
+        metric: a name from `METRICS` or `ENSEMBLE_METRICS`.
         channels: which, in this order; None takes every channel in the order of the table.
 
     Raises:
@@ -67,11 +68,12 @@ def plot_scores_by_lead(
         raise ValueError(f"no scores of {metric}, so there is nothing to plot.")
     columns = min(3, len(channels))
     lines = math.ceil(len(channels) / columns)
-    title = METRICS[metric].label
+    described = {**METRICS, **ENSEMBLE_METRICS}[metric]
+    title = described.label
     figure = new_figure(1.2 + 3.6 * columns, 1.1 + 2.7 * lines, f"{title} by lead time")
     for place, channel in enumerate(channels):
         axes = figure.add_subplot(lines, columns, place + 1)
-        score_panel(axes, chosen[chosen["channel"] == channel], METRICS[metric].perfect)
+        score_panel(axes, chosen[chosen["channel"] == channel], described.perfect)
     return figure
 
 

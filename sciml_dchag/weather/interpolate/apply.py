@@ -296,14 +296,13 @@ def _forecasts(
         return whole.reshape(len(times), -1, *shape)
 
     rows_of = [slice(k, min(k + AT_ONCE, len(initial))) for k in range(0, len(initial), AT_ONCE)]
-    whole: list[list[Any]] = []
+    lines = []
     for rows in rows_of:
-        count = rows.stop - rows.start
+        count, last = rows.stop - rows.start, len(leads) - 1
         line = [_lazy((count, gap.hours // wanted.every, *shape), block, rows, gap) for gap in gaps]
-        last = len(leads) - 1
         line.append(_lazy((count, 1, *shape), lambda r, k: states(r, k)[:, None], rows, last))
-        whole.append(line)
-    fields = dask.array.block(whole)  # type: ignore[no-untyped-call]
+        lines.append(dask.array.concatenate(line, axis=1))  # type: ignore[no-untyped-call]
+    fields = dask.array.concatenate(lines)  # type: ignore[no-untyped-call]
     template = _labelled(wanted, interpolator, forecasts, fields, leads, gaps)
     partial = partial_path(out)
     with held(out, FORECASTS, overwrite), full_disk_explained(out):

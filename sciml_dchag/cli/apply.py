@@ -124,10 +124,15 @@ def predict(
 @click.argument("source", metavar="STORE_OR_FORECASTS", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
-    "--every", required=True, metavar="HOURS", help="Time between the states of OUT, such as 1h."
+    "--every",
+    "every_hours",
+    required=True,
+    metavar="HOURS",
+    help="Time between the states of OUT, such as 1h.",
 )
 @click.option(
     "--window",
+    "window_hours",
     default=None,
     metavar="HOURS",
     help="Take times of the source so far apart, such as 12h, from the first on; all by default.",
@@ -137,8 +142,8 @@ def predict(
 @device_option
 @overwrite_option
 def interpolate(
-    model: Path, source: Path, output: Path, every: str, window: str | None, start: str | None,
-    end: str | None, device: str | None, overwrite: bool,
+    model: Path, source: Path, output: Path, every_hours: str, window_hours: str | None,
+    start: str | None, end: str | None, device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Interpolate STORE_OR_FORECASTS in time with MODEL into OUT, a store or forecasts (.zarr).
 
@@ -156,8 +161,8 @@ def interpolate(
     _require_kind(model, "interpolate", "interpolate")
     with ProgressBar() as progress:
         path = interpolate_source(
-            model, source, output, every_hours=_whole_hours(every, "--every"),
-            window_hours=None if window is None else _whole_hours(window, "--window"),
+            model, source, output, every_hours=_whole_hours(every_hours, "--every"),
+            window_hours=None if window_hours is None else _whole_hours(window_hours, "--window"),
             period=(start, end), device=device, overwrite=overwrite, progress=progress, note=say,
         )  # fmt: skip
     say(f"Interpolated: {path}")

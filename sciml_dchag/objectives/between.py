@@ -5,11 +5,12 @@ start s = tau / W. With the states a and b at its ends
 
     state(s) = (1 - s) a + s b + 4 s (1 - s) (ridge(s) + unit(W) network(a, b, tau, W)),
 
-so that the answer at both ends is the state there, whatever the network says.
+so that the answer at both ends is the state there, whatever the network says. The ridge and the
+network also see the states one window before and one after, where there are any.
 
-Shapes: B batch, N input channels, C state channels, O target channels, F forcings, M fitted
-(window, tau), K windows, S cells of the stencil around a place, H x W grid; N = 2 C + F in the
-order of `FramesLayout`.
+Shapes: B batch, N input channels, C state channels, O target channels, F forcings, T = 4 frames, M
+fitted (window, tau), K windows, S cells of the stencil around a place, H x W grid; N = 4 C + F in
+the order of `FramesLayout`.
 """
 
 from __future__ import annotations
@@ -24,20 +25,26 @@ from torch import Tensor, nn
 
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.layout import InputLayout
-from sciml_dchag.objectives.linear_step import LinearStep, states_of
+
+FRAMES = {"before": -1, "start": 0, "end": 1, "after": 2}
+"""States that an interpolation is made from, in windows after the start of the one between."""
+ENDS = (1, 2)
+"""Which frames are the ends of the window."""
+OUTER = (0, 3)
+"""Which lie outside of it: missing where a record begins or ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramesLayout(InputLayout):
-    """The inputs of an interpolator: each channel at both ends, then forcings and the window.
+    """The inputs of an interpolator: each channel at four frames, then forcings and the window.
 
-    The two frames are channels of one image, so that the channel stage joins them.
+    The frames are channels of one image, so that the channel stage joins them.
     """
 
     @property
     def times(self) -> int:
-        """Both ends of the window."""
-        return 2
+        """T."""
+        return len(FRAMES)
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -46,9 +53,14 @@ class FramesLayout(InputLayout):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all inputs: `msl`, `msl@end`, ..., `cos_latitude`, `window_hours`."""
-        states = (name for channel in self.channels for name in (channel, f"{channel}@end"))
+        """Names of all inputs: `msl@before`, `msl@start`, ..., `cos_latitude`, `window_hours`."""
+        states = (f"{channel}@{frame}" for channel in self.channels for frame in FRAMES)
         return (*states, *self.constants)
+
+
+def frames_of(inputs_BNHW: Tensor, layout: FramesLayout) -> Tensor:
+    """The frames among an interpolator's inputs, (B, C, T, H, W), NaN where missing."""
+    return inputs_BNHW[:, : layout.states].unflatten(1, (-1, layout.times))
 
 
 def taper(elapsed_B: Tensor, window_B: Tensor) -> Tensor:
@@ -70,18 +82,22 @@ def _on_grid(values_B: Tensor) -> Tensor:
 class BetweenRidge(nn.Module):
     """What a ridge regression adds to linear interpolation, divided by 4 s (1 - s).
 
-    Between the tau that it was fitted at it is interpolated linearly, and before the first and
-    after the last it is theirs.
+    There are two: on all four frames, and on both ends alone, for samples that lack a frame outside
+    of the window. Between the tau that they were fitted at they are interpolated linearly, and
+    before the first and after the last they are theirs.
 
     Args:
-        weights: (M, O, C or 1, 2, S, H): by fitted time, target, source (1: the target itself), end
-            of the window, cell of the stencil and row.
+        weights: (2, M, O, C or 1, T, S, H): on both ends alone, where the others' are 0, then on
+            all frames; by fitted time, target, source (1: the target itself), frame, cell of the
+            stencil and row.
         neighbours: positions of the cells around each place on the flattened grid, (S, H, W).
         target_indices: positions of the targets among the state channels, (O,).
         fitted: (window, tau) of the fits in hours, tau in even steps, (M, 2).
     """
 
     weights: Tensor
+    neighbours: Tensor
+    target_indices: Tensor
     windows: Tensor
     taus: Tensor
 
@@ -94,21 +110,38 @@ class BetweenRidge(nn.Module):
     ) -> None:
         super().__init__()
         self.step = min(tau for _, tau in fitted)
-        self.cells = LinearStep(np.empty(0, np.float32), neighbours, target_indices)
         self.register_buffer("weights", torch.as_tensor(weights))
+        self.register_buffer("neighbours", torch.as_tensor(neighbours))
+        self.register_buffer("target_indices", torch.as_tensor(target_indices))
         hours = torch.tensor(fitted, dtype=torch.float32)
         self.register_buffer("windows", hours[:, 0])
         self.register_buffer("taus", hours[:, 1])
 
-    def forward(self, states_BCTHW: Tensor, elapsed_B: Tensor, window_B: Tensor) -> Tensor:
-        """Return the addition, (B, O, H, W), in float32 under autocast too."""
-        with torch.autocast(states_BCTHW.device.type, enabled=False):
-            states = states_BCTHW.to(self.weights.dtype)
-            weights = torch.tensordot(self.shares(elapsed_B, window_B), self.weights, 1)
-            if weights.shape[2] > 1 or states.shape[1] == 1:
-                return torch.einsum("bctshw,boctsh->bohw", self.cells.around(states), weights)
-            own = self.cells.around(states.index_select(1, self.cells.target_indices))
-            return torch.einsum("botshw,botsh->bohw", own, weights[:, :, 0])
+    def forward(self, frames_BCTHW: Tensor, elapsed_B: Tensor, window_B: Tensor) -> Tensor:
+        """Return the addition, (B, O, H, W), in float32 under autocast too.
+
+        Args:
+            frames_BCTHW: of all channels, NaN where missing; a frame that is missing everywhere is
+                one that the record does not have.
+            elapsed_B: tau, hours since the start.
+            window_B: W in hours.
+        """
+        with torch.autocast(frames_BCTHW.device.type, enabled=False):
+            complete_B = frames_BCTHW.isfinite().any(-1).any(-1).any(1).all(1).float()
+            shares_BM = self.shares(elapsed_B, window_B)
+            counted = torch.stack([1 - complete_B, complete_B], 1)[..., None] * shares_BM[:, None]
+            weights = torch.tensordot(counted, self.weights, 2)
+            states = frames_BCTHW.nan_to_num(0.0).to(self.weights.dtype)
+            from_all = weights.shape[2] > 1 or states.shape[1] == 1
+            if not from_all:
+                states, weights = states.index_select(1, self.target_indices), weights[:, :, 0]
+            product = "bcthw,bocth->bohw" if from_all else "bothw,both->bohw"
+            added = states.new_zeros(())
+            # Cell by cell: what lies around all places at once is 45 times as large as the states.
+            for cells_HW, of_cell in zip(self.neighbours, weights.unbind(-2), strict=True):
+                around = states.flatten(-2)[..., cells_HW]
+                added = added + torch.einsum(product, around, of_cell)
+            return added
 
     def shares(self, elapsed_B: Tensor, window_B: Tensor) -> Tensor:
         """How much each fit counts, (B, M): hats over the fitted tau of the same window."""
@@ -168,7 +201,7 @@ class BetweenObjective(nn.Module):
         line = between_ends(first, last, elapsed_B, window_B)
         if self.ridge is None:
             return line
-        added = self.ridge(states_of(inputs, self.layout), elapsed_B, window_B)
+        added = self.ridge(frames_of(inputs, self.layout), elapsed_B, window_B)
         return line + taper(elapsed_B, window_B) * added.to(line.dtype)
 
     def scale(self, elapsed_B: Tensor, window_B: Tensor) -> Tensor:

@@ -38,11 +38,8 @@ def test_two_ranks_of_tp_learn_as_one_process(
     for key in ("loss", "gradient_norm"):
         assert len(curves[0][key]) == 3
         np.testing.assert_allclose(curves[1][key], curves[0][key], rtol=1e-5, err_msg=key)
-    store, at = Store.open(path), np.array([1])
-    first, last = store.read(at), store.read(at + 2)
-    found = [
-        Interpolator(run, store).between(first, last, store.times[at], 12, 6)["model"]
-        for run in (one, two)
-    ]
+    store, at = Store.open(path), np.array([3])
+    frames = np.stack([store.read(at + 2 * shift) for shift in (-1, 0, 1, 2)], axis=1)
+    found = [Interpolator(run, store).between(frames, store.times[at], 12, 6) for run in (one, two)]
     std = store.statistics().std[:, None, None]
     assert np.abs((found[1] - found[0]) / std).max() < 1e-5

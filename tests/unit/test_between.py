@@ -10,8 +10,14 @@ import torch
 import xarray as xr
 from torch import nn
 
-from sciml_dchag.objectives.between import BetweenObjective, BetweenRidge, FramesLayout, taper
-from sciml_dchag.objectives.linear_step import states_of
+from sciml_dchag.objectives.between import (
+    OUTER,
+    BetweenObjective,
+    BetweenRidge,
+    FramesLayout,
+    frames_of,
+    taper,
+)
 from sciml_dchag.weather.interpolate.baselines import cubic, linear
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
 from sciml_dchag.weather.interpolate.ridge import fit_ridge, fitted_times, ridge_of, unit_of
@@ -51,15 +57,15 @@ class Anything(nn.Module):
 def test_the_answer_at_both_ends_is_the_state_there_to_the_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     ridge = BetweenRidge(
-        np.random.default_rng(0).normal(size=(1, 2, 2, 2, 3, 4)).astype(np.float32),
+        np.random.default_rng(0).normal(size=(2, 1, 2, 2, 4, 3, 4)).astype(np.float32),
         np.random.default_rng(0).integers(0, 32, (3, 4, 8)), np.array([0, 1]), [(12, 6)],
     )  # fmt: skip
     objective = BetweenObjective(
         area_weights=np.ones(4), layout=FramesLayout(channels=("a", "b")), unit=np.ones((1, 2)),
         window_hours=[12], ridge=ridge,
     )  # fmt: skip
-    inputs = torch.randn(3, 5, 4, 8, generator=generator)
-    first, last = inputs[:, [0, 2]], inputs[:, [1, 3]]
+    inputs = torch.randn(3, 9, 4, 8, generator=generator)
+    first, last = inputs[:, [1, 5]], inputs[:, [2, 6]]
     window = torch.full((3,), 12.0)
     for hours, expected in ((0.0, first), (12.0, last)):
         elapsed = torch.full((3,), hours)
@@ -73,7 +79,7 @@ def test_the_answer_at_both_ends_is_the_state_there_to_the_bit() -> None:
 
 def test_fits_count_by_how_near_they_are_in_time() -> None:
     fitted = [(12, 6), (24, 6), (24, 12), (24, 18)]
-    weights = np.zeros((4, 1, 1, 2, 1, 1), np.float32)
+    weights = np.zeros((2, 4, 1, 1, 4, 1, 1), np.float32)
     ridge = BetweenRidge(weights, np.zeros((1, 1, 1), np.int64), np.array([0]), fitted)
     elapsed = torch.tensor([6.0, 1.0, 6.0, 9.0, 23.0])
     window = torch.tensor([12.0, 12.0, 24.0, 24.0, 24.0])
@@ -87,19 +93,39 @@ def test_the_ridge_finds_what_moves(
 ) -> None:
     store = Store.open(write(turning(series, channels), tmp_path / "turning.zarr"))
     windows = windows_of(store)
-    weights, fitted = fit_ridge(windows), fitted_times(windows)
+    weights, fitted = fit_ridge(windows), fitted_times((12, 24), 6)
     assert fitted == [(12, 6), (24, 6), (24, 12), (24, 18)]
     count = len(store.channels)
-    assert weights.shape == (4, count, count if count <= 4 else 1, 2, 45, 4)
+    assert weights.shape == (2, 4, count, count if count <= 4 else 1, 4, 45, 4)
+    assert not weights[0][..., OUTER, :, :].any() and weights[1][..., OUTER, :, :].any()
     ridge = ridge_of(store, weights, list(range(count)), fitted)
     by_linear, by_ridge = unit_of(windows, None), unit_of(windows, ridge)
     assert (by_ridge < 0.35 * by_linear).all()
     # Of some targets it says of each what it says of all.
     sample = windows.sample(3, 24, 6)
     hours = sample.elapsed_hours, sample.window_hours
-    states = states_of(sample.inputs, windows.layout)
+    frames = frames_of(sample.inputs, windows.layout)
+    assert not frames[:, :, 0].isfinite().any()  # three steps after the first time of the record
     some = ridge_of(store, weights, [count - 1], fitted)
-    torch.testing.assert_close(some(states, *hours), ridge(states, *hours)[:, [count - 1]])
+    torch.testing.assert_close(some(frames, *hours), ridge(frames, *hours)[:, [count - 1]])
+
+
+def test_a_frame_that_the_record_lacks_leaves_the_fit_on_both_ends() -> None:
+    draw = np.random.default_rng(0)
+    weights = draw.normal(size=(2, 1, 1, 1, 4, 3, 4)).astype(np.float32)
+    weights[0][..., OUTER, :, :] = 0
+    cells = draw.integers(0, 32, (3, 4, 8))
+    ridge = BetweenRidge(weights, cells, np.array([0]), [(12, 6)])
+    frames = torch.from_numpy(draw.normal(size=(3, 1, 4, 4, 8)).astype(np.float32))
+    frames[1, :, 3] = np.nan  # nothing after
+    frames[2, 0, 0, 1, 2] = np.nan  # one missing cell counts as 0
+    hours = torch.full((3,), 6.0), torch.full((3,), 12.0)
+    found = ridge(frames, *hours)
+    states = frames.nan_to_num(0.0).flatten(-2)[:, 0]
+    for sample, fit in enumerate((1, 0, 1)):
+        around = states[sample][:, torch.from_numpy(cells)]  # (T, S, H, W)
+        by_hand = torch.einsum("tshw,tsh->hw", around, torch.from_numpy(weights[fit, 0, 0, 0]))
+        torch.testing.assert_close(found[sample, 0], by_hand)
 
 
 def test_samples_are_a_function_of_their_number(
@@ -108,24 +134,38 @@ def test_samples_are_a_function_of_their_number(
     store = Store.open(write(series(times=12), tmp_path / "small.zarr"))
     whole = windows_of(store, forcings=("insolation",), rotate=True)
     kept = windows_of(
-        store, forcings=("insolation",), rotate=True, memory_mebibytes=1, inputs=range(2, 6),
+        store, forcings=("insolation",), rotate=True, memory_mebibytes=1, inputs=range(4, 10),
         outputs=range(1, 2),
     )  # fmt: skip
     assert len(whole) == 10 + 3 * 8
     assert whole.layout.names == (
-        "t2m", "t2m@end", "msl", "msl@end", "insolation", "window_hours",
+        "t2m@before", "t2m@start", "t2m@end", "t2m@after",
+        "msl@before", "msl@start", "msl@end", "msl@after", "insolation", "window_hours",
     )  # fmt: skip
     for number in (0, 5, len(whole) + 5):
         one, again, part = whole[number], whole[number], kept[number]
         for a, b in zip(one.tensors, again.tensors, strict=True):
-            assert torch.equal(a, b)
-        assert torch.equal(part.inputs, one.inputs[:, 2:6])
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+        same = {"rtol": 0, "atol": 0, "equal_nan": True}
+        torch.testing.assert_close(part.inputs, one.inputs[:, 4:], **same)
         assert torch.equal(part.targets, one.targets[:, [1]])
-        assert torch.equal(one.first, one.inputs[:, [0, 2]])
-        assert torch.equal(one.last, one.inputs[:, [1, 3]])
+        assert torch.equal(one.first, one.inputs[:, [1, 5]])
+        assert torch.equal(one.last, one.inputs[:, [2, 6]])
     plain = windows_of(store).sample(2, 24, 18)
     assert torch.equal(plain.targets, windows_of(store).sample(5, 12, 6).first)
-    assert not torch.equal(whole[5].inputs, whole[len(whole) + 5].inputs)
+    assert not torch.equal(whole[5].first, whole[len(whole) + 5].first)
+    # Frames outside of the window are there where the period has them, and not if left out.
+    frames = frames_of(windows_of(store).sample(2, 12, 6).inputs, whole.layout)
+    assert frames.isfinite().all()
+    later = windows_of(store).sample(4, 12, 6).inputs
+    assert torch.equal(frames[:, :, 2], frames_of(later, whole.layout)[:, :, 1])
+    for start, ends_alone, there in ((1, False, [0, 1, 1, 1]), (2, True, [0, 1, 1, 0])):
+        sample = windows_of(store).sample(start, 12, 6, ends_alone=ends_alone)
+        found = frames_of(sample.inputs, whole.layout).isfinite()
+        assert found.all(-1).all(-1).all(1)[0].tolist() == [bool(known) for known in there]
+    alone = windows_of(store, ends_alone=0.5)
+    lacking = [not frames_of(alone[k].inputs, whole.layout).isfinite().all() for k in range(34)]
+    assert 17 <= sum(lacking) < 34  # those at the ends of the record lack frames anyway
 
 
 def test_windows_without_times_between_are_refused(

@@ -50,6 +50,11 @@ def turning(times: int = 80) -> xr.DataArray:
     )  # fmt: skip
 
 
+def frames_at(store: Store, starts: np.ndarray, steps: int) -> np.ndarray:
+    """The frames around windows of some steps that start at positions of a store."""
+    return np.stack([store.read(starts + shift * steps) for shift in (-1, 0, 1, 2)], axis=1)
+
+
 def mapping(store: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "between",
@@ -90,11 +95,11 @@ def test_a_run_is_scored_beside_every_baseline(run: Path, store: Path) -> None:
     assert found.baselines == list(BASELINES)
     # What moves is found by the ridge, on which hardly trained weights change little.
     assert (table["ridge"] < 0.5 * table["linear_of_departures"]).all()
-    assert (abs(table["model"] - table["ridge"]) < 0.2 * table["ridge"]).all()
+    assert (abs(table["model"] - table["ridge_of_four"]) < 0.2 * table["ridge_of_four"]).all()
     report = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert all(heading(name) in report for name in BASELINES)
     lows = (run / "evaluation" / "objects.csv").read_text(encoding="utf-8").splitlines()
-    assert len(lows) == 1 + 4 * 5 and "depth_bias" in lows[0]
+    assert len(lows) == 1 + 4 * 6 and "depth_bias" in lows[0]
     assert "window hours" in command("inspect", run).output
 
 
@@ -102,16 +107,24 @@ def test_states_between_are_those_that_are_scored(run: Path, store: Path) -> Non
     """The linear baseline by hand; and the answer at both ends is the state there."""
     opened = Store.open(store)
     model, starts = Interpolator(run, opened), np.array([50, 51])
-    first, last = opened.read(starts), opened.read(starts + 2)
-    for tau, expected in ((0, first), (12, last)):
-        found = model.between(first, last, opened.times[starts], 12, tau)["model"]
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-    missing = first.copy()
-    missing[:, 0, 0, 0] = np.nan
-    found = model.between(missing, last, opened.times[starts], 12, 6)["model"]
+    times = opened.times[starts]
+    frames = frames_at(opened, starts, 2)
+    for tau, end in ((0, 1), (12, 2)):
+        found = model.between(frames, times, 12, tau)
+        np.testing.assert_allclose(found, frames[:, end], rtol=1e-6)
+    missing = frames.copy()
+    missing[:, 1, 0, 0, 0] = np.nan
+    found = model.between(missing, times, 12, 6)
     assert np.isnan(found).sum() == 2 and np.isnan(found[:, 0, 0, 0]).all()
+    alone = frames.copy()
+    alone[:, [0, 3]] = np.nan
+    ridges, of_alone = model.ridges(frames, times, 12, 6), model.ridges(alone, times, 12, 6)
+    assert np.array_equal(ridges["ridge"], of_alone["ridge"])
+    assert np.array_equal(ridges["ridge"], of_alone["ridge_of_four"])
+    assert not np.array_equal(ridges["ridge"], ridges["ridge_of_four"])
+    assert np.isfinite(model.between(alone, times, 12, 6)).all()
     with pytest.raises(ValueError, match="A window of 18 h was not trained"):
-        model.between(first, last, opened.times[starts], 18, 6)
+        model.between(frames, times, 18, 6)
 
 
 def test_a_store_gets_the_times_between(run: Path, store: Path, tmp_path: Path) -> None:
@@ -128,9 +141,8 @@ def test_a_store_gets_the_times_between(run: Path, store: Path, tmp_path: Path) 
     same = source.read(np.flatnonzero(np.isin(source.times, found.times[::12])))
     assert np.array_equal(found.read(slice(0, None, 12)), same)
     starts = np.flatnonzero(np.isin(source.times, found.times[[0, 12, 24]]))
-    by_hand = Interpolator(run, source).between(
-        source.read(starts), source.read(starts + 2), source.times[starts], 12, 5
-    )["model"]
+    frames = frames_at(source, starts, 2)  # of times outside of the period, too
+    by_hand = Interpolator(run, source).between(frames, source.times[starts], 12, 5)
     np.testing.assert_allclose(found.read(slice(5, None, 12)), by_hand, rtol=1e-6)
     again = command(*words)
     assert again.exit_code == 2 and "exists" in again.output
@@ -184,8 +196,10 @@ def test_forecasts_get_the_lead_times_between(run: Path, store: Path, tmp_path: 
     pair = [
         np.stack([coarse[name].values[:, k] for name in coarse.data_vars], axis=1) for k in (1, 2)
     ]
+    nothing = np.full_like(pair[0], np.nan)  # forecasts of 0 h and 72 h are not there
+    frames = np.stack([nothing, *pair, nothing], axis=1)
     at = coarse["time"].values + np.timedelta64(24, "h")
-    by_hand = Interpolator(run, Store.open(store)).between(*pair, at, 24, 9)["model"]
+    by_hand = Interpolator(run, Store.open(store)).between(frames, at, 24, 9)
     np.testing.assert_allclose(finer["2m_temperature"].values[:, 7], by_hand[:, 0], rtol=1e-6)
     assert command("objects", out, tmp_path / "lows.csv").exit_code == 0
     refused = command("interpolate", run, forecasts, out, "--every", "3h")

@@ -19,6 +19,7 @@ BASELINES = {
     "ridge": "Linear interpolation of departures, and a ridge regression of what it misses on both "
     "ends on 5 x 9 cells around each place, by row and time within the window, fitted on the "
     "training period.",
+    "ridge_of_four": "The same on four times: both ends, one window before and one after.",
 }
 """By name."""
 

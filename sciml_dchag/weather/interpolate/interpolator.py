@@ -1,4 +1,4 @@
-"""A trained interpolator: states at both ends of windows in, the states between in physical units.
+"""A trained interpolator: the frames around windows in, states within them in physical units out.
 
 Shapes: B windows, C channels, N input channels, H x W grid.
 """
@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import from_mapping
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.objectives.between import BetweenObjective, between_ends, taper
-from sciml_dchag.objectives.linear_step import states_of
+from sciml_dchag.objectives.between import (
+    ENDS,
+    FRAMES,
+    OUTER,
+    BetweenObjective,
+    between_ends,
+    taper,
+)
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
@@ -25,7 +31,7 @@ from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
-from sciml_dchag.weather.interpolate.ridge import ridge_of
+from sciml_dchag.weather.interpolate.ridge import fitted_times, ridge_of
 from sciml_dchag.weather.interpolate.training import BetweenRecord
 from sciml_dchag.weather.interpolate.windows import OnGrid, constants_of, layout_of
 from sciml_dchag.weather.store.cycles import Cycle
@@ -63,12 +69,22 @@ class Interpolator:
         self.channels, self.window_hours = ChannelSet(data.channels), self.recipe.task.window_hours
         self.std = np.asarray(data.std)[:, None, None]
         self.layout = layout_of(data.channels, self.recipe.data.forcings)
-        rows, columns = len(grid.latitude), len(grid.longitude)
-        fitted = [
-            (window, tau)
-            for window in self.window_hours
-            for tau in range(data.step_hours, window, data.step_hours)
-        ]
+        self.device = choose_device(device or self.recipe.parallel.device)
+        self._read_fits(data)
+        self._cycles: dict[int, Cycle] = {}
+        config = from_mapping(ModelConfig, found.checkpoint.model_config)
+        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
+        found.load_into(self.model)
+        self.model.eval()
+
+    def _read_fits(self, data: BetweenRecord) -> None:
+        """Read the daily cycle, the ridge and the units.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        rows, columns = len(self.grid.latitude), len(self.grid.longitude)
+        fitted = fitted_times(self.window_hours, self.step_hours)
         try:
             self.cycle = data.cycle((rows, columns))
             weights = data.ridge_weights(len(fitted), rows)
@@ -78,18 +94,10 @@ class Interpolator:
                 f"{self.path} has a damaged record ({error}): name another checkpoint, or train "
                 f"again."
             ) from error
-        self._cycles: dict[int, Cycle] = {}
-        device = device or self.recipe.parallel.device
-        self.device = choose_device(device)
-        ranks = Ranks(device=self.device)
-        config = from_mapping(ModelConfig, found.checkpoint.model_config)
-        self.model = build_on_ranks(config, None, ranks, ParallelConfig())
-        found.load_into(self.model)
-        self.model.eval()
-        self.ridge = ridge_of(grid, weights, list(range(len(self.channels))), fitted)
+        self.ridge = ridge_of(self.grid, weights, list(range(len(self.channels))), fitted)
         self.ridge.to(self.device)
         self.objective = BetweenObjective(
-            area_weights=latitude_weights(grid.latitude),
+            area_weights=latitude_weights(self.grid.latitude),
             layout=self.layout,
             unit=unit,
             window_hours=self.window_hours,
@@ -107,56 +115,83 @@ class Interpolator:
     @torch.no_grad()
     def between(
         self,
-        first: Fields,
-        last: Fields,
+        frames: Fields,
         times: NDArray[np.datetime64],
         window_hours: int,
         elapsed_hours: int,
-    ) -> dict[str, Fields]:
+    ) -> Fields:
         """Interpolate to one time within windows of one length.
 
         Args:
-            first: states at their starts, in physical units, (B, C, H, W), NaN where missing.
-            last: at their ends.
-            times: of their starts, (B,).
+            frames: states one window before each one's start, at its start, at its end and one
+                window after that, in physical units, (B, 4, C, H, W); NaN where missing. The first
+                and last may be missing, the answer is then made from both ends alone.
+            times: of the starts, (B,).
             window_hours: W, one that was trained.
             elapsed_hours: tau, from 0 to W.
 
         Returns:
-            `model`, and the baseline `ridge`: (B, C, H, W) in physical units, NaN where an end is
-            missing.
+            (B, C, H, W) in physical units, NaN where an end is missing.
 
         Raises:
             ValueError: a window that was not trained, or a time outside it.
         """
         self.check(window_hours, elapsed_hours)
-        window = np.timedelta64(window_hours, "h")
+        states = self._departures(frames, times, window_hours)
+        elapsed, length = _hours(states, elapsed_hours), _hours(states, window_hours)
         valid = times + np.timedelta64(elapsed_hours, "h")
-        ends = [
-            torch.from_numpy(((state - self.expected(at)) / self.std).astype(np.float32))
-            for state, at in ((first, times), (last, times + window))
-        ]
-        states_BNHW = torch.stack(ends, dim=2).flatten(1, 2)
         constants = np.stack([
             constants_of(self.layout, self.grid, time, window_hours) for time in valid
         ])  # fmt: skip
-        inputs = torch.cat([states_BNHW, torch.from_numpy(constants)], dim=1).to(self.device)
-        a, b = (end.to(self.device) for end in ends)
-        elapsed = torch.full((len(a),), float(elapsed_hours), device=self.device)
-        length = torch.full_like(elapsed, float(window_hours))
-        guess = self.objective.guess(inputs, a, b, elapsed, length)
+        by_channel = states.transpose(1, 2).flatten(1, 2)
+        inputs = torch.cat([by_channel, torch.from_numpy(constants).to(self.device)], dim=1)
+        first, last = (states[:, end] for end in ENDS)
+        guess = self.objective.guess(inputs, first, last, elapsed, length)
         with autocast(self.recipe.training.precision, self.device):
             found = self.objective.between(self.model, inputs, guess, elapsed, length)
-        line = between_ends(a, b, elapsed, length)
-        added = self.ridge(states_of(inputs, self.layout), elapsed, length)
-        found = found.where(line.isfinite(), math.nan)
-        fields = {"model": found, "ridge": line + taper(elapsed, length) * added}
-        expected = self.expected(valid)
-        # In float64: pressure and geopotential are large beside what changes in them.
+        there = between_ends(first, last, elapsed, length).isfinite()
+        return self._physical(found.where(there, math.nan), valid)
+
+    @torch.no_grad()
+    def ridges(
+        self,
+        frames: Fields,
+        times: NDArray[np.datetime64],
+        window_hours: int,
+        elapsed_hours: int,
+    ) -> dict[str, Fields]:
+        """Interpolate by the ridge alone: `ridge` from both ends, `ridge_of_four` from all frames.
+
+        Arguments, shapes and errors are those of `between`.
+        """
+        self.check(window_hours, elapsed_hours)
+        states = self._departures(frames, times, window_hours)
+        elapsed, length = _hours(states, elapsed_hours), _hours(states, window_hours)
+        line = between_ends(*(states[:, end] for end in ENDS), elapsed, length)
+        alone = states.clone()
+        alone[:, OUTER] = math.nan
+        valid, factor = times + np.timedelta64(elapsed_hours, "h"), taper(elapsed, length)
         return {
-            name: (field.cpu().double().numpy() * self.std + expected).astype(np.float32)
-            for name, field in fields.items()
+            name: self._physical(
+                line + factor * self.ridge(of.transpose(1, 2), elapsed, length), valid
+            )
+            for name, of in (("ridge", alone), ("ridge_of_four", states))
         }
+
+    def _departures(
+        self, frames: Fields, times: NDArray[np.datetime64], window_hours: int
+    ) -> torch.Tensor:
+        """What frames have beyond what is expected, in deviations: (B, 4, C, H, W)."""
+        window = np.timedelta64(window_hours, "h")
+        expected = [self.expected(times + shift * window) for shift in FRAMES.values()]
+        departures = (frames - np.stack(expected, axis=1)) / self.std
+        return torch.from_numpy(departures.astype(np.float32)).to(self.device)
+
+    def _physical(self, departures: torch.Tensor, valid: NDArray[np.datetime64]) -> Fields:
+        """States of given departures, (B, C, H, W)."""
+        # In float64: pressure and geopotential are large beside what changes in them.
+        states = departures.cpu().double().numpy() * self.std + self.expected(valid)
+        return states.astype(np.float32)
 
     def check(self, window_hours: int, elapsed_hours: int = 0) -> None:
         """Refuse a window that was not trained, or a time outside it.
@@ -175,3 +210,8 @@ class Interpolator:
                 f"{elapsed_hours} h is not within a window of {window_hours} h: ask for times "
                 f"between its ends."
             )
+
+
+def _hours(states: torch.Tensor, hours: int) -> torch.Tensor:
+    """The same hours for each of some states, (B,)."""
+    return torch.full((len(states),), float(hours), device=states.device)

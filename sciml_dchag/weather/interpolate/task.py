@@ -17,7 +17,8 @@ from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.task import Attempt, PlannedLoss, Task
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
-from sciml_dchag.weather.interpolate.evaluate import check_objects, evaluate
+from sciml_dchag.weather.interpolate.evaluate import evaluate
+from sciml_dchag.weather.interpolate.scorer import check_objects
 from sciml_dchag.weather.interpolate.training import (
     BetweenRecord,
     BetweenStore,

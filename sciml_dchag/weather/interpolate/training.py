@@ -21,24 +21,32 @@ from sciml_dchag.objectives.between import BetweenObjective
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
-from sciml_dchag.weather.area import goes_around, latitude_weights
+from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.ridge import (
     fit_ridge,
     fitted_times,
     ridge_of,
-    sources,
     unit_of,
+    weights_shape,
 )
 from sciml_dchag.weather.interpolate.windows import (
+    ENDS_ALONE,
     BetweenBatch,
     BetweenWindows,
     check_windows,
     layout_of,
 )
-from sciml_dchag.weather.store.cycles import Cycle, season_terms
+from sciml_dchag.weather.store.cycles import Cycle, cycle_bytes
 from sciml_dchag.weather.store.store import Period, Store
-from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
+from sciml_dchag.weather.training_store import (
+    Placed,
+    Timed,
+    WeatherRecord,
+    WeatherTrainingStore,
+    check_rotation,
+    other_step,
+)
 from sciml_dchag.weather.windows import Stepped, require_even_steps
 
 
@@ -56,18 +64,15 @@ class BetweenRecord(WeatherRecord):
     """The training period's mean by hour of day, and its seasons where there are any, (hour, J, C,
     H, W), as `files.arrays` has it."""
     ridge: str
-    """Weights of the ridge, (M, C, C or 1, 2, S, H), likewise."""
+    """Weights of the ridge, `ridge.weights_shape`, likewise."""
 
     def cycle(self, grid: tuple[int, int]) -> Cycle:
         """What states are departures from, on a grid of (rows, columns)."""
-        hours = np.array(self.daily_cycle_hours, np.int64)
-        shape = (len(hours), -1, len(self.channels), *grid)
-        return Cycle(hours, from_text(self.daily_cycle, shape))
+        return Cycle.from_text(self.daily_cycle_hours, self.daily_cycle, len(self.channels), grid)
 
     def ridge_weights(self, fits: int, rows: int) -> NDArray[np.float32]:
-        """Weights of the ridge at all fitted times, (M, C, C or 1, 2, S, H)."""
-        channels = len(self.channels)
-        return from_text(self.ridge, (fits, channels, sources(channels), 2, -1, rows))
+        """Weights of the ridge of all channels at M fitted times, `ridge.weights_shape`."""
+        return from_text(self.ridge, weights_shape(len(self.channels), fits, rows))
 
 
 class BetweenStore(WeatherTrainingStore):
@@ -99,12 +104,7 @@ class BetweenStore(WeatherTrainingStore):
         if (found := super().difference(checkpoint)) is not None:
             return found
         saved = checkpoint.read_data(BetweenRecord, Path("the run's checkpoint"))
-        if saved.step_hours == self.store.step_hours:
-            return None
-        return (
-            f"in steps of {saved.step_hours} h where {self.store.path} has "
-            f"{self.store.step_hours} h"
-        )
+        return other_step(self.store, saved.step_hours)
 
 
 class BetweenData:
@@ -129,7 +129,7 @@ class BetweenData:
         )
         ridge = None
         if starts_from_ridge:
-            fitted = fitted_times(self.samples)
+            fitted = fitted_times(self.samples.window_hours, self.samples.step_hours)
             ridge = ridge_of(store, self.ridge_weights, list(outputs), fitted)
         own_unit = unit_of(self.samples, ridge)
         self.unit = np.concatenate(ranks.of_channels(own_unit), axis=-1)
@@ -165,7 +165,7 @@ class BetweenData:
             "step_hours": self.samples.step_hours,
             "unit": self.unit.ravel().tolist(),
             "daily_cycle_hours": self.cycle.hours.tolist(),
-            "daily_cycle": to_text(self.cycle.mean),
+            "daily_cycle": self.cycle.to_text(),
             "ridge": to_text(self.ridge_weights),
         }
 
@@ -180,6 +180,7 @@ def windows_of(
 ) -> BetweenWindows:
     """Build the samples of a period as a recipe asks for them, of some channels or of all."""
     recipe, whole = opened.recipe, inputs is None and outputs is None
+    training = period == recipe.data.train
     return BetweenWindows(
         opened.store,
         period,
@@ -187,7 +188,8 @@ def windows_of(
         std=opened.statistics.std,
         window_hours=recipe.task.window_hours,
         forcings=recipe.data.forcings,
-        rotate=recipe.data.rotate and period == recipe.data.train,
+        rotate=recipe.data.rotate and training,
+        ends_alone=ENDS_ALONE if training else 0.0,
         seed=recipe.seed,
         # What is only fitted on is gone through once.
         memory_mebibytes=0 if whole else recipe.data.memory_mebibytes,
@@ -196,19 +198,12 @@ def windows_of(
     )
 
 
-class Gridded(Stepped, Protocol):
-    """A store, or one that will be: its columns and times."""
-
-    @property
-    def longitude(self) -> NDArray[np.float64]:
-        """Column centres, degrees east."""
-
-    def time_indices(self, period: Period) -> NDArray[np.int64]:
-        """Positions of the times within a period."""
+class Planned(Stepped, Placed, Timed, Protocol):
+    """A store, or one that will be: its times and columns."""
 
 
-def check_store(recipe: InterpolateRecipe, store: Gridded, shape: tuple[int, int, int]) -> None:
-    """Refuse a store that a recipe's windows, rotation or daily cycle do not fit.
+def check_store(recipe: InterpolateRecipe, store: Planned, shape: tuple[int, int, int]) -> None:
+    """Refuse a store that a recipe's windows or rotation, or a checkpoint's size do not fit.
 
     Args:
         recipe: what is asked for.
@@ -217,22 +212,20 @@ def check_store(recipe: InterpolateRecipe, store: Gridded, shape: tuple[int, int
 
     Raises:
         ValueError: windows without times between, a region that is to be rotated, or a daily cycle
-            too large to be kept with each checkpoint.
+            or regression too large to be kept with each checkpoint.
     """
     step = check_windows(recipe.task.window_hours, require_even_steps(store))
-    if recipe.data.rotate and not goes_around(store.longitude):
+    check_rotation(store, recipe.data.rotate)
+    inside = store.times[store.time_indices(recipe.data.train)]
+    cycle, said = cycle_bytes(inside, step, shape)
+    fits = len(fitted_times(recipe.task.window_hours, step))
+    ridge = 4 * math.prod(weights_shape(shape[0], fits, shape[1]))
+    if max(cycle, ridge) > MOST_BYTES:
         raise ValueError(
-            f"data.rotate turns fields about the Earth's axis, and the columns of {store.path} do "
-            f"not go once around: set data.rotate to false, or prepare a global grid."
-        )
-    hours = 24 // math.gcd(step, 24)
-    terms = season_terms(store.times[store.time_indices(recipe.data.train)])
-    if 4 * hours * terms * math.prod(shape) > MOST_BYTES:
-        raise ValueError(
-            f"Interpolation keeps the mean of {hours} hours of day"
-            f"{' and its seasons' if terms > 1 else ''} of {shape[0]} channels on "
-            f"{shape[1]} x {shape[2]} cells with each checkpoint, which must be at most "
-            f"{MOST_BYTES // 2**20} MiB: take fewer channels, a coarser grid or a longer step."
+            f"Interpolation keeps {said} ({cycle // 2**20} MiB) and a ridge regression at {fits} "
+            f"times within windows ({ridge // 2**20} MiB) with each checkpoint, which must be at "
+            f"most {MOST_BYTES // 2**20} MiB each: take fewer channels, fewer or shorter windows, "
+            f"or a coarser grid."
         )
 
 

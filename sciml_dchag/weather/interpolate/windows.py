@@ -1,10 +1,10 @@
-"""Samples of interpolation: both ends of a window, and the state at a time between them.
+"""Samples of interpolation: the frames around a window, and the state at a time within it.
 
 A sample is a pure function of (seed, number of the sample), so that a run that is resumed, on any
 number of ranks, repeats and skips nothing.
 
-Shapes: B batch, N input channels, C channels of the store, O target channels, F forcings, H x W
-grid; states are departures from the daily cycle in deviations.
+Shapes: B batch, N input channels, C channels of the store, O target channels, F forcings, T times,
+H x W grid; states are departures from the daily cycle in deviations.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sciml_dchag.objectives.between import FramesLayout
+from sciml_dchag.objectives.between import ENDS, FRAMES, OUTER, FramesLayout
 from sciml_dchag.training.batches import Batch
-from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
+from sciml_dchag.weather.forcing import scaled_forcing
 from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import require_even_steps
 
 Floats = NDArray[np.float32]
+
+ENDS_ALONE = 0.25
+"""Fraction of the training samples that show the network both ends alone, as at the ends of a
+record."""
 
 
 class OnGrid(Protocol):
@@ -86,6 +90,7 @@ class BetweenWindows(Dataset[BetweenBatch]):
         window_hours: lengths of the windows.
         forcings: computed fields at the time between.
         rotate: turn each sample about the Earth's axis by a random number of columns.
+        ends_alone: fraction of the samples that lack the frames outside of the window.
         seed: what order and rotations are drawn from.
         memory_mebibytes: the period is kept in memory if it is no larger than this.
         inputs: positions of the input channels to read; None for all.
@@ -106,12 +111,14 @@ class BetweenWindows(Dataset[BetweenBatch]):
         window_hours: Sequence[int],
         forcings: Sequence[str] = (),
         rotate: bool = False,
+        ends_alone: float = 0.0,
         seed: int = 0,
         memory_mebibytes: int = 0,
         inputs: range | None = None,
         outputs: range | None = None,
     ) -> None:
-        self.store, self.cycle, self.rotate, self.seed = store, cycle, rotate, seed
+        self.store, self.cycle, self.seed = store, cycle, seed
+        self.rotate, self.ends_alone = rotate, ends_alone
         self.window_hours = tuple(window_hours)
         self.step_hours = check_windows(window_hours, require_even_steps(store))
         self.layout = layout_of(store.channels.names, forcings)
@@ -132,9 +139,8 @@ class BetweenWindows(Dataset[BetweenBatch]):
 
     def _samples(self, window: int) -> NDArray[np.int64]:
         """(start, window, elapsed) of all samples of a window: positions and hours, (n, 3)."""
-        steps = window // self.step_hours
+        elapsed = times_between(window, self.step_hours)
         starts = self.starts(window)
-        elapsed = np.arange(1, steps) * self.step_hours
         first, tau = (grid.ravel() for grid in np.meshgrid(starts, elapsed, indexing="ij"))
         return np.stack([first, np.full_like(first, window), tau], axis=1)
 
@@ -153,6 +159,12 @@ class BetweenWindows(Dataset[BetweenBatch]):
             )
         return starts
 
+    def surrounded(self, window: int) -> NDArray[np.int64]:
+        """Positions of the starts of those windows that have all frames within the period."""
+        steps, starts = window // self.step_hours, self.starts(window)
+        first, last = starts + steps * min(FRAMES.values()), starts + steps * max(FRAMES.values())
+        return starts[(first >= self.indices[0]) & (last <= self.indices[-1])]
+
     def __len__(self) -> int:
         """Return the number of windows, times those within each."""
         return len(self.samples)
@@ -163,26 +175,33 @@ class BetweenWindows(Dataset[BetweenBatch]):
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
         place = int(order[position])
         start, window, elapsed = self.samples[place].tolist()
-        sample = self.sample(start, window, elapsed)
-        if not self.rotate:
-            return sample
         draw = np.random.default_rng([self.seed, epoch, place])
-        return sample.rotated(int(draw.integers(len(self.store.longitude))))
+        columns, alone = int(draw.integers(len(self.store.longitude))), draw.random()
+        sample = self.sample(start, window, elapsed, ends_alone=alone < self.ends_alone)
+        return sample.rotated(columns) if self.rotate else sample
 
-    def sample(self, start: int, window: int, elapsed: int) -> BetweenBatch:
+    def sample(
+        self, start: int, window: int, elapsed: int, *, ends_alone: bool = False
+    ) -> BetweenBatch:
         """Return one sample as a batch of one.
 
         Args:
             start: position of the start of the window in the store.
             window: its length in hours.
             elapsed: hours from its start to the time between.
+            ends_alone: leave the frames outside of the window out, as those are that the period
+                does not have: they are missing.
         """
-        times = [start, start + window // self.step_hours, start + elapsed // self.step_hours]
-        inputs = np.empty((self._states, *self.store.shape[2:]), np.float32)
+        frames = [start + shift * (window // self.step_hours) for shift in FRAMES.values()]
+        inputs = np.full((self._states, *self.store.shape[2:]), np.nan, np.float32)
         for part in self._parts:
-            inputs[part.places] = self._normalised([times[part.time]], part.channels)[0]
-        constants = constants_of(self.layout, self.store, self.store.times[times[2]], window)
-        states = self._normalised(times, self.targets)
+            frame = frames[part.time]
+            within = self.indices[0] <= frame <= self.indices[-1]
+            if within and not (ends_alone and part.time in OUTER):
+                inputs[part.places] = self._normalised([frame], part.channels)[0]
+        between = start + elapsed // self.step_hours
+        constants = constants_of(self.layout, self.store, self.store.times[between], window)
+        states = self._normalised([*(frames[end] for end in ENDS), between], self.targets)
         whole = np.concatenate([inputs, constants[self._constants]])
         fields = (torch.from_numpy(field)[None] for field in (whole, *states))
         hours = (torch.tensor([float(number)]) for number in (elapsed, window))
@@ -202,6 +221,11 @@ class BetweenWindows(Dataset[BetweenBatch]):
         return states
 
 
+def times_between(window_hours: int, step_hours: int) -> range:
+    """Hours from the start of a window to each time of a store within it."""
+    return range(step_hours, window_hours, step_hours)
+
+
 def layout_of(channels: Sequence[str], forcings: Sequence[str]) -> FramesLayout:
     """Lay out the inputs that are made of a store's channels."""
     return FramesLayout(channels=tuple(channels), forcings=tuple(forcings))
@@ -211,10 +235,8 @@ def constants_of(
     layout: FramesLayout, grid: OnGrid, valid: np.datetime64, window_hours: int
 ) -> Floats:
     """Forcings at a time and the length of the window in days, (F + 1, H, W)."""
-    names = layout.forcings
-    forcing = compute_forcing(names, np.array([valid]), grid.latitude, grid.longitude)[0]
-    if "insolation" in names:  # to the order of one, as all other inputs are
-        forcing[names.index("insolation")] /= SOLAR_CONSTANT
+    at = np.array([valid])
+    forcing = scaled_forcing(layout.forcings, at, grid.latitude, grid.longitude)[0]
     size = (len(grid.latitude), len(grid.longitude))
     window = np.full((1, *size), window_hours / 24, np.float32)
     return np.concatenate([forcing, window])

@@ -48,8 +48,8 @@ class InterpolateConfig(TaskConfig):
     is learnt."""
     start: Literal["ridge", "linear"] = "ridge"
     """What the model adds to: a ridge regression by row on the cells around each place at both ends
-    of the window, fitted on the training period, or linear interpolation; either of departures
-    from the mean by hour of day."""
+    of the window, one window before and one after, fitted on the training period, or linear
+    interpolation; either of departures from the mean by hour of day."""
 
     def __post_init__(self) -> None:
         if not self.window_hours:

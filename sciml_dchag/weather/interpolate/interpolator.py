@@ -167,7 +167,8 @@ class Interpolator:
         self.check(window_hours, elapsed_hours)
         states = self._departures(frames, times, window_hours)
         elapsed, length = _hours(states, elapsed_hours), _hours(states, window_hours)
-        line = between_ends(*(states[:, end] for end in ENDS), elapsed, length)
+        first, last = (states[:, end] for end in ENDS)
+        line = between_ends(first, last, elapsed, length)
         alone = states.clone()
         alone[:, OUTER] = math.nan
         valid, factor = times + np.timedelta64(elapsed_hours, "h"), taper(elapsed, length)

@@ -117,15 +117,16 @@ class Scorer:
             state - self.interpolator.expected(times[starts + shift * steps])
             for state, shift in zip(frames, FRAMES.values(), strict=True)
         ]
-        ends = [frames[end] for end in ENDS], [departures[end] for end in ENDS]
+        first, last = (frames[end] for end in ENDS)
+        before, a, b, after = departures
         stacked = np.stack(frames, axis=1)
         for tau in times_between(window, self.step):
             at, s = starts + tau // self.step, tau / window
             mean = self.interpolator.expected(times[at])
             fields = {
-                "linear": linear(*ends[0], s),
-                "linear_of_departures": mean + linear(*ends[1], s),
-                "cubic_of_departures": mean + cubic(*departures, s),
+                "linear": linear(first, last, s),
+                "linear_of_departures": mean + linear(a, b, s),
+                "cubic_of_departures": mean + cubic(before, a, b, after, s),
                 **self.interpolator.ridges(stacked, times[starts], window, tau),
                 "model": self.interpolator.between(stacked, times[starts], window, tau),
             }

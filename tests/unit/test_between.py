@@ -18,9 +18,12 @@ from sciml_dchag.objectives.between import (
     frames_of,
     taper,
 )
+from sciml_dchag.tasks import recipe_from_mapping
 from sciml_dchag.weather.interpolate.baselines import cubic, linear
+from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
 from sciml_dchag.weather.interpolate.ridge import fit_ridge, fitted_times, ridge_of, unit_of
+from sciml_dchag.weather.interpolate.training import check_store
 from sciml_dchag.weather.interpolate.windows import BetweenWindows
 from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.statistics import compute_statistics
@@ -212,3 +215,14 @@ def test_the_tide_follows_the_sun_between_the_hours_of_the_training_period() -> 
     uneven = Cycle(np.array([0, 6, 9]), cycle.mean[:3])
     with pytest.raises(ValueError, match="not evenly spaced"):
         finer_cycle(uneven, longitude, 1)
+
+
+def test_a_regression_too_large_for_a_checkpoint_is_refused(
+    series: Callable[..., xr.DataArray], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = Store.open(write(series(times=12), tmp_path / "small.zarr"))
+    recipe = recipe_from_mapping({"name": "a", "task": {"kind": "interpolate"}})
+    assert isinstance(recipe, InterpolateRecipe)
+    check_store(recipe, store, (80, 32, 64))
+    with pytest.raises(ValueError, match=r"times within windows \(\d+ MiB\) .* at most 256 MiB"):
+        check_store(recipe, store, (80, 721, 64))

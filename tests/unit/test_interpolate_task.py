@@ -210,6 +210,25 @@ def test_forecasts_get_the_lead_times_between(run: Path, store: Path, tmp_path: 
     assert "is a model of task 'forecast'" in " ".join(wrong.output.split())
 
 
+def test_a_region_and_an_ensemble_are_refused(
+    run: Path, store: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    region = write(turning(8).isel(latitude=slice(2, 6)), tmp_path / "region.zarr")
+    done = command("interpolate", run, region, tmp_path / "out.zarr", "--every=1", "--window=12")
+    assert done.exit_code == 2 and "was trained on another grid" in " ".join(done.output.split())
+    opened = Store.open(store)
+    members = xr.Dataset(
+        {"2m_temperature": (("time", "prediction_timedelta", "number", "latitude", "longitude"),
+                            np.zeros((1, 2, 3, *opened.shape[2:]), np.float32))},
+        {"time": opened.times[:1], "latitude": opened.latitude, "longitude": opened.longitude,
+         "prediction_timedelta": np.array([12, 24]) * np.timedelta64(3600, "s")},
+    )  # fmt: skip
+    members.to_netcdf(tmp_path / "members.nc", engine="h5netcdf")
+    done = command("interpolate", run, tmp_path / "members.nc", tmp_path / "out.zarr", "--every=1")
+    assert done.exit_code == 2 and "is an ensemble of 3 members" in " ".join(done.output.split())
+    assert not (tmp_path / "out.zarr").exists()
+
+
 def test_check_and_plan_know_the_task(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "between.yaml"
     path.write_text(yaml.safe_dump(mapping(store)), encoding="utf-8")

@@ -86,7 +86,7 @@ class InterpolateTask(Task[InterpolateRecipe]):
         def periods(store: Announced) -> str:
             check_periods(store, data)
             check_store(self.recipe, store, (len(store.channels), *store.shape))
-            return "periods do not touch each other, and windows fit the time step"
+            return fits_windows(self.recipe, store)
 
         def model() -> str:
             if announced is None:

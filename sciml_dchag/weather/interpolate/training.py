@@ -38,7 +38,7 @@ from sciml_dchag.weather.interpolate.windows import (
     layout_of,
 )
 from sciml_dchag.weather.store.cycles import Cycle, cycle_bytes
-from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.training_store import (
     Placed,
     Timed,
@@ -245,7 +245,7 @@ def complete_model_config(
     )
 
 
-def fits_windows(recipe: InterpolateRecipe, store: Store) -> str:
+def fits_windows(recipe: InterpolateRecipe, store: Stepped) -> str:
     """Say which windows there are in the training period, and times within them."""
     step = require_even_steps(store)
     times = {w: w // step - 1 for w in recipe.task.window_hours}

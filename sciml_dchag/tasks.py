@@ -47,6 +47,11 @@ TASKS = {
         task="sciml_dchag.weather.masked.task:MaskedWeatherTask",
         model="sciml_dchag.weather.masked.model:MaskedWeatherModel",
     ),
+    "interpolate": Entry(
+        recipe="sciml_dchag.weather.interpolate.config:InterpolateRecipe",
+        task="sciml_dchag.weather.interpolate.task:InterpolateTask",
+        model="sciml_dchag.weather.interpolate.model:InterpolateModel",
+    ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
 

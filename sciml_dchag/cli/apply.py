@@ -1,7 +1,8 @@
-"""`predict` and `reconstruct`: a trained model applied to a store."""
+"""`predict`, `interpolate` and `reconstruct`: a trained model applied to a store."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def predict(
     from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.weather.forecast.predict import predict_period
 
-    saved = _require_kind(model, "forecast", "predict", "reconstruct")
+    saved = _require_kind(model, "forecast", "predict")
     degrees = {"tp": tp, "fsdp": fsdp, "device": device or saved.device}
     with ProgressBar() as progress:
         path = predict_period(
@@ -116,6 +117,55 @@ def predict(
             overwrite=overwrite, parallel=from_mapping(ParallelConfig, degrees), progress=progress,
         )  # fmt: skip
     say(f"Forecasts: {path}")
+
+
+@click.command(cls=Command)
+@model_argument
+@click.argument("source", metavar="STORE_OR_FORECASTS", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--every",
+    "every_hours",
+    required=True,
+    metavar="HOURS",
+    help="Time between the states of OUT, such as 1h.",
+)
+@click.option(
+    "--window",
+    "window_hours",
+    default=None,
+    metavar="HOURS",
+    help="Take times of the source so far apart, such as 12h, from the first on; all by default.",
+)
+@click.option("--start-time", "start", default=None, help="First time; of forecasts, initial time.")
+@click.option("--end-time", "end", default=None, help="Last time, included.")
+@device_option
+@overwrite_option
+def interpolate(
+    model: Path, source: Path, output: Path, every_hours: str, window_hours: str | None,
+    start: str | None, end: str | None, device: str | None, overwrite: bool,
+) -> None:  # fmt: skip
+    """Interpolate STORE_OR_FORECASTS in time with MODEL into OUT, a store or forecasts (.zarr).
+
+    MODEL is a run, a checkpoint or an exported file of task.kind interpolate. Neighbouring times of
+    the source must be as far apart as windows that it was trained on; states that are there stay as
+    they are.
+
+    \b
+    Example:
+      sciml-dchag interpolate runs/between-weather daily.zarr hourly.zarr --every 1h
+      sciml-dchag interpolate runs/between-weather forecasts.zarr finer.zarr --every 3h --window 12h
+    """
+    from sciml_dchag.weather.interpolate.apply import interpolate as interpolate_source
+
+    _require_kind(model, "interpolate", "interpolate")
+    with ProgressBar() as progress:
+        path = interpolate_source(
+            model, source, output, every_hours=_whole_hours(every_hours, "--every"),
+            window_hours=None if window_hours is None else _whole_hours(window_hours, "--window"),
+            period=(start, end), device=device, overwrite=overwrite, progress=progress, note=say,
+        )  # fmt: skip
+    say(f"Interpolated: {path}")
 
 
 @click.command(cls=Command)
@@ -147,7 +197,7 @@ def reconstruct(
     from sciml_dchag.plants.masked.reconstruct import find_stores, reconstruct_store
 
     require_one_process("reconstruct")
-    _require_kind(model, "masked", "reconstruct", "predict")
+    _require_kind(model, "masked", "reconstruct")
     of_folder = not source.name.endswith(".zarr")
     for store in find_stores(source):
         if of_folder and (output / store.name).exists() and not overwrite:
@@ -167,14 +217,18 @@ def reconstruct(
     say(f"ENVI: {output / 'envi'}")
 
 
-def _require_kind(model: Path, kind: str, command: str, other: str) -> Checkpoint:
+OF_KIND = {"forecast": "predict", "masked": "reconstruct", "interpolate": "interpolate"}
+"""What applies a model, by its task."""
+
+
+def _require_kind(model: Path, kind: str, command: str) -> Checkpoint:
     from sciml_dchag.training.export import find_model
 
     saved = find_model(model).checkpoint
     if saved.kind != kind:
         raise ValueError(
             f"{model} is a model of task {saved.kind!r}, and `{command}` is for {kind!r}: use "
-            f"`sciml-dchag {other}`."
+            f"`sciml-dchag {OF_KIND.get(saved.kind, 'evaluate')}`."
         )
     return saved
 
@@ -188,3 +242,12 @@ def _hours(text: str | None) -> list[int] | None:
         raise click.BadParameter(
             f"{text!r} is not a list of hours: write, say, 24,72.", param_hint="--lead-hours"
         ) from None
+
+
+def _whole_hours(text: str, option: str) -> int:
+    found = re.fullmatch(r"(\d{1,4}) ?h?", text.strip())
+    if found is None or int(found[1]) < 1:
+        raise click.BadParameter(
+            f"{text!r} is no number of whole hours: write, say, 1h.", param_hint=option
+        )
+    return int(found[1])

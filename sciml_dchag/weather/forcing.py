@@ -41,6 +41,23 @@ def compute_forcing(
     return out
 
 
+def scaled_forcing(
+    names: Sequence[str], times: Times, latitude: Degrees, longitude: Degrees
+) -> NDArray[np.float32]:
+    """Compute forcings to the order of one, as all inputs of a model are: (T, F, H, W).
+
+    Args and errors are those of `compute_forcing`.
+    """
+    forcing = compute_forcing(names, times, latitude, longitude)
+    if "insolation" in names:
+        forcing[:, names.index("insolation")] /= SOLAR_CONSTANT
+    if "latitude_degrees" in names:  # as ClimaX has it: by mean and deviation over the rows
+        rows = forcing[:, names.index("latitude_degrees")]
+        rows -= latitude.mean()
+        rows /= latitude.std() or 1.0
+    return forcing
+
+
 def cos_latitude(times: Times, latitude: Degrees, longitude: Degrees) -> Field:
     """Return the cosine of latitude."""
     rows = np.cos(np.deg2rad(latitude))[None, :, None]

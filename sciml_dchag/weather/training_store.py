@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.weather.area import goes_around
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.statistics import Statistics, require_normalisable
 from sciml_dchag.weather.store.store import Period, Store
@@ -150,6 +151,47 @@ def training_statistics(store: Store, train: Period) -> Statistics:
     )
     require_normalisable(statistics)
     return statistics
+
+
+class Placed(Protocol):
+    """A store, or one that will be: where it is and its columns."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def longitude(self) -> NDArray[np.float64]:
+        """Column centres, degrees east."""
+
+
+def check_rotation(store: Placed, rotate: bool) -> None:
+    """Refuse to turn the fields of a region, whose east edge would become its west edge.
+
+    Args:
+        store: the store, or one that will be.
+        rotate: `data.rotate`.
+
+    Raises:
+        ValueError: it is on and the store's columns do not go once around.
+    """
+    columns = len(store.longitude)
+    if rotate and not goes_around(store.longitude):
+        raise ValueError(
+            f"data.rotate turns fields about the Earth's axis, and {store.path} has {columns} "
+            f"columns from {store.longitude[0]:g} to {store.longitude[-1]:g} degrees, which do not "
+            f"go once around: set data.rotate to false, or prepare a global grid."
+        )
+
+
+def other_step(store: Store, hours: int) -> str | None:
+    """Say that a run's store had other steps in time; None where it had not.
+
+    Steps that are uneven are refused elsewhere.
+    """
+    if store.step_hours in (None, hours):
+        return None
+    return f"in steps of {hours} h where {store.path} has {store.step_hours} h"
 
 
 class Timed(Protocol):

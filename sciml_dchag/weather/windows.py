@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
+from sciml_dchag.weather.forcing import scaled_forcing
 from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
@@ -223,14 +223,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     def constants(self, times: NDArray[np.datetime64]) -> NDArray[np.float32]:
         """Normalised static fields and forcings at given times: (T, F, H, W)."""
-        store, names = self.store, self.layout.forcings
-        forcing = compute_forcing(names, times, store.latitude, store.longitude)
-        if "insolation" in names:  # to the order of one, as all other inputs are
-            forcing[:, names.index("insolation")] /= SOLAR_CONSTANT
-        if "latitude_degrees" in names:  # as ClimaX has it: by mean and deviation over the rows
-            rows = forcing[:, names.index("latitude_degrees")]
-            rows -= store.latitude.mean()
-            rows /= store.latitude.std() or 1.0
+        store = self.store
+        forcing = scaled_forcing(self.layout.forcings, times, store.latitude, store.longitude)
         static = np.broadcast_to(self._static, (len(times), *self._static.shape))
         return np.concatenate([static, forcing], axis=1, dtype=np.float32)
 

@@ -18,10 +18,10 @@ from sciml_dchag.training.checkpoint import read_checkpoint
 from sciml_dchag.training.export import export
 from sciml_dchag.training.trainer import train as train_task
 from sciml_dchag.weather.baselines.normal_equations import NormalEquations
-from sciml_dchag.weather.baselines.stencil import on_stencil
+from sciml_dchag.weather.baselines.stencil import neighbours, on_stencil
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
-from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of, neighbours
+from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
 from sciml_dchag.weather.forecast.task import ForecastTask
 from sciml_dchag.weather.forecast.training import check_departures
 from sciml_dchag.weather.store.cycles import Cycle
@@ -172,7 +172,7 @@ def test_a_forecast_is_the_linear_step_and_what_the_model_adds(
         return (store.read(indices) - cycle.at(store.times[indices], [0])) / std
 
     weights = from_text(read_checkpoint(run).data["linear_step"], (1, 1, 2, 35, 32))
-    step = LinearStep(weights, neighbours(store), np.array([0]))
+    step = LinearStep(weights, neighbours(store.latitude, store.longitude), np.array([0]))
     now, before = departure([101, 102]), departure([100, 101])
     for lead in (6, 12):
         states = torch.from_numpy(np.stack([now, before], axis=2))

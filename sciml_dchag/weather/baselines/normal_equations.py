@@ -48,6 +48,11 @@ class NormalEquations:
             self.squares + other.squares,
         )
 
+    def of(self, predictors: NDArray[np.int64]) -> NormalEquations:
+        """Sums over the same samples, of some predictors alone."""
+        products = self.products[:, predictors][:, :, predictors]
+        return NormalEquations(products, self.targets[:, predictors], self.squares)
+
     def pooled(self, latitude: NDArray[np.float64], degrees: float) -> NormalEquations:
         """Let each row learn from its neighbours too, by a Gaussian of the distance in latitude."""
         apart = np.subtract.outer(latitude, latitude) / degrees

@@ -174,6 +174,24 @@ def _beyond(
     return np.pad(across, padding, mode="wrap")
 
 
+def neighbours(
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    reach: tuple[int, int] = (ROWS, COLUMNS),
+) -> NDArray[np.int64]:
+    """Positions of the cells around each place on the flattened grid, as `on_stencil`: (S, H, W).
+
+    Args:
+        latitude: of the rows.
+        longitude: of the columns.
+        reach: rows and columns on each side of a place.
+    """
+    rows, columns = len(latitude), len(longitude)
+    numbers = np.arange(rows * columns, dtype=np.float64).reshape(1, 1, 1, rows, columns)
+    found = on_stencil(numbers, latitude, longitude, reach)[0]
+    return np.ascontiguousarray(found.transpose(2, 0, 1)).astype(np.int64)
+
+
 def by_row(fields: Floats) -> Floats:
     """(B, H, W, N) -> (H, B W, N)."""
     moved = fields.transpose(1, 0, 2, 3)

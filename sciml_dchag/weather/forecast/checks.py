@@ -18,7 +18,6 @@ from sciml_dchag.weather.forecast.ensemble import training_days
 from sciml_dchag.weather.forecast.object_scores import check_objects
 from sciml_dchag.weather.forecast.training import (
     check_departures,
-    check_rotation,
     complete_model_config,
     model_config_of,
 )
@@ -32,6 +31,7 @@ from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import (
     Timed,
     check_periods,
+    check_rotation,
     training_statistics,
     unused_validation,
 )
@@ -59,7 +59,7 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
 def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) -> None:
     def statistics() -> str:
         check_periods(store, recipe.data)
-        check_rotation(store, recipe)
+        check_rotation(store, recipe.data.rotate)
         check_departures(recipe, store, store.shape[2:])
         if recipe.task.chain_hours:
             fitted_times(store, recipe.data.train, recipe.task.chain_hours)
@@ -116,7 +116,7 @@ def _check_before_store(
 
     def periods(store: Announced) -> str:
         check_periods(store, recipe.data)
-        check_rotation(store, recipe)
+        check_rotation(store, recipe.data.rotate)
         check_departures(recipe, store, store.shape)
         if recipe.task.chain_hours:
             fitted_times(store, recipe.data.train, recipe.task.chain_hours)

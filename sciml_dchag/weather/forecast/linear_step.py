@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.normal_equations import POOLED_DEGREES, NormalEquations
-from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, on_stencil
+from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, neighbours
 from sciml_dchag.weather.baselines.training_pairs import (
     HELD_OUT,
     MOST_TIMES,
@@ -27,19 +27,12 @@ from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.windows import ForecastWindows
 
 
-def neighbours(store: States) -> NDArray[np.int64]:
-    """Positions of the cells around each place on the flattened grid, (S, H, W)."""
-    rows, columns = store.shape[2:]
-    numbers = np.arange(rows * columns, dtype=np.float64).reshape(1, 1, 1, rows, columns)
-    found = on_stencil(numbers, store.latitude, store.longitude)[0]
-    return np.ascontiguousarray(found.transpose(2, 0, 1)).astype(np.int64)
-
-
 def linear_step_of(
     store: States, weights: NDArray[np.float32], target_indices: Sequence[int]
 ) -> LinearStep:
     """Make the step of fitted weights (O, C or 1, T, S, H) on a store's grid."""
-    return LinearStep(weights, neighbours(store), np.array(target_indices, np.int64))
+    cells = neighbours(store.latitude, store.longitude)
+    return LinearStep(weights, cells, np.array(target_indices, np.int64))
 
 
 def fit_linear_step(windows: ForecastWindows) -> NDArray[np.float32]:
@@ -63,9 +56,10 @@ def fit_linear_step(windows: ForecastWindows) -> NDArray[np.float32]:
             f"are too few: lengthen data.train, or set task.linear_step to false."
         )
     layout, latitude = windows.layout, windows.store.latitude
+    cells = neighbours(latitude, windows.store.longitude)
     channels, targets = len(layout.channels), windows.target_indices
     rows = windows.store.shape[2]
-    gather = LinearStep(np.empty(0, np.float32), neighbours(windows.store), np.array(targets))
+    gather = LinearStep(np.empty(0, np.float32), cells, np.array(targets))
     groups = [list(range(len(targets)))] if channels <= FEW_CHANNELS else [
         [output] for output in range(len(targets))
     ]  # fmt: skip

@@ -29,11 +29,16 @@ from sciml_dchag.weather.forecast.chain import RegressionChain, fit_chain
 from sciml_dchag.weather.forecast.change import change_std
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
-from sciml_dchag.weather.store.cycles import Cycle, season_terms
+from sciml_dchag.weather.store.cycles import Cycle, cycle_bytes
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
-from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
+from sciml_dchag.weather.training_store import (
+    WeatherRecord,
+    WeatherTrainingStore,
+    check_rotation,
+    other_step,
+)
 from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows
 
 
@@ -58,11 +63,9 @@ class ForecastRecord(WeatherRecord):
 
     def cycle(self, grid: tuple[int, int]) -> Cycle | None:
         """What states are departures from, on a grid of (rows, columns)."""
-        hours = np.array(self.daily_cycle_hours, np.int64)
-        if not len(hours):
+        if not self.daily_cycle_hours:
             return None
-        flat = from_text(self.daily_cycle, (len(hours), -1, len(self.channels), *grid))
-        return Cycle(hours, flat)
+        return Cycle.from_text(self.daily_cycle_hours, self.daily_cycle, len(self.channels), grid)
 
     def linear_weights(self, outputs: int, times: int, rows: int) -> NDArray[np.float32] | None:
         """Weights of the linear step of all outputs, (O, C or 1, T, S, H)."""
@@ -102,7 +105,7 @@ class ForecastTrainingStore(WeatherTrainingStore):
     def __init__(self, recipe: ForecastRecipe) -> None:
         super().__init__(recipe.data.store, recipe.data)
         self.recipe = recipe
-        check_rotation(self.store, recipe)
+        check_rotation(self.store, recipe.data.rotate)
 
     def model_config(self) -> ModelConfig:
         """Fill in channels and grid."""
@@ -117,12 +120,7 @@ class ForecastTrainingStore(WeatherTrainingStore):
         if (found := super().difference(checkpoint)) is not None:
             return found
         saved = checkpoint.read_data(ForecastRecord, Path("the run's checkpoint"))
-        if self.store.step_hours in (None, saved.step_hours):  # uneven is refused elsewhere
-            return None
-        return (
-            f"in steps of {saved.step_hours} h where {self.store.path} has "
-            f"{self.store.step_hours} h"
-        )
+        return other_step(self.store, saved.step_hours)
 
 
 class ForecastTrainingData:
@@ -209,40 +207,12 @@ class ForecastTrainingData:
         found: dict[str, Any] = {}
         if self.cycle is not None:
             found["daily_cycle_hours"] = self.cycle.hours.tolist()
-            found["daily_cycle"] = to_text(self.cycle.mean)
+            found["daily_cycle"] = self.cycle.to_text()
         if self.linear_weights is not None:
             found["linear_step"] = to_text(self.linear_weights)
         if self.chain is not None:
             found["chain"] = self.chain.to_text()
         return found
-
-
-class Placed(Protocol):
-    """A store, or one that will be: where it is and its columns."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-
-    @property
-    def longitude(self) -> NDArray[np.float64]:
-        """Column centres, degrees east."""
-
-
-def check_rotation(store: Placed, recipe: ForecastRecipe) -> None:
-    """Refuse to turn the fields of a region, whose east edge would become its west edge.
-
-    Raises:
-        ValueError: `data.rotate` is on and the store's columns do not go once around.
-    """
-    columns = len(store.longitude)
-    steps = np.diff(store.longitude)
-    if recipe.data.rotate and not np.allclose(steps, 360 / columns, rtol=0, atol=1e-3):
-        raise ValueError(
-            f"data.rotate turns fields about the Earth's axis, and {store.path} has {columns} "
-            f"columns from {store.longitude[0]:g} to {store.longitude[-1]:g} degrees, which do not "
-            f"go once around: set data.rotate to false, or prepare a global grid."
-        )
 
 
 def training_windows(
@@ -331,13 +301,11 @@ def check_departures(recipe: ForecastRecipe, store: Dated, grid: tuple[int, int]
     """
     if not recipe.data.departures:
         return
-    hours = 24 // min(store.step_hours or 24, 24)
-    terms = season_terms(store.times[store.time_indices(recipe.data.train)])
-    if 4 * hours * terms * len(store.channels) * math.prod(grid) > MOST_BYTES:
+    inside = store.times[store.time_indices(recipe.data.train)]
+    size, said = cycle_bytes(inside, store.step_hours or 24, (len(store.channels), *grid))
+    if size > MOST_BYTES:
         raise ValueError(
-            f"data.departures keeps the mean of {hours} hours of day"
-            f"{' and its seasons' if terms > 1 else ''} of {len(store.channels)} channels on "
-            f"{grid[0]} x {grid[1]} cells with each checkpoint, which must be at most "
+            f"data.departures keeps {said} with each checkpoint, which must be at most "
             f"{MOST_BYTES // 2**20} MiB: set it to false, or take fewer channels or a coarser grid."
         )
 

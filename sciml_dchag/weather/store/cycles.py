@@ -8,11 +8,13 @@ years are mostly chance and count for less, as in a running mean over some weeks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.arrays import from_text, to_text
 from sciml_dchag.weather.store.climatology import hour_of_day
 from sciml_dchag.weather.store.store import Period, Store
 
@@ -40,6 +42,23 @@ def terms_at(times: NDArray[np.datetime64], terms: int) -> NDArray[np.float64]:
     angles = np.outer(phase / DAYS_OF_YEAR, np.arange(1, (terms - 1) // 2 + 1))
     waves = np.stack([np.cos(angles), np.sin(angles)], axis=-1).reshape(len(times), terms - 1)
     return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
+
+
+def cycle_bytes(
+    times: NDArray[np.datetime64], step_hours: int, shape: tuple[int, int, int]
+) -> tuple[int, str]:
+    """Size of a cycle in memory, and what it is in words.
+
+    Args:
+        times: of the period.
+        step_hours: between them.
+        shape: channels, rows and columns.
+    """
+    hours, terms = 24 // math.gcd(step_hours, 24), season_terms(times)
+    words = f"the mean of {hours} hours of day{' and its seasons' if terms > 1 else ''}"
+    rows, columns = shape[1:]
+    said = f"{words} of {shape[0]} channels on {rows} x {columns} cells"
+    return 4 * hours * terms * math.prod(shape), said
 
 
 class Cycle:
@@ -107,6 +126,28 @@ class Cycle:
                 picked = self.mean[place][:, channels]
                 found[chosen] = np.tensordot(values[chosen], picked, axes=1)
         return found
+
+    def to_text(self) -> str:
+        """The mean and its harmonics as `files.arrays` has it."""
+        return to_text(self.mean)
+
+    @classmethod
+    def from_text(
+        cls, hours: Sequence[int], text: str, channels: int, grid: tuple[int, int]
+    ) -> Cycle:
+        """Read what `to_text` gave.
+
+        Args:
+            hours: of the day.
+            text: from `to_text`.
+            channels: their number.
+            grid: rows and columns.
+
+        Raises:
+            ValueError: the text is damaged, or of another shape.
+        """
+        mean = from_text(text, (len(hours), -1, channels, *grid))
+        return cls(np.array(hours, np.int64), mean)
 
     def in_words(self) -> str:
         """Say what it is, for a report."""

@@ -1,0 +1,1 @@
+"""The task of interpolation: the state at any time between two states."""

@@ -1,0 +1,123 @@
+"""The task of interpolation in time; see `training.task.Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import in_words
+from sciml_dchag.objectives.between import planned_loss
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.interpolate.config import InterpolateRecipe
+from sciml_dchag.weather.interpolate.evaluate import evaluate
+from sciml_dchag.weather.interpolate.scorer import check_objects
+from sciml_dchag.weather.interpolate.training import (
+    BetweenRecord,
+    BetweenStore,
+    check_store,
+    complete_model_config,
+    fits_windows,
+)
+from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
+from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.training_store import check_periods, unused_validation
+
+
+class InterpolateTask(Task[InterpolateRecipe]):
+    """Learn the state at any time between two states of a weather store."""
+
+    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
+        """Regrid raw files into the store, with statistics and climatology."""
+        data = self.recipe.data
+        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
+
+    def open(self) -> BetweenStore:
+        """Open the weather store."""
+        return BetweenStore(self.recipe)
+
+    def expected_model(self) -> ModelConfig:
+        """Take channels and grid from the store, or from `prepare`."""
+        if Path(self.recipe.data.store).exists():
+            return self.open().model_config()
+        prepare = self.recipe.prepare
+        if prepare.grid == "native":
+            raise ValueError(
+                f"There is no store {self.recipe.data.store}, and prepare.grid native does not say "
+                f"its size: prepare it first, or set prepare.grid."
+            )
+        names = tuple(ChannelSet.of(prepare.channels).names)
+        return complete_model_config(self.recipe, names, Grid.named(prepare.grid).shape)
+
+    def planned_loss(self) -> PlannedLoss:
+        """The error of the states between."""
+        return planned_loss
+
+    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        """Check store or sources, windows and model."""
+        recipe = self.recipe
+        if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
+            note(unused)
+        if Path(recipe.data.store).exists():
+            self._check_with_store(attempt)
+        else:
+            self._check_before_store(attempt, note)
+
+    def _check_with_store(self, attempt: Attempt) -> None:
+        def store() -> str:
+            opened = self.open()
+            check_objects(self.recipe, opened.store)
+            return f"statistics of the training period {' to '.join(opened.statistics.period)}"
+
+        if attempt(store):
+            attempt(lambda: fits_windows(self.recipe, self.open().store))
+            attempt(lambda: in_words(self.expected_model()))
+
+    def _check_before_store(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        data, prepare = self.recipe.data, self.recipe.prepare
+
+        def periods(store: Announced) -> str:
+            check_periods(store, data)
+            check_store(self.recipe, store, (len(store.channels), *store.shape))
+            return fits_windows(self.recipe, store)
+
+        def model() -> str:
+            if announced is None:
+                return in_words(self.expected_model())
+            names = tuple(announced.channels.names)
+            return in_words(complete_model_config(self.recipe, names, announced.shape))
+
+        announced = preview(prepare, data.store, data.train, attempt, note)
+        if announced is not None:
+            store = announced
+            attempt(lambda: periods(store))
+        if announced is not None or cannot_be_opened_here(prepare):
+            attempt(model)
+
+    def evaluate(
+        self,
+        run: Path,
+        *,
+        parallel: ParallelConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Score the test period beside other ways to interpolate."""
+        return evaluate(run, self.recipe, progress=progress)
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+        """Channels, windows, and the period of the statistics."""
+        data = checkpoint.read_data(BetweenRecord, path)
+        return {
+            "channels": list(data.channels),
+            "window hours": checkpoint.recipe["task"]["window_hours"],
+            "time step": f"{data.step_hours} h",
+            "statistics": " to ".join(data.statistics_period),
+        }

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from raw_files import saved, surface, times
 from scipy.io import netcdf_file
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.prepare.checks import check_values
+from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.prepare.sources import open_era5
 
 ROWS, COLUMNS = np.linspace(90, -90, 19), np.arange(0.0, 360.0, 10.0)
@@ -97,3 +99,16 @@ def test_a_constant_field_is_warned_of() -> None:
     block[7] = 100e3
     with pytest.warns(UserWarning, match="one value everywhere in 1 of 100 .*2001-01-02T18:00"):
         check_values(block, TIMES, ChannelSet.of("msl"))
+
+
+def test_a_channel_constant_in_many_blocks_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sciml_dchag.weather.store.layout.BLOCK_BYTES", 4 * 5 * 8 * 4)
+    data = surface(when=times(16))
+    data["t2m"][4:12] = 280.0
+    with pytest.warns(UserWarning, match="t2m has one value everywhere in 8 of 16 .*-02T00") as said:
+        prepare_era5(
+            saved(data, tmp_path / "a.nc"), tmp_path / "s.zarr", channels="t2m", grid="native"
+        )
+    assert len([w for w in said if "one value" in str(w.message)]) == 1

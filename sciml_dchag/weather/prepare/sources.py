@@ -30,6 +30,7 @@ from sciml_dchag.weather.prepare.times import (
     join_times,
     warn_of_missing_ends,
 )
+from sciml_dchag.weather.prepare.valid_times import warn_of_dates
 from sciml_dchag.weather.prepare.winds import check_winds
 from sciml_dchag.weather.store.store import Period
 
@@ -123,6 +124,7 @@ def join_states(
             f"what is missing, or choose other channels."
         )
     check_untold_levels(pieces, used)
+    warn_of_dates((piece.source, piece.field) for piece in used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
         refuse_missing_chunks([field for part in parts for field in part.fields])

@@ -41,6 +41,9 @@ NOT_ON_A_GRID, NOT_ON_PRESSURE, VERTICAL_AXIS = "not_on_a_grid", "not_on_pressur
 ANOTHER_QUANTITY = "another_quantity"
 """Attribute of a field: what it says itself to be, where that is not what its name says."""
 
+SEVERAL_NAMES = "several_names"
+"""Attribute of a field: its names, where its file has it under several."""
+
 STORED_AS = "stored_as"
 """Attribute of a field: its name in its file."""
 

@@ -18,6 +18,7 @@ from sciml_dchag.weather.prepare.axes import (
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
+    SEVERAL_NAMES,
     STORED_AS,
     Vertical,
     horizontal_axis,
@@ -93,6 +94,7 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         NOT_ON_PRESSURE: vertical.instead,
         ANOTHER_QUANTITY: another_quantity(dataset[name]),
         LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
+        SEVERAL_NAMES: " and ".join((name, *variable.beside)) if variable.beside else None,
     }
     alone = dataset[[name]]
     short = _at_height(variable.short, alone, vertical)

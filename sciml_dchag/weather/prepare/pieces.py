@@ -21,6 +21,8 @@ from sciml_dchag.weather.prepare.axes import (
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
+    SEVERAL_NAMES,
+    STORED_AS,
 )
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
@@ -119,7 +121,16 @@ class Piece:
     @property
     def odd(self) -> str | None:
         """What speaks against its values, whatever its axes; None where nothing does."""
-        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY)
+        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY) or self._ambiguous()
+
+    def _ambiguous(self) -> str | None:
+        """Say that the file has it under several names, none of which is the one asked for."""
+        names = self.field.attrs.get(SEVERAL_NAMES)
+        if names is None:
+            return None
+        ours = variables()[self.name]
+        by_name = str(self.field.attrs.get(STORED_AS)).lower() in (ours.short, ours.long.lower())
+        return None if by_name else in_several(names, ours.short)
 
     def _no_numbers(self) -> str | None:
         """Say why the field holds no numbers that can be read; None where it does."""
@@ -139,6 +150,14 @@ class Piece:
             held = what.get(kind, "text or objects") if kind not in "iuf" else "no numbers"
             return f"holds {held}, where numbers are needed: write them as floating-point numbers"
         return None
+
+
+def in_several(names: str, short: str) -> str:
+    """Say of a variable that a file has it under several names."""
+    return (
+        f"is in the file as {names}, which are names of one variable: remove all but one, or call "
+        f"the one that is meant {short}"
+    )
 
 
 def north_and_east(field: xr.DataArray) -> xr.DataArray:

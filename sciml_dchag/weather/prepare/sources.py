@@ -14,6 +14,7 @@ import xarray as xr
 from sciml_dchag.channels import Channel, ChannelSet, declared_channels, variables
 from sciml_dchag.weather.channels import level_name
 from sciml_dchag.weather.prepare.accumulations import accumulated
+from sciml_dchag.weather.prepare.axes import SEVERAL_NAMES
 from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
 from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
@@ -21,7 +22,7 @@ from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.magnitudes import refuse_heights
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
-from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
+from sciml_dchag.weather.prepare.pieces import Piece, in_several, north_and_east, one_grid
 from sciml_dchag.weather.prepare.pressures import check_untold_levels
 from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
 from sciml_dchag.weather.prepare.times import (
@@ -146,6 +147,9 @@ def held_channels(raw: Sequence[tuple[str, xr.Dataset]]) -> ChannelSet:
             if name == "state":
                 names |= dict.fromkeys(map(str, dataset["channel"].values))
             elif name in kinds and "time" in piece.field.coords and not piece.further_dims:
+                if several := piece.field.attrs.get(SEVERAL_NAMES):
+                    fix = "or name the channels that are wanted"
+                    raise ValueError(f"{name} of {path} {in_several(several, name)}, {fix}.")
                 levels = piece.levels if kinds[name] == "level" else [None]
                 for level in levels if kinds[name] in ("level", "surface") else []:
                     plain = name if level is None else level_name(name, level)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from sciml_dchag.channels import variables
 from sciml_dchag.weather.prepare.axes import (
     ANOTHER_QUANTITY,
     HORIZONTAL,
@@ -38,6 +39,7 @@ from sciml_dchag.weather.prepare.names import (
     known_variables,
 )
 from sciml_dchag.weather.prepare.opening import open_source
+from sciml_dchag.weather.prepare.spans import another_statistic, span_notes
 from sciml_dchag.weather.prepare.valid_times import by_valid_time
 
 UNKNOWN = "unknown_variables"
@@ -89,10 +91,18 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         if (axis := horizontal_axis(dataset, ours, dataset[name].dims)) is not None
     }
     vertical = vertical_axis(dataset, name)
+    ours = variables().get(variable.short)
+    named = None if ours is None else ours.accumulated_hours
+    spans, odd = {}, None
+    if named is not None:
+        spans, odd = span_notes(dataset, name, named or None, source)
     notes = {
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
-        ANOTHER_QUANTITY: another_quantity(dataset[name]),
+        ANOTHER_QUANTITY: another_quantity(dataset[name])
+        or another_statistic(dataset[name], variable.short, is_sum=named is not None)
+        or odd,
+        **spans,
         LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
         SEVERAL_NAMES: " and ".join((name, *variable.beside)) if variable.beside else None,
     }

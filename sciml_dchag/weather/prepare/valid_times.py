@@ -55,7 +55,7 @@ def by_valid_time(dataset: xr.Dataset, name: str, source: str) -> list[xr.Datase
     """
     step = _find(dataset, STEP_NAMES, "forecast period")
     valid = _find(dataset, ("valid_time",), "")
-    times = _time_axis(dataset, name)
+    times = time_axis(dataset, name)
     reference = _find(dataset, REFERENCE_NAMES, "")
     if step is None and valid is not None and dataset[valid].ndim == 2:
         step = str(dataset[valid].dims[1])
@@ -88,7 +88,7 @@ def _sum(dataset: xr.Dataset, began: str, hours: xr.Variable, source: str) -> xr
     In the time's own calendar: of one without leap years, 28 February and a day are 1 March.
     """
     time = dataset[began].variable
-    unit = _HOURS.get(str(time.attrs.get("units", "")).split(" since")[0].strip().lower())
+    unit = hours_in(str(time.attrs.get("units", "")).split(" since")[0])
     other = str(time.attrs.get("calendar", "standard")).lower() not in STANDARD
     if other and unit and time.dtype.kind in "iuf":
         first, since = time.values.astype(np.float64), hours.values / unit
@@ -149,6 +149,11 @@ def _refuse_other_sums(
         )
 
 
+def hours_in(unit: str) -> float | None:
+    """Hours in a unit of time, such as `hours`, `min` or `d`; None for another word."""
+    return _HOURS.get(unit.strip().lower())
+
+
 def _find(dataset: xr.Dataset, names: tuple[str, ...], standard_name: str) -> str | None:
     """Find a coordinate by its names in any capitals, or by its standard name."""
     lower = {str(c).lower(): str(c) for c in dataset.coords}
@@ -162,7 +167,7 @@ def _find(dataset: xr.Dataset, names: tuple[str, ...], standard_name: str) -> st
     return None
 
 
-def _time_axis(dataset: xr.Dataset, name: str) -> str | None:
+def time_axis(dataset: xr.Dataset, name: str) -> str | None:
     """Find the variable's time: an axis by name, by units since a date, or a scalar."""
     dims = [str(dim) for dim in dataset[name].dims]
     scalars = [str(c) for c in dataset.coords if not dataset[c].dims]

@@ -157,6 +157,34 @@ def standard_geopotential(level_hpa: float) -> float:
     return gravity * 11e3 + gas_constant * 216.65 * math.log(tropopause / level_hpa)
 
 
+def believable_temperature(
+    level_hpa: float, *, whole_globe: bool = False
+) -> tuple[float, float]:
+    """Least and greatest mean temperature of a pressure level in any region and season, K.
+
+    Above 20 hPa polar nights are that cold and sudden warmings of the stratosphere that warm.
+    """
+    standard = standard_temperature(level_hpa)
+    if level_hpa >= 700:  # deserts in summer, ice in winter
+        return standard - (40 if whole_globe else 60), standard + 30
+    if level_hpa >= 200:
+        return standard - 40, standard + 25
+    return (175.0, 250.0) if level_hpa >= 20 else (standard - 65, standard + 45)
+
+
+def standard_temperature(level_hpa: float) -> float:
+    """Temperature of a pressure level in the US Standard Atmosphere 1976 up to 71 km, K."""
+    tropospheric = 288.15 - 0.0065 * standard_geopotential(level_hpa) / 9.80665
+    if tropospheric > 216.65:
+        return tropospheric
+    pressures, kelvins = zip(*_STRATOSPHERE, strict=True)
+    return float(np.interp(np.log(level_hpa), np.log(pressures), kelvins))
+
+
+_STRATOSPHERE = ((0.0396, 214.65), (0.669, 270.65), (1.109, 270.65), (8.68, 228.65), (54.75, 216.65))
+"""Pressure in hPa and temperature in K where the lapse rate of the standard atmosphere changes."""
+
+
 def relative_vorticity(
     u: NDArray[np.floating],
     v: NDArray[np.floating],

@@ -16,6 +16,7 @@ from sciml_dchag.channels import variables
 from sciml_dchag.weather.prepare.axes import (
     ANOTHER_QUANTITY,
     HORIZONTAL,
+    LEVELS_LOW,
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
@@ -104,6 +105,7 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         or odd,
         **spans,
         LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
+        LEVELS_LOW: vertical.axis if vertical.low else None,
         SEVERAL_NAMES: " and ".join((name, *variable.beside)) if variable.beside else None,
     }
     alone = dataset[[name]]

@@ -18,6 +18,7 @@ from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.weather.prepare.axes import (
     ANOTHER_QUANTITY,
+    LEVELS_LOW,
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
@@ -66,6 +67,11 @@ class Piece:
     def levels_untold(self) -> str | None:
         """Its axis that is taken for pressure although its file does not say so."""
         return self.field.attrs.get(LEVELS_UNTOLD)
+
+    @cached_property
+    def levels_low(self) -> str | None:
+        """Its axis in Pa of which all levels would be usual ones in hPa."""
+        return self.field.attrs.get(LEVELS_LOW)
 
     @cached_property
     def further_dims(self) -> list[str]:

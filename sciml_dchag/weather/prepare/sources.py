@@ -23,7 +23,7 @@ from sciml_dchag.weather.prepare.magnitudes import refuse_heights
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
 from sciml_dchag.weather.prepare.pieces import Piece, in_several, north_and_east, one_grid
-from sciml_dchag.weather.prepare.pressures import check_untold_levels
+from sciml_dchag.weather.prepare.pressures import check_doubtful_levels
 from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
 from sciml_dchag.weather.prepare.times import (
     check_times,
@@ -124,7 +124,7 @@ def join_states(
             f"No time of {used[0].source} has all that {', '.join(channels.names[:5])} need: add "
             f"what is missing, or choose other channels."
         )
-    check_untold_levels(pieces, used)
+    check_doubtful_levels(pieces, used)
     warn_of_dates((piece.source, piece.field) for piece in used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))

@@ -23,7 +23,7 @@ from sciml_dchag.weather.prepare.magnitudes import ENOUGH_CELLS, check_span
 from sciml_dchag.weather.prepare.pieces import Piece
 from sciml_dchag.weather.prepare.reading import Part
 from sciml_dchag.weather.prepare.spans import INTERVAL_HOURS, OF_ERA5
-from sciml_dchag.weather.prepare.times import choose_times, join_times
+from sciml_dchag.weather.prepare.times import choose_times, join_times, refuse_doubled_times
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Period
 
@@ -115,12 +115,14 @@ def accumulated(
 
 def _joined(channel: Channel, name: str, held: Sequence[Piece]) -> Part:
     """Order the times of the files that hold a sum."""
-    return join_times(
+    part = join_times(
         (channel.name,),
         [p.raw() for p in held],
         [p.times for p in held],
         [_position(p, name) for p in held],
     )
+    refuse_doubled_times(part)
+    return part
 
 
 def _refuse_interval(pieces: Sequence[Piece], base: str, hours: int) -> None:

@@ -160,8 +160,10 @@ def _vertical_named(dataset: xr.Dataset, vertical: Vertical) -> xr.Dataset:
 def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Dataset:
     """Turn levels into whole hPa, and leave out those between.
 
+    A level that is there twice stays twice, for whoever reads it to compare the two.
+
     Raises:
-        ValueError: levels labelled hPa that can only be Pa, or a level that is there twice.
+        ValueError: levels labelled hPa that can only be Pa.
     """
     if "level" not in dataset.coords:
         return dataset
@@ -172,14 +174,14 @@ def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Da
     exact = np.abs(values - whole) < 1e-3
     if not level.dims:
         return dataset.assign_coords(level=whole) if exact else dataset.drop_vars("level")
-    dataset = dataset.assign_coords(level=(level.dims, whole)).isel({level.dims[0]: exact})
-    values_once, counts = np.unique(dataset["level"].values, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(
-            f"{source} holds the level {values_once[counts > 1][0]} hPa twice: remove one of the "
-            f"two."
-        )
-    return dataset
+    if not exact.any() and values.size:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        for field in dataset.data_vars.values():
+            field.attrs.setdefault(
+                NOT_ON_PRESSURE, f"{vertical.axis} ({shown} hPa, none of them a whole one)"
+            )
+        return _renamed(dataset, {"level": "other_level"})
+    return dataset.assign_coords(level=(level.dims, whole)).isel({level.dims[0]: exact})
 
 
 def _on_the_level_of_its_name(

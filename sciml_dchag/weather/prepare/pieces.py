@@ -122,7 +122,16 @@ class Piece:
                 f"{dim}{on}) where one is needed: write one of them to a file of its own."
             )
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
-        return RawField(self.field.variable, self.source, factor, self.name)
+        return RawField(self.field.variable, self.source, factor, self.name, self._copies())
+
+    def _copies(self) -> tuple[tuple[int, int, int], ...]:
+        """First and further places of levels that are there more than once, and the levels."""
+        levels = self.levels if "level" in self.field.dims else []
+        return tuple(
+            (levels.index(level), place, level)
+            for place, level in enumerate(levels)
+            if levels.index(level) != place
+        )
 
     @property
     def odd(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -95,7 +96,8 @@ def _doubt(piece: Piece) -> str | None:
 def _compared(piece: Piece) -> list[int]:
     """Refuse levels that cannot be their pressures; return those that were compared."""
     try:
-        field, grid = piece.raw(), piece.grid()
+        # A level that is there twice matters where it is asked for.
+        field, grid = replace(piece.raw(), copies=()), piece.grid()
     except ValueError:  # on no grid or in other units, which is said where it is asked for
         return []
     values = field.read(np.array([0]), list(range(len(piece.levels))))[0]

@@ -285,7 +285,7 @@ def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) 
     if elsewhere := [piece for piece in of_it if piece.not_on_pressure]:
         return (
             f"{channel.variable} of {elsewhere[0].source} lies on {elsewhere[0].not_on_pressure}, "
-            f"and only pressure levels can be read: interpolate it to pressure levels first."
+            f"and only pressure levels of whole hPa can be read: interpolate it to those first."
         )
     if of_it and (dims := of_it[0].further_dims):
         return (

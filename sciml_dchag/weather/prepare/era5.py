@@ -86,7 +86,9 @@ def prepare_era5(
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
     static_paths = resolve_samples(config.static_sources)
-    judge = Believable(at_once=scheduler is not None)
+    judge = Believable(
+        at_once=scheduler is not None, allow_missing=config.allow_missing
+    )
     state, fields = announce(config, statistics_period, judge)
     climatology, window_days = config.climatology, config.climatology_window_days
     static_files = expand_sources(static_paths) if static_paths else []

@@ -17,7 +17,7 @@ from sciml_dchag.weather.prepare.accumulations import accumulated
 from sciml_dchag.weather.prepare.axes import SEVERAL_NAMES
 from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
-from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
+from sciml_dchag.weather.prepare.chunks import check_missing_chunks
 from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.magnitudes import refuse_heights
 from sciml_dchag.weather.prepare.opening import expand_sources
@@ -128,7 +128,7 @@ def join_states(
     warn_of_dates((piece.source, piece.field) for piece in used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
-        refuse_missing_chunks([field for part in parts for field in part.fields])
+        check_missing_chunks(parts, allow_missing=judge.allow_missing)
     return lazy_state(parts, channels.names, grid, judge)
 
 

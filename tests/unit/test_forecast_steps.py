@@ -136,7 +136,9 @@ def test_a_valid_time_that_is_not_time_and_step_is_refused(tmp_path: Path) -> No
     said = data["valid_time"].values.copy()
     said[2, 1] += 6 * HOUR
     wrong = data.assign_coords(valid_time=(("time", "step"), said))
-    place = r"valid_time 2001-01-03T18:00 where time 2001-01-03T00:00 and step make 2001-01-03T12:00"
+    place = (
+        r"valid_time 2001-01-03T18:00 where time 2001-01-03T00:00 and step make 2001-01-03T12:00"
+    )
     with pytest.raises(ValueError, match=place):
         read([saved(wrong, tmp_path / "a.nc")], "t2m")
     scalar = data.isel(step=0).assign_coords(valid_time=("time", data["time"].values + 5 * HOUR))

@@ -114,7 +114,9 @@ def test_a_missing_chunk_that_reads_as_missing_values(tmp_path: Path) -> None:
 
 def test_a_missing_chunk_that_is_not_asked_for(tmp_path: Path) -> None:
     field = smooth("t2m", "K", 280, 8).chunk(time=2, latitude=8, longitude=8)
-    source = to_zarr(field, tmp_path / "a.zarr", zarr_format=3, encoding={"t2m": {"fill_value": 0.0}})
+    source = to_zarr(
+        field, tmp_path / "a.zarr", zarr_format=3, encoding={"t2m": {"fill_value": 0.0}}
+    )
     (tmp_path / "a.zarr" / "t2m" / "c" / "1" / "0" / "1").unlink()
     state = stored(source, tmp_path, "t2m", period=(None, "2001-01-01T06"))
     np.testing.assert_array_equal(state[:, 0], field["t2m"][:2])

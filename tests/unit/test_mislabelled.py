@@ -287,7 +287,12 @@ def stacked(means: dict[int, float], name: str, units: str, spread: float) -> xr
 @pytest.mark.parametrize(
     ("means", "name", "units", "words"),
     [
-        ({1000: 287.0, 500: 252.0}, "t", "K", "t of 287 K on level 1000, labelled Pa, and at 10 hPa"),
+        (
+            {1000: 287.0, 500: 252.0},
+            "t",
+            "K",
+            "t of 287 K on level 1000, labelled Pa, and at 10 hPa",
+        ),
         ({500: 254.0, 300: 232.0}, "t", "K", "from 5 to 3 hPa it falls by 20 at most"),
         ({200: 218.0, 100: 208.0}, "t", "K", "t of 218 K on level 200, labelled Pa, and at 2 hPa"),
         ({1000: 1e3, 500: 5.5e4}, "z", "m2 s-2", "z of 99.* m2 s-2 on level 1000, labelled Pa"),
@@ -300,7 +305,9 @@ def test_hectopascals_labelled_pascals(
     spread = {"t": 0.5, "z": 200.0, "q": 1e-6}[name]
     path = saved(stacked(means, name, units, spread), tmp_path / "a.nc")
     for channel in ("u5", f"{name}5" if 500 in means else f"{name}1"):
-        with pytest.raises(ValueError, match=f"a.nc has .*{words}.* units attribute of level to hPa"):
+        with pytest.raises(
+            ValueError, match=f"a.nc has .*{words}.* units attribute of level to hPa"
+        ):
             read([path], channel if 500 in means else channel.replace("u5", "u1"))
 
 

@@ -97,7 +97,9 @@ def test_a_time_that_is_there_twice_and_not_asked_for(tmp_path: Path) -> None:
 
 def test_levels_none_of_which_is_whole_are_named(tmp_path: Path) -> None:
     path = saved(on_levels([0.5, 0.7]), tmp_path / "a.nc")
-    with pytest.raises(ValueError, match="t of .* lies on level .0.5, 0.7 hPa, none of them a whole"):
+    with pytest.raises(
+        ValueError, match="t of .* lies on level .0.5, 0.7 hPa, none of them a whole"
+    ):
         open_era5([path], ChannelSet.of("t1"))
 
 
@@ -132,7 +134,9 @@ def test_a_channel_constant_in_many_blocks_is_warned_of_once(
     monkeypatch.setattr("sciml_dchag.weather.store.layout.BLOCK_BYTES", 4 * 5 * 8 * 4)
     data = surface(when=times(16))
     data["t2m"][4:12] = 280.0
-    with pytest.warns(UserWarning, match="t2m has one value everywhere in 8 of 16 .*-02T00") as said:
+    with pytest.warns(
+        UserWarning, match="t2m has one value everywhere in 8 of 16 .*-02T00"
+    ) as said:
         prepare_era5(
             saved(data, tmp_path / "a.nc"), tmp_path / "s.zarr", channels="t2m", grid="native"
         )

@@ -45,11 +45,15 @@ def test_sums_over_an_hour_every_six_hours_are_no_sums_over_six(
     np.testing.assert_array_equal(read([file], "tp_1h")[:, 0].values, data["tp"].values)
 
 
-@pytest.mark.parametrize("interval", ["(interval: 1 hour)", "(interval 1 hour)", "(interval: 60 min)"])
+@pytest.mark.parametrize(
+    "interval", ["(interval: 1 hour)", "(interval 1 hour)", "(interval: 60 min)"]
+)
 def test_an_interval_alone_does_not_say_the_span(tmp_path: Path, interval: str) -> None:
     method = f"area: mean time: sum {interval}"
     file = saved(rain(cell_methods=method), tmp_path / "a.nc")
-    with pytest.raises(ValueError, match="tp every 6 h and says .* interval of 1 h, .* call it tp_1h"):
+    with pytest.raises(
+        ValueError, match="tp every 6 h and says .* interval of 1 h, .* call it tp_1h"
+    ):
         read([file], "tp", step_hours=6)
     named = saved(rain(cell_methods=method).rename(tp="tp_6h"), tmp_path / "b.nc")
     assert read([named], "tp").shape == (12, 1, 5, 8)

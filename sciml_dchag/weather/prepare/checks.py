@@ -157,9 +157,7 @@ def standard_geopotential(level_hpa: float) -> float:
     return gravity * 11e3 + gas_constant * 216.65 * math.log(tropopause / level_hpa)
 
 
-def believable_temperature(
-    level_hpa: float, *, whole_globe: bool = False
-) -> tuple[float, float]:
+def believable_temperature(level_hpa: float, *, whole_globe: bool = False) -> tuple[float, float]:
     """Least and greatest mean temperature of a pressure level in any region and season, K.
 
     Above 20 hPa polar nights are that cold and sudden warmings of the stratosphere that warm.
@@ -181,7 +179,13 @@ def standard_temperature(level_hpa: float) -> float:
     return float(np.interp(np.log(level_hpa), np.log(pressures), kelvins))
 
 
-_STRATOSPHERE = ((0.0396, 214.65), (0.669, 270.65), (1.109, 270.65), (8.68, 228.65), (54.75, 216.65))
+_STRATOSPHERE = (
+    (0.0396, 214.65),
+    (0.669, 270.65),
+    (1.109, 270.65),
+    (8.68, 228.65),
+    (54.75, 216.65),
+)
 """Pressure in hPa and temperature in K where the lapse rate of the standard atmosphere changes."""
 
 

@@ -86,9 +86,7 @@ def prepare_era5(
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
     static_paths = resolve_samples(config.static_sources)
-    judge = Believable(
-        at_once=scheduler is not None, allow_missing=config.allow_missing
-    )
+    judge = Believable(at_once=scheduler is not None, allow_missing=config.allow_missing)
     state, fields = announce(config, statistics_period, judge)
     climatology, window_days = config.climatology, config.climatology_window_days
     static_files = expand_sources(static_paths) if static_paths else []
@@ -102,9 +100,7 @@ def prepare_era5(
         block: NDArray[np.float32], times: NDArray[np.datetime64], channels: ChannelSet
     ) -> None:
         judge.raise_first()
-        check_values(
-            block, times, channels, allow_missing=config.allow_missing, constant=constant
-        )
+        check_values(block, times, channels, allow_missing=config.allow_missing, constant=constant)
 
     def finish(path: Path) -> None:
         # A repeated call keeps the group that an interrupted one put in place.

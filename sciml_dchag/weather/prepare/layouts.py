@@ -175,7 +175,9 @@ def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Da
     if not level.dims:
         return dataset.assign_coords(level=whole) if exact else dataset.drop_vars("level")
     if not exact.any() and values.size:
-        shown = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." if len(values) > 6 else "")
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (
+            ", ..." if len(values) > 6 else ""
+        )
         for field in dataset.data_vars.values():
             field.attrs.setdefault(
                 NOT_ON_PRESSURE, f"{vertical.axis} ({shown} hPa, none of them a whole one)"

@@ -151,7 +151,9 @@ def _has(piece: Piece, level: int, mean: float) -> str:
 
 def _fix(piece: Piece) -> str:
     if piece.levels_low:
-        return f": these levels are in hPa, so set the units attribute of {piece.levels_low} to hPa."
+        return (
+            f": these levels are in hPa, so set the units attribute of {piece.levels_low} to hPa."
+        )
     return (
         f": these levels are no pressures (potential temperatures, heights or model levels), so "
         f"interpolate to pressure levels first, and set the units attribute of "

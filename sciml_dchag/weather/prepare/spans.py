@@ -182,4 +182,3 @@ def _whole(hours: np.floating | float, key: str) -> tuple[int | None, str | None
     if hours > 0 and hours == int(hours):
         return int(hours), None
     return None, f"is summed over {hours:g} h by {key}: add its sums up to whole hours first"
-

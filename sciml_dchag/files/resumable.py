@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,14 +106,22 @@ def nothing_kept_of_refused_data(partial: Path) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk into one sentence; what is finished is kept for resuming, else removed."""
+def full_disk_explained(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Turn a full disk into one sentence; what is finished is kept for resuming, else removed.
+
+    Args:
+        path: the place that is written.
+        partial: where it grows; None is `partial_path(path)`.
+
+    Raises:
+        OSError: the disk is full, with what is kept.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except (OSError, RuntimeError) as error:  # the latter from HDF5, where it closes a file
+        if (number := _full(error)) is None:
             raise
-        partial = partial_path(path)
+        partial = partial or partial_path(path)
         found = read_progress(partial)
         if found is None or found["done"] == 0:
             shutil.rmtree(partial, ignore_errors=True)
@@ -122,8 +131,14 @@ def full_disk_explained(path: Path) -> Iterator[None]:
                 f"{found['done']} of {found['total']} {found.get('parts', 'parts')} are kept in "
                 f"{partial}; make room and repeat the command, which resumes from there"
             )
-        explained = OSError(
-            f"No room to write {path} ({os.strerror(error.errno).lower()}): {kept}."
-        )
-        explained.errno = error.errno
+        explained = OSError(f"No room to write {path} ({os.strerror(number).lower()}): {kept}.")
+        explained.errno = number
         raise explained from error
+
+
+def _full(error: Exception) -> int | None:
+    """Return the number of an error that says that there is no room; None of another one."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    said = re.search(r"errno = (\d+)", str(error))  # how HDF5 quotes the system
+    number = getattr(error, "errno", None) or (int(said[1]) if said else None)
+    return number if number in full else None

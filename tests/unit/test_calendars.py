@@ -44,6 +44,13 @@ def test_dates_that_only_their_calendar_has_are_left_out(tmp_path: Path) -> None
     with pytest.warns(UserWarning, match="2 times on dates such as 30 February"):
         state = read([file], "t2m")
     assert [str(t)[:10] for t in state["time"].values] == ["2001-02-28", "2001-03-01"]
+    other = saved(
+        timed([417, 418, 419], units="days since 2001-01-01", calendar="360_day"),
+        tmp_path / "b.nc",
+    )
+    with pytest.warns(UserWarning, match="a.nc and 1 more .* 4 times on dates") as said:
+        read([file, other], "t2m")
+    assert len(said) == 1  # of all files
 
 
 @pytest.mark.parametrize(

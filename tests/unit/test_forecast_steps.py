@@ -129,3 +129,42 @@ def test_sums_over_other_hours_are_other_variables(tmp_path: Path) -> None:
     later = rain(4, 6, "total_precipitation_24hr").assign_coords(time=times(4, "2001-01-02"))
     files = [six, saved(later, tmp_path / "later.nc")]
     assert read(files, "tp").shape == (4, 1, 5, 8)  # those of 6 h alone
+
+
+def test_a_valid_time_that_is_not_time_and_step_is_refused(tmp_path: Path) -> None:
+    data = forecasts(steps=(6, 12), every=24)
+    said = data["valid_time"].values.copy()
+    said[2, 1] += 6 * HOUR
+    wrong = data.assign_coords(valid_time=(("time", "step"), said))
+    place = (
+        r"valid_time 2001-01-03T18:00 where time 2001-01-03T00:00 and step make 2001-01-03T12:00"
+    )
+    with pytest.raises(ValueError, match=place):
+        read([saved(wrong, tmp_path / "a.nc")], "t2m")
+    scalar = data.isel(step=0).assign_coords(valid_time=("time", data["time"].values + 5 * HOUR))
+    with pytest.raises(ValueError, match="make 2001-01-01T06:00"):
+        read([saved(scalar, tmp_path / "b.nc")], "t2m")
+    by_cf = surface().assign_coords(
+        time=("time", times(), {"standard_name": "time"}),
+        forecast_period=("time", [6.0] * 4, {"units": "hours"}),
+        forecast_reference_time=("time", times()),
+    )
+    with pytest.raises(ValueError, match="time 2001-01-01T00:00 where forecast_reference_time"):
+        read([saved(by_cf, tmp_path / "c.nc")], "t2m")
+
+
+def test_a_valid_time_that_time_repeats_is_taken(tmp_path: Path) -> None:
+    data = surface().assign_coords(
+        step=np.timedelta64(6, "h").astype("timedelta64[ns]"), valid_time=("time", times())
+    )
+    state = read([saved(data, tmp_path / "a.nc")], "t2m")
+    np.testing.assert_array_equal(state["time"].values, times())
+
+
+def test_steps_are_added_in_the_calendar_of_the_file(tmp_path: Path) -> None:
+    """28 February 2000 18:00 and 12 h are 1 March where there are no leap years."""
+    began = ("time", [58.75, 59.75], {"units": "days since 2000-01-01", "calendar": "noleap"})
+    data = forecasts(steps=(12,)).isel(time=[0, 1]).drop_vars("valid_time")
+    data = data.assign_coords(time=began, step=("step", [12], {"units": "hours"}))
+    state = read([saved(data, tmp_path / "a.nc")], "t2m")
+    assert [str(t)[:13] for t in state["time"].values] == ["2000-03-01T06", "2000-03-02T06"]

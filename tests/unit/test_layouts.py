@@ -14,6 +14,7 @@ from raw_files import COLUMNS, MEMBERS, on_levels, read, saved, surface, times, 
 
 from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.prepare.layouts import open_raw
+from sciml_dchag.weather.prepare.sources import open_era5
 
 
 def test_layouts_of_one_field_are_one_state(tmp_path: Path) -> None:
@@ -218,3 +219,23 @@ def test_urls(tmp_path: Path) -> None:
         np.testing.assert_array_equal(state[:, 0].values, surface()["t2m"].values)
     with pytest.raises(ValueError, match="Protocol not known: nowhere"):
         read(["nowhere://a.zarr"], "t2m")
+
+
+def test_two_names_of_one_variable_are_refused_where_neither_is_asked_for(tmp_path: Path) -> None:
+    both = surface("2t").assign(tas=surface("tas", seed=1)["tas"], msl=surface("msl")["msl"] * 360)
+    both["msl"].attrs["units"] = "Pa"
+    file = saved(both, tmp_path / "a.nc")
+    for asked in ("t2m", "t2m,msl"):
+        with pytest.raises(ValueError, match="t2m of .*a.nc is in the file as 2t and tas, .* t2m"):
+            read([file], asked)
+    assert read([file], "msl")["channel"].values.tolist() == ["msl"]  # nothing speaks against it
+    notes = list_contents([file])["notes"]
+    assert any("2t and tas" in note for note in notes)
+
+
+def test_the_name_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    both = surface("t2m").assign(tas=surface("tas", seed=1)["tas"])
+    file = saved(both, tmp_path / "a.nc")
+    np.testing.assert_array_equal(read([file], "t2m")[:, 0].values, both["t2m"].values)
+    with pytest.raises(ValueError, match="t2m and tas, .* or name the channels"):
+        open_era5([file], None)

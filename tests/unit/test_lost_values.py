@@ -100,6 +100,28 @@ def test_a_missing_chunk_of_zarr(tmp_path: Path, name: str) -> None:
         stored(str(source), tmp_path, name, overwrite=True)
 
 
+def test_a_missing_chunk_that_reads_as_missing_values(tmp_path: Path) -> None:
+    field = smooth("t2m", "K", 280, 8).chunk(time=2, latitude=8, longitude=8)
+    source = to_zarr(field, tmp_path / "a.zarr", zarr_format=3)
+    (tmp_path / "a.zarr" / "t2m" / "c" / "1" / "0" / "1").unlink()
+    refusal = "lacks the chunk c/1/0/1 of t2m, which would read as missing values: .*allow_missing"
+    with pytest.raises(ValueError, match=refusal):
+        stored(source, tmp_path, "t2m")
+    with pytest.warns(UserWarning, match="lacks 1 of 16 chunks of t2m, the first c/1/0/1, which"):
+        state = stored(source, tmp_path, "t2m", allow_missing=True)
+    assert np.isnan(state[2:, 0, :8, 8:16]).all() and np.isfinite(state[:2]).all()
+
+
+def test_a_missing_chunk_that_is_not_asked_for(tmp_path: Path) -> None:
+    field = smooth("t2m", "K", 280, 8).chunk(time=2, latitude=8, longitude=8)
+    source = to_zarr(
+        field, tmp_path / "a.zarr", zarr_format=3, encoding={"t2m": {"fill_value": 0.0}}
+    )
+    (tmp_path / "a.zarr" / "t2m" / "c" / "1" / "0" / "1").unlink()
+    state = stored(source, tmp_path, "t2m", period=(None, "2001-01-01T06"))
+    np.testing.assert_array_equal(state[:, 0], field["t2m"][:2])
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_missing_chunk_of_remote_zarr(tmp_path: Path, zarr_format: int) -> None:
     files, url = fsspec.filesystem("memory"), f"memory://lost{zarr_format}/a.zarr"

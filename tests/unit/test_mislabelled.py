@@ -148,6 +148,11 @@ def test_levels_in_other_units(
             read([path], "u500")
         return
     channel, place = ("u10hpa", 0) if low else ("u850", 1)
+    if low:  # the wind does not say whether it is of 10 or of 1000 hPa
+        with pytest.warns(UserWarning, match="labelled Pa and taken for 10, 7, 5, 1 hPa, and no"):
+            state = read([path], channel)
+        np.testing.assert_array_equal(state[:, 0], dataset["u"][place])
+        return
     np.testing.assert_array_equal(read([path], channel)[:, 0], dataset["u"][place])
 
 
@@ -267,3 +272,68 @@ def test_geopotential_of_weather_is_believed(tmp_path: Path) -> None:
     standard = standard_geopotential(1000)
     dataset = field("z", "m2 s-2", standard, 700, 1000)
     np.testing.assert_array_equal(prepared(dataset, "z1000", tmp_path), dataset["z"])
+
+
+def stacked(means: dict[int, float], name: str, units: str, spread: float) -> xr.Dataset:
+    """A variable on levels labelled Pa, with a mean for each; beside it the wind."""
+    one = field(name, units, 0.0, spread)[name]
+    values = one + xr.DataArray(list(means.values()), dims="level")
+    values = values.transpose("time", "level", ...).astype(np.float32).assign_attrs(units=units)
+    wind = (values * 0 + one).astype(np.float32).assign_attrs(units="m s-1")
+    axis = ("level", list(means), {"units": "Pa"})
+    return xr.Dataset({name: values, "u": wind}).assign_coords(level=axis)
+
+
+@pytest.mark.parametrize(
+    ("means", "name", "units", "words"),
+    [
+        (
+            {1000: 287.0, 500: 252.0},
+            "t",
+            "K",
+            "t of 287 K on level 1000, labelled Pa, and at 10 hPa",
+        ),
+        ({500: 254.0, 300: 232.0}, "t", "K", "from 5 to 3 hPa it falls by 20 at most"),
+        ({200: 218.0, 100: 208.0}, "t", "K", "t of 218 K on level 200, labelled Pa, and at 2 hPa"),
+        ({1000: 1e3, 500: 5.5e4}, "z", "m2 s-2", "z of 99.* m2 s-2 on level 1000, labelled Pa"),
+        ({1000: 1e-2, 500: 1e-3}, "q", "kg kg-1", "q of 0.01 kg kg-1 on level 1000, labelled Pa"),
+    ],
+)
+def test_hectopascals_labelled_pascals(
+    tmp_path: Path, means: dict[int, float], name: str, units: str, words: str
+) -> None:
+    spread = {"t": 0.5, "z": 200.0, "q": 1e-6}[name]
+    path = saved(stacked(means, name, units, spread), tmp_path / "a.nc")
+    for channel in ("u5", f"{name}5" if 500 in means else f"{name}1"):
+        with pytest.raises(
+            ValueError, match=f"a.nc has .*{words}.* units attribute of level to hPa"
+        ):
+            read([path], channel if 500 in means else channel.replace("u5", "u1"))
+
+
+@pytest.mark.parametrize(
+    "means",
+    [
+        {1000: 227.0, 500: 240.0, 100: 265.0},  # the globe
+        {1000: 222.0, 700: 228.0, 300: 245.0, 200: 250.0},
+    ],
+)
+def test_the_stratosphere_in_pascals_is_read_in_silence(
+    tmp_path: Path, means: dict[int, float]
+) -> None:
+    path = saved(stacked(means, "t", "K", 0.5), tmp_path / "a.nc")
+    low = min(means) // 100
+    state = read([path], f"t10,u{low}")
+    assert float(state[:, 0].mean()) == pytest.approx(means[1000], abs=0.1)
+
+
+def test_a_sudden_warming_of_the_polar_stratosphere_is_read(tmp_path: Path) -> None:
+    data = stacked({1000: 255.0, 500: 246.0, 100: 228.0}, "t", "K", 0.5)
+    path = saved(data.sel(latitude=slice(55, 90)), tmp_path / "a.nc")
+    assert read([path], "t10").shape == (4, 1, 7, 72)
+
+
+def test_temperature_of_another_level_is_refused(tmp_path: Path) -> None:
+    path = saved(field("t", "K", 228.0, 2.0, 1000), tmp_path / "a.nc")  # it is of 10 hPa
+    with pytest.raises(ValueError, match="t1000 of 22.* K on the mean, where .* at 1000 hPa: corr"):
+        prepare_era5([path], tmp_path / "s.zarr", channels=("t1000",), grid="native")

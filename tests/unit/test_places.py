@@ -1,12 +1,14 @@
 """Places that commands write to: nothing but their own is removed, and one writer at a time."""
 
+import contextlib
 import json
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,34 @@ def test_forecasts_as_netcdf_leave_the_store_of_the_same_name(
         predict_period(trained, tmp_path / "w.nc", store=store, batch=8, overwrite=overwrite)
     assert content(store) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.nc", "w.zarr"]
+
+
+@contextlib.contextmanager
+def files_of_at_most(number: int) -> Iterator[None]:
+    """Let files grow no larger, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_what_can_be_resumed_and_nothing_else(
+    trained: Path, msl_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "w.nc"
+    with (
+        files_of_at_most(16_000),
+        pytest.raises(OSError, match="No room .* nothing is left behind"),
+    ):
+        predict_period(trained, out, store=msl_store, batch=8)
+    assert not list(tmp_path.iterdir())
+    kept = "No room to write .*w.nc .* initial times are kept in .*w.nc.partial; .* which resumes"
+    with files_of_at_most(70_000), pytest.raises(OSError, match=kept):  # chunks fit, the file not
+        predict_period(trained, out, store=msl_store, batch=8)
+    predict_period(trained, out, store=msl_store, batch=8)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.nc"]
 
 
 def test_forecasts_replace_only_forecasts(trained: Path, msl_store: Path, tmp_path: Path) -> None:

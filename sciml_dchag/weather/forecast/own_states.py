@@ -21,7 +21,7 @@ from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.training import ForecastRecord
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.cells import Believable
-from sciml_dchag.weather.prepare.checks import check_values
+from sciml_dchag.weather.prepare.checks import ConstantFields, check_values
 from sciml_dchag.weather.prepare.layouts import open_raw, tidy
 from sciml_dchag.weather.prepare.origin import UNKNOWN_ORIGIN, origin
 from sciml_dchag.weather.prepare.sources import join_states, join_static
@@ -56,7 +56,7 @@ class OwnStates:
         raw = [(where, dataset) for dataset in datasets]
         self.simulated = any(int(dataset.attrs.get("simulated", 0)) for dataset in datasets)
         self.channels, self.step_hours = ChannelSet(record.channels), record.step_hours
-        self._judge = Believable()
+        self._judge, self._constant = Believable(), ConstantFields()
         state = join_states(raw, self.channels, judge=self._judge)
         self.latitude = state["latitude"].values.astype(np.float64)
         self.longitude = state["longitude"].values.astype(np.float64)
@@ -119,7 +119,10 @@ class OwnStates:
         block = self._state.isel(time=places, channel=channels).values
         self._judge.raise_first()
         names = ChannelSet(self.channels[int(channel)] for channel in channels)
-        check_values(block, self.times[time_indices], names, allow_missing=True)
+        check_values(
+            block, self.times[time_indices], names, allow_missing=True, constant=self._constant
+        )
+        self._constant.warn()
         return np.array(block, np.float32)
 
     def static(self, names: Iterable[str]) -> NDArray[np.float32]:

@@ -26,7 +26,13 @@ from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.files.checksums import note, part_of, seal
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import Kind, check_place, held, install, zarr_kind
-from sciml_dchag.files.resumable import Progress, resume, was_finished, write_progress
+from sciml_dchag.files.resumable import (
+    Progress,
+    full_disk_explained,
+    resume,
+    was_finished,
+    write_progress,
+)
 from sciml_dchag.files.zarr_groups import (
     every_chunk_written,
     partial_path,
@@ -95,6 +101,7 @@ def predict(
         FileExistsError: `out` exists, and `overwrite` is off or it holds no forecasts.
         ValueError: lead times out of the forecaster's reach; the partial store was begun with
             another model, store or settings; another process is writing there.
+        OSError: the disk is full; what was forecast is kept, and nothing else.
     """
     leads = sorted(set(lead_hours))
     forecaster.check_leads(leads)
@@ -109,6 +116,7 @@ def predict(
         def begin() -> tuple[str, int]:
             kind = FORECASTS_NETCDF if netcdf else FORECASTS
             stack.enter_context(held(out, kind, overwrite, partial))
+            stack.enter_context(full_disk_explained(out, partial))
             settings = {
                 "checkpoint": sampled_digest(forecaster.path),
                 "states": _identity(forecaster.store),
@@ -326,6 +334,21 @@ def initial_states(saved: SavedModel, source: Source) -> States:
     return OwnStates(source, saved.checkpoint.read_data(ForecastRecord, saved.path), recipe)
 
 
+HEADER_BYTES = 2**16
+"""Room for what a NetCDF file holds beside its values."""
+
+
+def _require_room(file: Path, size: int) -> None:
+    """Reserve the room for a file and give it back: HDF5 crashes where the disk becomes full.
+
+    Raises:
+        OSError: there is none.
+    """
+    with file.open("wb") as place:
+        os.posix_fallocate(place.fileno(), 0, size)
+    file.unlink()
+
+
 def write_netcdf(store: Path, out: Path) -> None:
     """Copy a forecast store into one NetCDF file, all of it or nothing."""
     partial = out.with_name(f".{out.stem}.partial.nc")
@@ -337,6 +360,7 @@ def write_netcdf(store: Path, out: Path) -> None:
                 for name in dataset.data_vars
             }
             plain = dataset.drop_encoding()
+            _require_room(partial, dataset.nbytes + HEADER_BYTES)
             plain.to_netcdf(partial, engine="h5netcdf", encoding=packed)
         partial.replace(out)
     finally:

@@ -1,7 +1,7 @@
 """Sums over time, such as precipitation: over the time step that is asked for, and no other.
 
-A file's sums are over the hours that its name or its messages say, else over the time between
-them. Several are added to one over a longer step.
+A file's sums are over the hours that its name, its messages or its bounds of times say (`spans`),
+else over the time between them. Several are added to one over a longer step.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from sciml_dchag.weather.channels import SPANS
 from sciml_dchag.weather.prepare.axes import STORED_AS
 from sciml_dchag.weather.prepare.cells import Cells
 from sciml_dchag.weather.prepare.grib import ACCUMULATED_HOURS
-from sciml_dchag.weather.prepare.magnitudes import check_span
+from sciml_dchag.weather.prepare.magnitudes import ENOUGH_CELLS, check_span
 from sciml_dchag.weather.prepare.pieces import Piece
 from sciml_dchag.weather.prepare.reading import Part
-from sciml_dchag.weather.prepare.times import choose_times, join_times
+from sciml_dchag.weather.prepare.spans import INTERVAL_HOURS, OF_ERA5
+from sciml_dchag.weather.prepare.times import choose_times, join_times, refuse_doubled_times
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Period
 
@@ -79,21 +80,19 @@ def accumulated(
                 ACCUMULATED_HOURS
             )
             by_span.setdefault(int(hours_summed or 0), []).append(piece)
+        if untold := by_span.pop(0, []):
+            part = _joined(channel, name, untold)
+            if untold[0].name != "state":
+                refuse_running_sums(part)
+            span = _spacing(part.times, wanted or step_hours or 0)
+            _refuse_interval(untold, base, span)
+            by_span.setdefault(span, []).extend(untold)
         for span, held in by_span.items():
             refuse_since_start([piece for piece in held if piece.name != "state"])
-            part = join_times(
-                (channel.name,),
-                [p.raw() for p in held],
-                [p.times for p in held],
-                [_position(p, name) for p in held],
-            )
-            needed = wanted or step_hours or 0
-            if not span and held[0].name != "state":
-                refuse_running_sums(part)
-            hours_each = span or _spacing(part.times, needed)
+            part = _joined(channel, name, held)
             if held[0].name != "state":
-                _check_span(part, name, hours_each, held[0])
-            found.setdefault(hours_each, (part, held))
+                _check_span(part, name, span, held[0], untold=held[0] in untold)
+            found.setdefault(span, (part, held))
     if not found:
         return None
     ends = np.unique(np.concatenate([part.times for part, _ in found.values()]))
@@ -112,6 +111,35 @@ def accumulated(
         f"{f'take the channel {named}, or ' if named else ''}choose a step_hours that is a "
         f"multiple of {min(found)}."
     )
+
+
+def _joined(channel: Channel, name: str, held: Sequence[Piece]) -> Part:
+    """Order the times of the files that hold a sum."""
+    part = join_times(
+        (channel.name,),
+        [p.raw() for p in held],
+        [p.times for p in held],
+        [_position(p, name) for p in held],
+    )
+    refuse_doubled_times(part)
+    return part
+
+
+def _refuse_interval(pieces: Sequence[Piece], base: str, hours: int) -> None:
+    """Refuse sums whose only word on their hours is an interval other than the time between them.
+
+    Raises:
+        ValueError: one is there.
+    """
+    for piece in pieces:
+        interval = piece.field.attrs.get(INTERVAL_HOURS)
+        if interval is not None and hours and interval != hours:
+            raise ValueError(
+                f"{piece.source} holds {base} every {hours} h and says in its cell_methods that it "
+                f"is a sum at an interval of {interval:g} h, so that it is over {interval:g} h or "
+                f"made of such sums: add the bounds of its times, or call it {base}_{interval:g}h "
+                f"or {base}_{hours}h, in the file and among the channels."
+            )
 
 
 def _refuse_longer_sums(
@@ -135,7 +163,7 @@ def _refuse_longer_sums(
             )
 
 
-def _check_span(part: Part, name: str, hours: int, piece: Piece) -> None:
+def _check_span(part: Part, name: str, hours: int, piece: Piece, *, untold: bool) -> None:
     """Compare the first sum with what its hours bring, on the mean; see `check_span`."""
     grid = piece.grid()
     cells = Cells(latitude=grid.latitude, longitude=grid.longitude)
@@ -147,6 +175,16 @@ def _check_span(part: Part, name: str, hours: int, piece: Piece) -> None:
         part.fields[part.field_of_time[0, 0]].source,
         whole_globe=cells.global_,
     )
+    enough = cells.global_ and grid.size >= ENOUGH_CELLS
+    if untold and hours > 1 and piece.field.attrs.get(OF_ERA5) and not enough:
+        warnings.warn(
+            f"{piece.source} is of ERA5, whose sums are over 1 h whatever the time between them, "
+            f"and holds {name} every {hours} h, which is taken for sums over {hours} h: if it is "
+            f"as ERA5 gives it, call it {name}_1h in the file and among the channels, or name "
+            f"files of all hours.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _holds(piece: Piece, name: str) -> bool:
@@ -164,7 +202,13 @@ def _spacing(times: NDArray[np.datetime64], otherwise: int) -> int:
     """Hours between neighbouring times."""
     if len(times) < 2:
         return otherwise
-    return max(1, int(np.diff(times).min() / HOUR))
+    hours = np.diff(times).min() / HOUR
+    if hours != int(hours) or hours < 1:
+        raise ValueError(
+            f"Sums at {iso(times[0])} and later follow each other by {hours:g} h: add them up to "
+            f"whole hours first."
+        )
+    return int(hours)
 
 
 def _summed(

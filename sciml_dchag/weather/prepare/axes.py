@@ -41,11 +41,17 @@ NOT_ON_A_GRID, NOT_ON_PRESSURE, VERTICAL_AXIS = "not_on_a_grid", "not_on_pressur
 ANOTHER_QUANTITY = "another_quantity"
 """Attribute of a field: what it says itself to be, where that is not what its name says."""
 
+SEVERAL_NAMES = "several_names"
+"""Attribute of a field: its names, where its file has it under several."""
+
 STORED_AS = "stored_as"
 """Attribute of a field: its name in its file."""
 
 LEVELS_UNTOLD = "levels_untold"
 """Attribute of a field: its axis that is taken for pressure, which nothing in the file says."""
+
+LEVELS_LOW = "levels_low"
+"""Attribute of a field: its axis in Pa of which all levels would be usual ones in hPa."""
 
 OTHER_LEVELS = (
     (r"model.?(level|layer)|hybrid|sigma|\beta\b|\beta.?level|generalvertical", "model levels"),
@@ -228,6 +234,8 @@ class Vertical(NamedTuple):
     """What the field lies on, in words, where that is no pressure."""
     untold: bool = False
     """Whether the axis is taken for pressure although nothing in the file says so."""
+    low: bool = False
+    """Whether the axis is in Pa and all its levels would be usual ones in hPa, of other heights."""
 
 
 def vertical_axis(dataset: xr.Dataset, name: str) -> Vertical:
@@ -251,7 +259,20 @@ def vertical_axis(dataset: xr.Dataset, name: str) -> Vertical:
         pattern, what = OTHER_LEVELS[0]
         if re.search(pattern, text):
             return Vertical(None, f"{what}, by its attributes")
-    return Vertical(found, untold=found is not None and _untold(field, found))
+    return Vertical(
+        found,
+        untold=found is not None and _untold(field, found),
+        low=found is not None and _low(dataset[found].variable),
+    )
+
+
+def _low(axis: xr.Variable) -> bool:
+    """Whether levels in Pa are those of the stratosphere, and hPa under a wrong label as well."""
+    units = in_one_spelling(str(axis.attrs.get("units", "")).strip() or "1")
+    if units != "Pa" or axis.dtype.kind not in "iuf" or not axis.size:
+        return False
+    values = np.ravel(axis.values).astype(np.float64)
+    return bool(values.max() <= 1100 and all(v >= 10 and usual(v) for v in values))
 
 
 def _untold(field: xr.DataArray, axis: str) -> bool:

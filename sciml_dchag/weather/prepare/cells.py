@@ -70,10 +70,12 @@ class Believable:
     Args:
         at_once: raise where a field is read, as on a cluster. Else what is found waits for
             `raise_first`: an exception in a thread of Dask's keeps the files open that it is about.
+        allow_missing: whether chunks may be missing that read as missing values.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self, *, at_once: bool = False, allow_missing: bool = False) -> None:
         self.at_once = at_once
+        self.allow_missing = allow_missing
         self.refusals: list[tuple[np.datetime64, str]] = []
 
     def bind(self, channels: ChannelSet, cells: Cells) -> None:

@@ -27,8 +27,17 @@ def check_values(
     channels: ChannelSet,
     *,
     allow_missing: bool = False,
+    constant: ConstantFields | None = None,
 ) -> None:
     """Check a block of states (T, C, H, W) as it streams by.
+
+    Args:
+        block: the states.
+        times: of the states.
+        channels: of the states.
+        allow_missing: whether values may be missing.
+        constant: counts fields that are the same everywhere, for one warning about all blocks;
+            without it they are warned of at once.
 
     Raises:
         ValueError: infinite values, missing ones where they are not allowed, or a time whose mean
@@ -37,6 +46,7 @@ def check_values(
     Warns:
         UserWarning: a field that is the same everywhere.
     """
+    found = ConstantFields() if constant is None else constant
     for c, channel in enumerate(channels):
         fields = block[:, c]
         missing = np.isnan(fields).sum(axis=(1, 2))
@@ -57,15 +67,46 @@ def check_values(
         for i in {present[means.argmin()], present[means.argmax()]} if len(present) else ():
             variable, when = variables()[channel.variable], iso(times[i])
             check_mean(fields[i], channel.name, variable, channel.level_hpa, when=when)
-        constant = fields.max(axis=(1, 2)) == fields.min(axis=(1, 2))
-        if constant.any():
-            warnings.warn(
-                f"{channel.name} has one value everywhere in {int(constant.sum())} of "
-                f"{len(times)} times, the first at {iso(times[int(np.argmax(constant))])}: part of "
-                f"its file may be lost, so compare it with its source.",
-                UserWarning,
-                stacklevel=2,
-            )
+        found.add(channel.name, times[fields.max(axis=(1, 2)) == fields.min(axis=(1, 2))])
+    found.looked_at(len(times))
+    if constant is None:
+        found.warn()
+
+
+class ConstantFields:
+    """Counts fields of one value by channel over all blocks, so that each channel is said once."""
+
+    def __init__(self) -> None:
+        self._times = 0
+        self._found: dict[str, tuple[int, np.datetime64]] = {}
+        self._said: set[str] = set()
+
+    def add(self, channel: str, times: NDArray[np.datetime64]) -> None:
+        """Add the times of a block at which a channel is the same everywhere."""
+        if len(times):
+            count, first = self._found.get(channel, (0, times[0]))
+            self._found[channel] = count + len(times), min(first, times[0])
+
+    def looked_at(self, times: int) -> None:
+        """Count the times of a block."""
+        self._times += times
+
+    def warn(self) -> None:
+        """Warn of the channels found, each once however often this is called.
+
+        Warns:
+            UserWarning: a channel with such fields; how many, and the first time.
+        """
+        for channel, (count, first) in self._found.items():
+            if channel not in self._said:
+                self._said.add(channel)
+                warnings.warn(
+                    f"{channel} has one value everywhere in {count} of {self._times} times, the "
+                    f"first at {iso(first)}: part of its file may be lost, so compare it with its "
+                    f"source.",
+                    UserWarning,
+                    stacklevel=3,
+                )
 
 
 def check_mean(
@@ -114,6 +155,38 @@ def standard_geopotential(level_hpa: float) -> float:
         ratio = (level_hpa / 1013.25) ** (gas_constant * lapse / gravity)
         return gravity * 288.15 / lapse * (1 - ratio)
     return gravity * 11e3 + gas_constant * 216.65 * math.log(tropopause / level_hpa)
+
+
+def believable_temperature(level_hpa: float, *, whole_globe: bool = False) -> tuple[float, float]:
+    """Least and greatest mean temperature of a pressure level in any region and season, K.
+
+    Above 20 hPa polar nights are that cold and sudden warmings of the stratosphere that warm.
+    """
+    standard = standard_temperature(level_hpa)
+    if level_hpa >= 700:  # deserts in summer, ice in winter
+        return standard - (40 if whole_globe else 60), standard + 30
+    if level_hpa >= 200:
+        return standard - 40, standard + 25
+    return (175.0, 250.0) if level_hpa >= 20 else (standard - 65, standard + 45)
+
+
+def standard_temperature(level_hpa: float) -> float:
+    """Temperature of a pressure level in the US Standard Atmosphere 1976 up to 71 km, K."""
+    tropospheric = 288.15 - 0.0065 * standard_geopotential(level_hpa) / 9.80665
+    if tropospheric > 216.65:
+        return tropospheric
+    pressures, kelvins = zip(*_STRATOSPHERE, strict=True)
+    return float(np.interp(np.log(level_hpa), np.log(pressures), kelvins))
+
+
+_STRATOSPHERE = (
+    (0.0396, 214.65),
+    (0.669, 270.65),
+    (1.109, 270.65),
+    (8.68, 228.65),
+    (54.75, 216.65),
+)
+"""Pressure in hPa and temperature in K where the lapse rate of the standard atmosphere changes."""
 
 
 def relative_vorticity(

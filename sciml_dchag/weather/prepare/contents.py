@@ -59,6 +59,8 @@ class _Found:
             self.held.setdefault(piece.name, set()).update(on)
             for dim in piece.further_dims:
                 self.sizes[dim] = max(self.sizes.get(dim, 0), dataset.sizes[dim])
+            for level in sorted({n for n in piece.levels if piece.levels.count(n) > 1}):
+                self.notes[f"{piece.name} at {level} hPa is there twice"] = None
             if piece.not_on_pressure and not piece.levels:
                 self.notes[f"{piece.name} lies on {piece.not_on_pressure}"] = None
             if name != "state" and piece.odd:

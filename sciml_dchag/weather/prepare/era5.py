@@ -24,7 +24,7 @@ from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import Sources, resolve_samples, several
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.cells import Believable
-from sciml_dchag.weather.prepare.checks import check_values
+from sciml_dchag.weather.prepare.checks import ConstantFields, check_values
 from sciml_dchag.weather.prepare.config import PrepareWeather
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.pieces import require_same_grid
@@ -86,7 +86,7 @@ def prepare_era5(
     out = Path(out)
     check_place(out, WEATHER_STORE, overwrite)
     static_paths = resolve_samples(config.static_sources)
-    judge = Believable(at_once=scheduler is not None)
+    judge = Believable(at_once=scheduler is not None, allow_missing=config.allow_missing)
     state, fields = announce(config, statistics_period, judge)
     climatology, window_days = config.climatology, config.climatology_window_days
     static_files = expand_sources(static_paths) if static_paths else []
@@ -94,11 +94,13 @@ def prepare_era5(
     described = describe_sources(files, progress)
     attrs = _attributes(state, config.grid, described, settings)
 
+    constant = ConstantFields()
+
     def check(
         block: NDArray[np.float32], times: NDArray[np.datetime64], channels: ChannelSet
     ) -> None:
         judge.raise_first()
-        check_values(block, times, channels, allow_missing=config.allow_missing)
+        check_values(block, times, channels, allow_missing=config.allow_missing, constant=constant)
 
     def finish(path: Path) -> None:
         # A repeated call keeps the group that an interrupted one put in place.
@@ -110,10 +112,13 @@ def prepare_era5(
                 progress=progress,
             )  # fmt: skip
 
-    return write_store(
-        state, out, attrs=attrs, static=fields, overwrite=overwrite, scheduler=scheduler,
-        progress=progress, check=check, finish=finish,
-    )  # fmt: skip
+    try:
+        return write_store(
+            state, out, attrs=attrs, static=fields, overwrite=overwrite, scheduler=scheduler,
+            progress=progress, check=check, finish=finish,
+        )  # fmt: skip
+    finally:  # also of a call that is interrupted: the one that resumes sees the later times alone
+        constant.warn()
 
 
 def announce(

@@ -194,6 +194,7 @@ def _attributes(message: Any, key: tuple[str, str, int, str]) -> dict[str, Any]:
         "units": str(get("units", str, "")),
         "long_name": str(get("name", str, "")),
         "GRIB_gridType": str(get("gridType", str, "")),
+        "GRIB_stepType": str(get("stepType", str, "")),
         **({ACCUMULATED_HOURS: key[2]} if key[2] else {}),
     }
 

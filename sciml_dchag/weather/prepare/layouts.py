@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from sciml_dchag.channels import variables
 from sciml_dchag.weather.prepare.axes import (
     ANOTHER_QUANTITY,
     HORIZONTAL,
+    LEVELS_LOW,
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
+    SEVERAL_NAMES,
     STORED_AS,
     Vertical,
     horizontal_axis,
@@ -37,6 +40,7 @@ from sciml_dchag.weather.prepare.names import (
     known_variables,
 )
 from sciml_dchag.weather.prepare.opening import open_source
+from sciml_dchag.weather.prepare.spans import another_statistic, span_notes
 from sciml_dchag.weather.prepare.valid_times import by_valid_time
 
 UNKNOWN = "unknown_variables"
@@ -88,11 +92,21 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         if (axis := horizontal_axis(dataset, ours, dataset[name].dims)) is not None
     }
     vertical = vertical_axis(dataset, name)
+    ours = variables().get(variable.short)
+    named = None if ours is None else ours.accumulated_hours
+    spans, odd = {}, None
+    if named is not None:
+        spans, odd = span_notes(dataset, name, named or None, source)
     notes = {
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
-        ANOTHER_QUANTITY: another_quantity(dataset[name]),
+        ANOTHER_QUANTITY: another_quantity(dataset[name])
+        or another_statistic(dataset[name], variable.short, is_sum=named is not None)
+        or odd,
+        **spans,
         LEVELS_UNTOLD: vertical.axis if vertical.untold else None,
+        LEVELS_LOW: vertical.axis if vertical.low else None,
+        SEVERAL_NAMES: " and ".join((name, *variable.beside)) if variable.beside else None,
     }
     alone = dataset[[name]]
     short = _at_height(variable.short, alone, vertical)
@@ -146,8 +160,10 @@ def _vertical_named(dataset: xr.Dataset, vertical: Vertical) -> xr.Dataset:
 def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Dataset:
     """Turn levels into whole hPa, and leave out those between.
 
+    A level that is there twice stays twice, for whoever reads it to compare the two.
+
     Raises:
-        ValueError: levels labelled hPa that can only be Pa, or a level that is there twice.
+        ValueError: levels labelled hPa that can only be Pa.
     """
     if "level" not in dataset.coords:
         return dataset
@@ -158,14 +174,16 @@ def _level_in_hpa(dataset: xr.Dataset, vertical: Vertical, source: str) -> xr.Da
     exact = np.abs(values - whole) < 1e-3
     if not level.dims:
         return dataset.assign_coords(level=whole) if exact else dataset.drop_vars("level")
-    dataset = dataset.assign_coords(level=(level.dims, whole)).isel({level.dims[0]: exact})
-    values_once, counts = np.unique(dataset["level"].values, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(
-            f"{source} holds the level {values_once[counts > 1][0]} hPa twice: remove one of the "
-            f"two."
+    if not exact.any() and values.size:
+        shown = ", ".join(f"{value:g}" for value in values[:6]) + (
+            ", ..." if len(values) > 6 else ""
         )
-    return dataset
+        for field in dataset.data_vars.values():
+            field.attrs.setdefault(
+                NOT_ON_PRESSURE, f"{vertical.axis} ({shown} hPa, none of them a whole one)"
+            )
+        return _renamed(dataset, {"level": "other_level"})
+    return dataset.assign_coords(level=(level.dims, whole)).isel({level.dims[0]: exact})
 
 
 def _on_the_level_of_its_name(

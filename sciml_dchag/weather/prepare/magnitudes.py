@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import Channel
-from sciml_dchag.weather.prepare.checks import standard_geopotential
+from sciml_dchag.weather.prepare.checks import believable_temperature, standard_geopotential
 from sciml_dchag.weather.store.layout import iso
 
 MOST_PRECIPITATION = 0.02
@@ -51,7 +51,7 @@ def refuse_other_units(
 
     Raises:
         ValueError: humidity in g kg-1 or relative humidity as a fraction under other units, heights
-            for geopotential near the ground.
+            for geopotential near the ground, temperatures of another level.
     """
     level = channel.level_hpa
     known = fields[np.isfinite(fields)]
@@ -70,6 +70,16 @@ def refuse_other_units(
                 f"{source} has {channel.name} of {mean:.3g} kg kg-1 on the mean, where about "
                 f"{typical:.2g} is usual: if its values are in kg kg-1 already, set its units "
                 f"attribute to kg kg-1."
+            )
+    if channel.variable == "t":
+        low, high = believable_temperature(level, whole_globe=whole_globe)
+        there = np.isfinite(fields).any(axis=(1, 2))
+        means = np.nanmean(fields[there], axis=(1, 2), dtype=np.float64)
+        for odd in means[(means < low) | (means > high)][:1]:
+            raise ValueError(
+                f"{source} has {channel.name} of {odd:.4g} K on the mean, where {low:.4g} to "
+                f"{high:.4g} is believable at {level} hPa: correct the units attribute of its "
+                f"levels, or the level that its name or coordinate says."
             )
     if channel.variable == "r" and level >= 200 and 0 < known.max() <= 1.5:
         raise _other(source, channel, mean, "10 to 100", "1")

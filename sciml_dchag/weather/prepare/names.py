@@ -6,7 +6,7 @@ Dimensions, times and levels are `layouts`' concern.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xarray as xr
 
@@ -87,12 +87,15 @@ class Known:
     """The level that its name says, as `u850` does."""
     short: str
     """What we call it."""
+    beside: tuple[str, ...] = ()
+    """Other variables of the file that are it too, by their names."""
 
 
 def known_variables(dataset: xr.Dataset) -> list[Known]:
     """Find the variables that are ours: each once, on each level that a name says.
 
-    Small and capital letters count alike.
+    Small and capital letters count the same. Of several names of one variable the likeliest is
+    taken, and the others stand `beside`.
     """
     found, ours, kinds = [], variable_names(), {k: v.kind for k, v in variables().items()}
     for name in sorted(map(str, dataset.data_vars), reverse=True):  # small letters come first
@@ -108,11 +111,14 @@ def known_variables(dataset: xr.Dataset) -> list[Known]:
             if level is not None:
                 found.append(Known(name, match[1], level, short))
     found.sort(key=lambda known: list(ours).index(known.alias))
-    once: dict[tuple[str, int | None, str | None], Known] = {}
+    same: dict[tuple[str, int | None, str | None], list[Known]] = {}
     for known in found:
         lies_on = vertical_axis(dataset, known.name).instead
-        once.setdefault((known.short, known.level_hpa, lies_on), known)
-    return list(once.values())
+        same.setdefault((known.short, known.level_hpa, lies_on), []).append(known)
+    return [
+        replace(known, beside=tuple(other.name for other in others))
+        for known, *others in same.values()
+    ]
 
 
 def _level_told(

@@ -18,9 +18,12 @@ from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.grid_checks import SLACK_DEGREES, FloatArray
 from sciml_dchag.weather.prepare.axes import (
     ANOTHER_QUANTITY,
+    LEVELS_LOW,
     LEVELS_UNTOLD,
     NOT_ON_A_GRID,
     NOT_ON_PRESSURE,
+    SEVERAL_NAMES,
+    STORED_AS,
 )
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
@@ -64,6 +67,11 @@ class Piece:
     def levels_untold(self) -> str | None:
         """Its axis that is taken for pressure although its file does not say so."""
         return self.field.attrs.get(LEVELS_UNTOLD)
+
+    @cached_property
+    def levels_low(self) -> str | None:
+        """Its axis in Pa of which all levels would be usual ones in hPa."""
+        return self.field.attrs.get(LEVELS_LOW)
 
     @cached_property
     def further_dims(self) -> list[str]:
@@ -114,12 +122,30 @@ class Piece:
                 f"{dim}{on}) where one is needed: write one of them to a file of its own."
             )
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
-        return RawField(self.field.variable, self.source, factor, self.name)
+        return RawField(self.field.variable, self.source, factor, self.name, self._copies())
+
+    def _copies(self) -> tuple[tuple[int, int, int], ...]:
+        """First and further places of levels that are there more than once, and the levels."""
+        levels = self.levels if "level" in self.field.dims else []
+        return tuple(
+            (levels.index(level), place, level)
+            for place, level in enumerate(levels)
+            if levels.index(level) != place
+        )
 
     @property
     def odd(self) -> str | None:
         """What speaks against its values, whatever its axes; None where nothing does."""
-        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY)
+        return self._no_numbers() or self.field.attrs.get(ANOTHER_QUANTITY) or self._ambiguous()
+
+    def _ambiguous(self) -> str | None:
+        """Say that the file has it under several names, none of which is the one asked for."""
+        names = self.field.attrs.get(SEVERAL_NAMES)
+        if names is None:
+            return None
+        ours = variables()[self.name]
+        by_name = str(self.field.attrs.get(STORED_AS)).lower() in (ours.short, ours.long.lower())
+        return None if by_name else in_several(names, ours.short)
 
     def _no_numbers(self) -> str | None:
         """Say why the field holds no numbers that can be read; None where it does."""
@@ -139,6 +165,14 @@ class Piece:
             held = what.get(kind, "text or objects") if kind not in "iuf" else "no numbers"
             return f"holds {held}, where numbers are needed: write them as floating-point numbers"
         return None
+
+
+def in_several(names: str, short: str) -> str:
+    """Say of a variable that a file has it under several names."""
+    return (
+        f"is in the file as {names}, which are names of one variable: remove all but one, or call "
+        f"the one that is meant {short}"
+    )
 
 
 def north_and_east(field: xr.DataArray) -> xr.DataArray:

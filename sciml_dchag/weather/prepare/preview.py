@@ -97,7 +97,7 @@ def preview(
             return f"sources {', '.join(config.sources)} (not opened)"
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            judge = Believable()
+            judge = Believable(allow_missing=config.allow_missing)
             state, _ = announce(config, train, judge)
             if not any(map(is_remote, config.sources)):
                 _read_first_time(state, judge, allow_missing=config.allow_missing)

@@ -37,14 +37,29 @@ class RawField:
     """Multiplies the file's values to give ours."""
     name: str = ""
     """Our name of the variable."""
+    copies: tuple[tuple[int, int, int], ...] = ()
+    """Levels that are there again: the first position, another, and the level in hPa."""
 
     def read(self, times: NDArray[np.int64], levels: Sequence[int]) -> NDArray[np.float32]:
         """Read some times and positions on the vertical axis: (T, C, H, W).
 
         Raises:
-            ValueError: the file cannot be read.
+            ValueError: the file cannot be read, or a level that is there twice with other values.
             OSError: a remote one cannot, which may be the network's fault.
         """
+        values = self._read(times, levels)
+        for first, again, hpa in self.copies:
+            if first not in levels:
+                continue
+            taken = values[:, list(levels).index(first)]
+            if not np.array_equal(self._read(times, [again])[:, 0], taken, equal_nan=True):
+                raise ValueError(
+                    f"{self.source} holds {self.name} at {hpa} hPa twice with different values: "
+                    f"remove one of the two."
+                )
+        return values
+
+    def _read(self, times: NDArray[np.int64], levels: Sequence[int]) -> NDArray[np.float32]:
         chosen: dict[str, Any] = {}
         for dim in self.variable.dims:
             if dim == "time":

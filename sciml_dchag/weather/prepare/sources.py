@@ -14,15 +14,16 @@ import xarray as xr
 from sciml_dchag.channels import Channel, ChannelSet, declared_channels, variables
 from sciml_dchag.weather.channels import level_name
 from sciml_dchag.weather.prepare.accumulations import accumulated
+from sciml_dchag.weather.prepare.axes import SEVERAL_NAMES
 from sciml_dchag.weather.prepare.cells import Believable, Cells
 from sciml_dchag.weather.prepare.checks import check_mean
-from sciml_dchag.weather.prepare.chunks import refuse_missing_chunks
+from sciml_dchag.weather.prepare.chunks import check_missing_chunks
 from sciml_dchag.weather.prepare.layouts import open_raw, unknown_names
 from sciml_dchag.weather.prepare.magnitudes import refuse_heights
 from sciml_dchag.weather.prepare.opening import expand_sources
 from sciml_dchag.weather.prepare.origin import origin
-from sciml_dchag.weather.prepare.pieces import Piece, north_and_east, one_grid
-from sciml_dchag.weather.prepare.pressures import check_untold_levels
+from sciml_dchag.weather.prepare.pieces import Piece, in_several, north_and_east, one_grid
+from sciml_dchag.weather.prepare.pressures import check_doubtful_levels
 from sciml_dchag.weather.prepare.reading import VERTICAL, lazy_state
 from sciml_dchag.weather.prepare.times import (
     check_times,
@@ -30,6 +31,7 @@ from sciml_dchag.weather.prepare.times import (
     join_times,
     warn_of_missing_ends,
 )
+from sciml_dchag.weather.prepare.valid_times import warn_of_dates
 from sciml_dchag.weather.prepare.winds import check_winds
 from sciml_dchag.weather.store.store import Period
 
@@ -122,10 +124,11 @@ def join_states(
             f"No time of {used[0].source} has all that {', '.join(channels.names[:5])} need: add "
             f"what is missing, or choose other channels."
         )
-    check_untold_levels(pieces, used)
+    check_doubtful_levels(pieces, used)
+    warn_of_dates((piece.source, piece.field) for piece in used)
     if judge is not None:
         judge.bind(channels, Cells(latitude=grid.latitude, longitude=grid.longitude))
-        refuse_missing_chunks([field for part in parts for field in part.fields])
+        check_missing_chunks(parts, allow_missing=judge.allow_missing)
     return lazy_state(parts, channels.names, grid, judge)
 
 
@@ -144,6 +147,9 @@ def held_channels(raw: Sequence[tuple[str, xr.Dataset]]) -> ChannelSet:
             if name == "state":
                 names |= dict.fromkeys(map(str, dataset["channel"].values))
             elif name in kinds and "time" in piece.field.coords and not piece.further_dims:
+                if several := piece.field.attrs.get(SEVERAL_NAMES):
+                    fix = "or name the channels that are wanted"
+                    raise ValueError(f"{name} of {path} {in_several(several, name)}, {fix}.")
                 levels = piece.levels if kinds[name] == "level" else [None]
                 for level in levels if kinds[name] in ("level", "surface") else []:
                     plain = name if level is None else level_name(name, level)
@@ -279,7 +285,7 @@ def _missing(pieces: Sequence[Piece], channel: Channel, unknown: Sequence[str]) 
     if elsewhere := [piece for piece in of_it if piece.not_on_pressure]:
         return (
             f"{channel.variable} of {elsewhere[0].source} lies on {elsewhere[0].not_on_pressure}, "
-            f"and only pressure levels can be read: interpolate it to pressure levels first."
+            f"and only pressure levels of whole hPa can be read: interpolate it to those first."
         )
     if of_it and (dims := of_it[0].further_dims):
         return (

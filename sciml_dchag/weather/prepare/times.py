@@ -27,8 +27,7 @@ def join_times(
         times: by file, its times.
         levels: by file, the channels' positions on its vertical axis.
 
-    Raises:
-        ValueError: a time that is there twice.
+    A time that is there twice stays twice, for `refuse_doubled_times`.
     """
     counts = [len(values) for values in times]
     joined = np.concatenate(times)
@@ -36,20 +35,28 @@ def join_times(
     place_in_field = np.concatenate([np.arange(count) for count in counts])
     order = np.argsort(joined, kind="stable")
     joined, field_of_time = joined[order], field_of_time[order]
-    if len(twice := np.flatnonzero(np.diff(joined) == np.timedelta64(0))):
-        one, other = (fields[field_of_time[twice[0] + i]].source for i in (0, 1))
-        what = f"{channels[0]} at {iso(joined[twice[0]])}"
+    place_in_field = place_in_field[order]
+    return Part(
+        channels, tuple(fields), tuple(levels), joined, field_of_time[:, None],
+        place_in_field[:, None],
+    )  # fmt: skip
+
+
+def refuse_doubled_times(part: Part) -> None:
+    """Refuse a time that is there twice.
+
+    Raises:
+        ValueError: the first one, and in which files.
+    """
+    if len(twice := np.flatnonzero(np.diff(part.times) == np.timedelta64(0))):
+        one, other = (part.fields[part.field_of_time[twice[0] + i, 0]].source for i in (0, 1))
+        what = f"{part.channels[0]} at {iso(part.times[twice[0]])}"
         if one == other:
             raise ValueError(
                 f"{one} holds {what} twice: remove one of the two (of forecasts that overlap, keep "
                 f"one step)."
             )
         raise ValueError(f"{one} and {other} both hold {what}: remove it from one of the two.")
-    place_in_field = place_in_field[order]
-    return Part(
-        channels, tuple(fields), tuple(levels), joined, field_of_time[:, None],
-        place_in_field[:, None],
-    )  # fmt: skip
 
 
 def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
@@ -58,10 +65,12 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
     To the multiples of the step since midnight where it divides a day, else since the first time.
 
     Raises:
-        ValueError: no time is left, or a gap of which a time between the multiples is the cause.
+        ValueError: no time is left, one of those left is there twice, or a gap of which a time
+            between the multiples is the cause.
     """
     part = part.at(times_within(part.times, period, "the sources"))
     if step_hours is None:
+        refuse_doubled_times(part)
         return part
     step = np.timedelta64(step_hours, "h")
     finer = len(part.times) > 1 and np.diff(part.times).min() < step
@@ -76,6 +85,7 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
             )
         _refuse_odd_times(part.times, multiples, step)
         part = part.at(multiples)
+    refuse_doubled_times(part)
     return part
 
 

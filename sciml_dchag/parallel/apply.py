@@ -86,6 +86,8 @@ def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[ra
     """Positions of the input and the output channels that this rank works on."""
     rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
     of_inputs, of_outputs = model.aggregation.full_layout, model.head.full_layout
+    if model.control is not None:  # which is not split over tp
+        return range(len(model.config.input_channels)), range(of_outputs.channels)
     inputs = of_inputs.channel_range(rank, ranks)
     if model.aggregation.tokenizer.layout is of_inputs:  # this rank tokenizes all channels
         inputs = range(of_inputs.channels)
@@ -269,7 +271,8 @@ def _shard_storage(
     )
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    for module in (model.aggregation, *itertools.chain(*model.block_lists), model.head, model):
+    stages = [model.aggregation] + ([] if model.control is None else [model.control.aggregation])
+    for module in (*stages, *itertools.chain(*model.block_lists), model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
         fully_shard(
             module, mesh=mesh, mp_policy=policy, reshard_after_forward=True,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.config import from_mapping
 from sciml_dchag.files.arrays import MOST_BYTES, from_text, to_text
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
@@ -24,6 +25,7 @@ from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.export import find_model
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS
 from sciml_dchag.weather.forecast.config import ForecastRecipe
@@ -79,6 +81,9 @@ class ForecastTrainingStore(WeatherTrainingStore):
     def __init__(self, recipe: ForecastRecipe) -> None:
         super().__init__(recipe.data.store, recipe.data)
         self.recipe = recipe
+        self.base = base_record(recipe)
+        if self.base is not None:
+            self.statistics = with_those_of_base(self.statistics, self.base)
         check_rotation(self.store, recipe)
 
     def model_config(self) -> ModelConfig:
@@ -137,7 +142,9 @@ class ForecastTrainingData:
             own = self.linear_weights[outputs.start : outputs.stop]
             step = linear_step_of(store, own, targets[outputs.start : outputs.stop])
         self.change_std = None
-        if recipe.task.output == "residual":
+        if opened.base is not None and opened.base.change_std is not None:
+            self.change_std = np.asarray(opened.base.change_std)  # the unit of what the base says
+        elif recipe.task.output == "residual":
             self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples, step)))
         self.task = ForecastObjective(
             change_std=None if self.change_std is None else self.change_std[outputs],
@@ -187,6 +194,46 @@ class ForecastTrainingData:
         if self.linear_weights is not None:
             found["linear_step"] = to_text(self.linear_weights)
         return found
+
+
+def base_record(recipe: ForecastRecipe) -> ForecastRecord | None:
+    """Read what the base of a control branch keeps of its data; None without a branch.
+
+    Raises:
+        FileNotFoundError: there is no such base.
+        ValueError: it was trained to forecast something else, or on departures.
+    """
+    if not recipe.model.control.base:
+        return None
+    found = find_model(recipe.model.control.base)
+    base = from_mapping(ForecastRecipe, found.checkpoint.recipe)
+    for key in ("output", "lead_hours"):
+        was, wanted = getattr(base.task, key), getattr(recipe.task, key)
+        if was != wanted:
+            raise ValueError(
+                f"model.control.base {found.path} was trained with task.{key} {was} and this "
+                f"recipe has {wanted}: give the recipe the base's."
+            )
+    for name, value in (
+        ("data.departures", base.data.departures or recipe.data.departures),
+        ("task.linear_step", base.task.linear_step or recipe.task.linear_step),
+    ):
+        if value:
+            raise ValueError(
+                f"{name} does not go with model.control: set it to false, and name a base that was "
+                f"trained without it."
+            )
+    return found.checkpoint.read_data(ForecastRecord, found.path)
+
+
+def with_those_of_base(statistics: Statistics, base: ForecastRecord) -> Statistics:
+    """Normalise the base's channels as the base does, new ones by the training period."""
+    mean, std = statistics.mean.copy(), statistics.std.copy()
+    for name, of_base, deviation in zip(base.channels, base.mean, base.std, strict=True):
+        if name in statistics.channels.names:
+            (place,) = statistics.channels.indices([name])
+            mean[place], std[place] = of_base, deviation
+    return dataclasses.replace(statistics, mean=mean, std=std)
 
 
 class Placed(Protocol):

@@ -45,7 +45,9 @@ class Base:
         digest = hashlib.sha256()
         for name in sorted(self.tensors):
             digest.update(name.encode())
-            digest.update(self.tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(
+                self.tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
         return digest.hexdigest()
 
 

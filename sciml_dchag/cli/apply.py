@@ -46,7 +46,20 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Initial times that are forecast at once.",
+    help="Initial times that are forecast at once, or members.",
+)
+@click.option(
+    "--members",
+    type=click.IntRange(min=2),
+    default=None,
+    help="Members of an ensemble from each initial time; one forecast by default.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the ensemble: another one gives other members.",
 )
 @click.option(
     "--tp",
@@ -66,8 +79,8 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
 @overwrite_option
 def predict(
     model: Path, source: Path, output: Path, start: str | None, end: str | None,
-    every_hours: int | None, lead_hours: str | None, batch: int, tp: int, fsdp: int,
-    device: str | None, overwrite: bool,
+    every_hours: int | None, lead_hours: str | None, batch: int, members: int | None, seed: int,
+    tp: int, fsdp: int, device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Forecast with MODEL (a run, a checkpoint or an exported file) from INPUT into OUTPUT.
 
@@ -79,9 +92,14 @@ def predict(
     Processes that torchrun starts share out the initial times, whatever the mesh of the training;
     --tp and --fsdp share out a model that is too large for one.
 
+    --members makes an ensemble, whose members lie along the dimension `number`. They differ by what
+    the model missed on days of its training period, for which the store of its training must be
+    there.
+
     \b
     Example:
       sciml-dchag predict runs/A stores/A.zarr forecasts.zarr --lead-hours 6,24
+      sciml-dchag predict runs/A stores/A.zarr ensemble.zarr --lead-hours 72,240 --members 20
       sciml-dchag predict A.safetensors today.nc tomorrow.nc --lead-hours 24
       torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A stores/A.zarr forecasts.zarr --tp 2
     """
@@ -94,8 +112,8 @@ def predict(
     with ProgressBar() as progress:
         path = predict_period(
             model, output, store=source, period=(start, end), every_hours=every_hours,
-            lead_hours=_hours(lead_hours), batch=batch, overwrite=overwrite,
-            parallel=from_mapping(ParallelConfig, degrees), progress=progress,
+            lead_hours=_hours(lead_hours), batch=batch, members=members or 0, seed=seed,
+            overwrite=overwrite, parallel=from_mapping(ParallelConfig, degrees), progress=progress,
         )  # fmt: skip
     say(f"Forecasts: {path}")
 

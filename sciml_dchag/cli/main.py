@@ -15,6 +15,7 @@ from sciml_dchag.cli import (
     launch,
     learn,
     look,
+    objects,
     plan,
     plants,
     prepare,
@@ -51,6 +52,7 @@ main.add_command(learn.evaluate)
 main.add_command(apply.predict)
 main.add_command(apply.reconstruct)
 main.add_command(learn.export)
+main.add_command(objects.objects)
 main.add_command(imports.import_)
 main.add_command(plants.indices)
 main.add_command(plants.embed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -54,16 +55,31 @@ def weather(store: Path, days: int, spin_up_days: int, seed: int, overwrite: boo
 
 @simulate.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--cubes", type=int, default=8, show_default=True, help="Images, a plant each.")
+@click.option("--cubes", type=int, default=8, show_default=True, help="Number of images.")
 @click.option(
     "--size", default="192x384", show_default=True, metavar="ROWSxCOLUMNS", help="Of an image."
 )
 @click.option(
     "--bands", type=int, default=500, show_default=True, help="Evenly from 400 to 900 nm."
 )
+@click.option(
+    "--scene",
+    type=click.Choice(["simple", "glasshouse"]),
+    default="simple",
+    show_default=True,
+    help="One plant an image, or plants that touch and shine, with lesions and stress in patches.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all that is drawn.")
 @overwrite_option
-def poplars(folder: Path, cubes: int, size: str, bands: int, seed: int, overwrite: bool) -> None:
+def poplars(
+    folder: Path,
+    cubes: int,
+    size: str,
+    bands: int,
+    scene: Literal["simple", "glasshouse"],
+    seed: int,
+    overwrite: bool,
+) -> None:
     """Write synthetic hyperspectral images of poplars into FOLDER.
 
     Needs the extra `simulate` (prosail). ENVI counts of a push-broom camera with white and dark
@@ -78,8 +94,8 @@ def poplars(folder: Path, cubes: int, size: str, bands: int, seed: int, overwrit
 
     with ProgressBar() as progress:
         paths = simulate_poplars(
-            folder, cubes=cubes, size=parse_size(size), bands=bands, seed=seed,
-            overwrite=overwrite, progress=progress,
+            folder, cubes=cubes, size=parse_size(size), bands=bands, scene=scene,
+            seed=seed, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     out.print(
         f"{len(paths)} images, references and traits: {folder} (synthetic, not observations)",

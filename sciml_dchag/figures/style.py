@@ -27,6 +27,8 @@ COLOURS = {
     "climatology": "#8a9099",
     "ridge": "#a33a52",
     "inverse_model": "#7b5ea7",
+    "deterministic": "#e0802f",
+    "climatological_ensemble": "#4d545c",
     "truth": INK,
 }
 

@@ -24,7 +24,9 @@ class ForecastObjective(nn.Module):
 
     Args:
         change_std: per target channel, the standard deviation of the change over a lead time in
-            normalised units: the unit of a residual forecast. None predicts the state itself.
+            normalised units: the unit of a residual forecast, (O,), or (K, O) where it differs by
+            lead time. None predicts the state itself.
+        std_hours: the K lead times.
         area_weights: relative area of the cells of each row, mean 1: (H,).
         target_indices: positions of all target channels among the C state channels.
         layout: where each input is.
@@ -33,6 +35,7 @@ class ForecastObjective(nn.Module):
 
     target_indices: Tensor
     change_std: Tensor
+    std_hours: Tensor
     area_weights: Tensor
 
     def __init__(
@@ -43,6 +46,7 @@ class ForecastObjective(nn.Module):
         target_indices: Sequence[int],
         layout: InputLayout,
         linear: LinearStep | None = None,
+        std_hours: Sequence[int] = (),
     ) -> None:
         super().__init__()
         assert linear is None or change_std is not None
@@ -50,7 +54,9 @@ class ForecastObjective(nn.Module):
         self.layout, self.linear = layout, linear
         scale = np.ones(1) if change_std is None else change_std
         self.register_buffer("target_indices", torch.as_tensor(list(target_indices)))
-        self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        scale = np.atleast_2d(scale)[..., None, None]
+        self.register_buffer("change_std", torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("std_hours", torch.tensor(list(std_hours), dtype=torch.float32))
         self.register_buffer(
             "area_weights", torch.tensor(area_weights, dtype=torch.float32)[:, None]
         )
@@ -71,6 +77,12 @@ class ForecastObjective(nn.Module):
         change: Tensor = self.linear(states_of(inputs, self.layout))
         return now.nan_to_num(0.0) + change.to(now.dtype)
 
+    def unit(self, hours: Tensor) -> Tensor:
+        """The unit of a residual forecast of lead times (B,), (B or 1, O, 1, 1)."""
+        if len(self.change_std) == 1:
+            return self.change_std
+        return self.change_std[torch.searchsorted(self.std_hours, hours)]
+
     def step(self, model: nn.Module, inputs: Tensor, start: Tensor, hours: Tensor) -> Tensor:
         """Forecast one lead time.
 
@@ -90,7 +102,7 @@ class ForecastObjective(nn.Module):
         out = model(x, hours, None if complete else available)
         if not self.residual:
             return out
-        return start.nan_to_num(0.0) + out.to(start.dtype) * self.change_std
+        return start.nan_to_num(0.0) + out.to(start.dtype) * self.unit(hours)
 
     def advance(self, inputs: Tensor, forecast: Tensor, constants: Tensor) -> Tensor:
         """Make the inputs of the next step: the forecast first, the oldest state dropped.
@@ -137,7 +149,7 @@ class ForecastObjective(nn.Module):
             forecast = self.step(model, inputs[:, self.own_inputs], start, hours)
             known = targets[:, step].isfinite()
             truth = targets[:, step].nan_to_num(0.0)
-            error = (forecast.to(truth.dtype) - truth) / self.change_std
+            error = (forecast.to(truth.dtype) - truth) / self.unit(hours)
             total = total + (self.area_weights * known * error.square()).sum()
             if step + 1 < steps:
                 everything = self.join(forecast)

@@ -11,17 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sciml_dchag.weather.climax import import_climax
+    from sciml_dchag.weather.objects.table import find_highs, find_lows
     from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
 _HOMES = {
     "ForecastModel": "opened",
     "WeatherStore": "opened",
     "area_mean": "opened",
+    "find_highs": "objects.table",
+    "find_lows": "objects.table",
     "import_climax": "climax",
     "score": "opened",
 }
 
-__all__ = ["ForecastModel", "WeatherStore", "area_mean", "import_climax", "prepare", "score"]
+__all__ = [
+    "ForecastModel",
+    "WeatherStore",
+    "area_mean",
+    "find_highs",
+    "find_lows",
+    "import_climax",
+    "prepare",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ VARIABLES: dict[str, Variable] = {
             short="t", long="temperature", units="K", kind="level",
             plausible=(170.0, 330.0), standard_name="air_temperature",
             aliases=("ta", "air", "air_temperature"),
-            cell_bounds=(130.0, 350.0),
+            cell_bounds=(100.0, 350.0),
         ),
         Variable(
             short="u", long="u_component_of_wind", units="m s-1", kind="level",

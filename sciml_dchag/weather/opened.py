@@ -19,16 +19,18 @@ from sciml_dchag.training.trained import TrainedModel
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import describe_store
+from sciml_dchag.weather.forecast.ensemble_factor import calibrated
 from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.initial_times import initial_positions
 from sciml_dchag.weather.forecast.output import forecast_in_memory
 from sciml_dchag.weather.forecast.predict import (
     Source,
-    initial_positions,
     initial_states,
     predict_period,
 )
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.scores import metrics as scores
+from sciml_dchag.weather.scores.layouts import open_forecasts
 from sciml_dchag.weather.store.layout import FORMAT
 from sciml_dchag.weather.store.store import Period, Store
 
@@ -77,6 +79,8 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         period: Period = (None, None),
         every_hours: int = 0,
         batch: int = 16,
+        members: int = 0,
+        seed: int = 0,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -90,7 +94,11 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
             leads: lead times in hours; None takes those of the recipe's evaluation.
             period: first and last initial time, both included.
             every_hours: between initial times; 0 takes all.
-            batch: initial times that are forecast at once.
+            batch: initial times that are forecast at once, or members.
+            members: of an ensemble from each initial time, 2 and more, on the dimension `number`;
+                0 forecasts once. They differ by what the model missed on days of its training
+                period, which is read from the store that it was trained on.
+            seed: another one gives other members.
             out: write there, as `.zarr` or `.nc`; None keeps the forecasts in memory.
             overwrite: replace what is at `out`.
             progress: called as forecasts are written.
@@ -114,14 +122,21 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         if out is not None:
             written = predict_period(
                 self.saved.path, out, store=data, period=period, every_hours=every_hours,
-                lead_hours=hours, batch=batch, overwrite=overwrite, progress=progress,
+                lead_hours=hours, batch=batch, members=members, seed=seed, overwrite=overwrite,
+                progress=progress,
             )  # fmt: skip
             return open_forecasts(written)
         states = initial_states(self.saved, data)
         initial = initial_positions(states, period, every_hours, self.recipe.data.history_hours)
         if "_forecaster" not in self.__dict__:
             self._forecaster = Forecaster(self.saved.path, states)
-        return forecast_in_memory(self._forecaster.on(states), initial, hours, batch)
+        forecaster = self._forecaster.on(states)
+        if not members:
+            return forecast_in_memory(forecaster, initial, hours, batch)
+        forecaster.check_leads(hours)
+        ensemble = calibrated(forecaster, members, hours, seed=seed, at_once=batch)
+        at_once = ensemble.initial_times_at_once
+        return forecast_in_memory(forecaster, initial, hours, at_once, ensemble)
 
 
 def prepare(
@@ -195,14 +210,6 @@ def open_store(path: Path) -> WeatherStore | xr.Dataset | None:
         return WeatherStore.open(path)
     dataset = open_forecasts(path)
     return dataset if "prediction_timedelta" in dataset.dims else None
-
-
-def open_forecasts(path: Path) -> xr.Dataset:
-    """Open forecasts in Zarr or NetCDF, reading nothing yet."""
-    if path.suffix == ".nc":
-        return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True)
-    require_whole(path)
-    return xr.open_zarr(path, decode_timedelta=True)
 
 
 def _dataset(data: Fields, group: str | None) -> xr.Dataset:

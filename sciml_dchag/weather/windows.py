@@ -11,7 +11,7 @@ forcings, R steps of a rollout, H x W grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import Batch
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import SOLAR_CONSTANT, compute_forcing
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 
@@ -38,7 +38,8 @@ class ForecastBatch(Batch):
     inputs: Tensor
     """(B, N, H, W): the input channels."""
     now: Tensor
-    """(B, O, H, W): the target channels at the initial time."""
+    """(B, O, H, W): what a forecast starts from: the target channels at the initial time, or as a
+    chain of regressions forecasts them."""
     later_constants: Tensor
     """(B, R - 1, F, H, W): static fields and forcings at the start of each step but the first."""
     targets: Tensor
@@ -76,6 +77,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         seed: what order, lead times and rotations are drawn from.
         expected: what inputs and targets are departures from, before they are divided by `std`; in
             the place of `mean`.
+        chain: forecasts what a sample starts from, at its lead times alone.
         memory_mebibytes: the period is kept in memory if it is no larger than this.
         inputs: positions of the input channels to read; None for all.
         outputs: positions of the targets to read; None for all.
@@ -99,7 +101,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
         rollout_steps: int = 1,
         rotate: bool = False,
         seed: int = 0,
-        expected: DailyCycle | None = None,
+        expected: Cycle | None = None,
+        chain: Chain | None = None,
         memory_mebibytes: int = 0,
         inputs: range | None = None,
         outputs: range | None = None,
@@ -123,7 +126,7 @@ class ForecastWindows(Dataset[ForecastBatch]):
         if outputs is not None:
             self.target_indices = self.target_indices[outputs.start : outputs.stop]
         self._static = _standardised(store.static(static), store.latitude)
-        self._expected = expected
+        self._expected, self.chain = expected, chain
         self._mean = mean.astype(np.float32)[:, None, None]
         self._std = std.astype(np.float32)[:, None, None]
 
@@ -169,7 +172,11 @@ class ForecastWindows(Dataset[ForecastBatch]):
         index = int(self.initial_indices[order[position]])
         low, high = self.lead_steps
         draws = np.random.default_rng([self.seed, epoch, index])
-        sample = self.sample(index, int(draws.integers(low, high + 1)))
+        if self.chain is None:
+            lead = int(draws.integers(low, high + 1))
+        else:
+            lead = int(draws.choice(self.chain.lead_hours)) // self.step_hours
+        sample = self.sample(index, lead)
         return (
             sample.rotated(int(draws.integers(len(self.store.longitude))))
             if self.rotate
@@ -182,13 +189,37 @@ class ForecastWindows(Dataset[ForecastBatch]):
         later = self.store.times[index + steps[1:-1] * lead_steps]
         fields = (
             self.inputs(index),
-            self._read([index], self.target_indices)[0],
+            self._start(index, lead_steps * self.step_hours),
             self.constants(later),
             self._read(list(index + steps[1:] * lead_steps), self.target_indices),
         )
         hours = torch.tensor([float(lead_steps * self.step_hours)])
         inputs, now, later_constants, targets = (torch.from_numpy(f)[None] for f in fields)
         return ForecastBatch(inputs, now, later_constants, targets, hours)
+
+    def _start(self, index: int, lead_hours: int) -> NDArray[np.float32]:
+        """What a forecast starts from, normalised: (O, H, W)."""
+        if self.chain is None:
+            return self._read([index], self.target_indices)[0]
+        for lead, starts in self.starts([index], lead_hours):
+            if lead == lead_hours:
+                return starts[0]
+        raise AssertionError(f"{lead_hours} h is none of the chain's {self.chain.lead_hours}")
+
+    def starts(
+        self, indices: Sequence[int], last_hours: int
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """What the chain forecasts of the targets, (B, O, H, W), normalised, by lead time."""
+        assert self.chain is not None
+        places = [self.chain.places.index(target) for target in self.target_indices]
+        unit = self.chain.scale[self.target_indices][:, None, None] / self._std[self.target_indices]
+        for lead, states in self.chain.forecast(self.store, indices, last_hours):
+            yield lead, states[:, places] * unit
+
+    def targets(self, indices: Sequence[int], lead_hours: int) -> NDArray[np.float32]:
+        """The target channels a lead time after some times of the store, (B, O, H, W)."""
+        steps = lead_hours // self.step_hours
+        return self._read([index + steps for index in indices], self.target_indices)
 
     def constants(self, times: NDArray[np.datetime64]) -> NDArray[np.float32]:
         """Normalised static fields and forcings at given times: (T, F, H, W)."""
@@ -234,6 +265,27 @@ def _standardised(
     mean = (fields * weights).mean((1, 2), keepdims=True)
     std = np.sqrt(((fields - mean) ** 2 * weights).mean((1, 2), keepdims=True))
     return ((fields - mean) / np.maximum(std, 1e-12)).astype(np.float32)
+
+
+class Chain(Protocol):
+    """A forecast of some channels at some lead times, from states alone."""
+
+    @property
+    def lead_hours(self) -> tuple[int, ...]:
+        """Its lead times, ascending."""
+
+    @property
+    def places(self) -> list[int]:
+        """Positions of its channels among the store's."""
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """The unit of its forecasts, by channel of the store."""
+
+    def forecast(
+        self, store: States, indices: Sequence[int], last_hours: int
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Forecast departures of its channels, (B, C, H, W), up to a lead time."""
 
 
 class Stepped(Protocol):

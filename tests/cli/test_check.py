@@ -233,7 +233,7 @@ def test_missing_sources_name_the_command_that_makes_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, command in (
-        ("gcm80_forecast", "`sciml-dchag simulate weather stores/gcm80_native.zarr --days 425`"),
+        ("gcm80_forecast", "`sciml-dchag simulate weather stores/gcm80_native.zarr --days 1520`"),
         ("poplar_masked", "`sciml-dchag simulate poplars raw/poplars --cubes 494`"),
     ):
         recipe = PIPELINES / f"{name}.yaml"

@@ -24,14 +24,14 @@ MESHES: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
     ({"tp": 2, "fsdp": 2}, [*SOME, SINGLE_PRECISION[2], SINGLE_PRECISION[4]]),
     ({"tp": 2, "dp": 2}, SOME),
     ({"dp": 2, "fsdp": 2}, SOME[:1]),
-    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME),
+    ({"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, SOME[:2]),
     ({"tp": 2, "fsdp": 2, "activation_checkpointing": "selective"}, SOME[:1]),
     ({"tp": 2, "compile": True}, SINGLE_PRECISION[:1]),
     ({"tp": 2, "sequence_parallel": True}, SOME),
     ({"tp": 2, "fsdp": 2, "sequence_parallel": True}, SOME[:1]),
     ({"tp": 2, "sequence_parallel": True, "activation_checkpointing": "selective"}, SOME[:1]),
     ({"tp": 2, "channel_stage": "tp-only"}, SOME + MATERIALISED[:1]),
-    ({"tp": 2, "fsdp": 2, "channel_stage": "tp-only"}, SOME),
+    ({"tp": 2, "fsdp": 2, "channel_stage": "tp-only"}, SOME[:2]),
     ({"tp": 2, "channel_stage": "distributed-tokens"}, MATERIALISED),
     ({"tp": 4, "channel_stage": "distributed-tokens"}, MATERIALISED[:2]),
 ]
@@ -81,6 +81,15 @@ def test_a_mesh_computes_what_one_process_computes(
     parallel: dict[str, Any], cases: list[tuple[Any, ...]]
 ) -> None:
     compare(parallel, cases, "forecast")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("head", ["forecast", "masked"])
+@pytest.mark.parametrize(
+    "option", [{"activation_checkpointing": "blocks"}, {"channel_stage": "tp-only"}]
+)
+def test_every_kind_on_four_ranks_with_an_option(head: str, option: dict[str, Any]) -> None:
+    compare({"tp": 2, "fsdp": 2, **option}, SOME, head)
 
 
 @pytest.mark.slow

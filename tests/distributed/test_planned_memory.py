@@ -37,7 +37,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_plan_is_what_two_real_ranks_allocate() -> None:
     measured = on_ranks(2, planning_workers.measured_peaks, CASES)
     for number, (config, parallel, samples, precision) in enumerate(CASES):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
+from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.arrays import from_text, to_text
 from sciml_dchag.objectives.linear_step import LinearStep
@@ -23,7 +24,7 @@ from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of, neighbours
 from sciml_dchag.weather.forecast.task import ForecastTask
 from sciml_dchag.weather.forecast.training import check_departures
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.windows import ForecastWindows
@@ -124,7 +125,7 @@ def own_store(msl_store: Path, tmp_path: Path) -> Path:
 
 def test_departures_are_from_the_mean_of_their_hour(own_store: Path) -> None:
     store = Store.open(own_store)
-    cycle = DailyCycle.of(store, (None, None))
+    cycle = Cycle.of(store, (None, None))
     windows = windows_of(store, expected=cycle, memory_mebibytes=100)
     raw = store.read(slice(None))[:, 0].astype(np.float64)
     std = store.statistics().std[0]
@@ -164,7 +165,7 @@ def test_a_forecast_is_the_linear_step_and_what_the_model_adds(
             parameter.zero_()  # the model adds nothing
     windows = forecaster.windows((None, None))
     found = dict(forecaster.forecast(windows, [101, 102], (6, 12)))
-    cycle = DailyCycle.of(store, ("2025-12-01", "2025-12-24"))
+    cycle = Cycle.of(store, ("2025-12-01", "2025-12-24"))
     std = store.statistics().std[0]
 
     def departure(indices: list[int]) -> np.ndarray:
@@ -195,8 +196,19 @@ def test_what_a_linear_step_does_not_go_with_is_refused(msl_store: Path) -> None
 
 def test_a_daily_cycle_too_large_for_a_checkpoint_is_refused(msl_store: Path) -> None:
     with pytest.raises(ValueError, match=r"80 channels on 721 x 1440 cells .* at most 256 MiB"):
-        check_departures(recipe(msl_store), 80, (721, 1440), 6)
-    check_departures(recipe(msl_store), 80, (32, 64), 6)
+        check_departures(recipe(msl_store), Dates(), (721, 1440))
+    check_departures(recipe(msl_store), Dates(), (32, 64))
+
+
+class Dates:
+    """What a store of 80 channels will be."""
+
+    channels = ChannelSet.of("era5_80")
+    times = np.arange("2025-12-01", "2025-12-25", 6, "datetime64[h]").astype("datetime64[ns]")
+    step_hours = 6
+
+    def time_indices(self, period: object) -> np.ndarray:
+        return np.arange(len(self.times))
 
 
 def test_an_array_as_text_comes_back_or_is_refused() -> None:

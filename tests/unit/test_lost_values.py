@@ -73,6 +73,19 @@ def test_bounds_on_levels(tmp_path: Path, name: str, units: str) -> None:
         stored(saved(field, tmp_path / "b.nc"), tmp_path, channel, overwrite=True)
 
 
+@pytest.mark.parametrize(("name", "level", "standard", "least"), [
+    ("z", 50, 2.0e5, 166_318), ("t", 20, 215, 116.9),
+])  # fmt: skip
+def test_a_simulated_polar_night_is_weather(
+    tmp_path: Path, name: str, level: int, standard: float, least: float
+) -> None:
+    """Of four years of `simulate weather`, the coldest cells."""
+    field = smooth(name, {"z": "m2 s-2", "t": "K"}[name], standard, 0.1 * standard)
+    field[name].values[1, 2, 3] = least
+    named = field.assign_coords(level=((), level, {"units": "hPa"}))
+    assert stored(saved(named, tmp_path / "a.nc"), tmp_path, f"{name}{level}").min() <= least
+
+
 @pytest.mark.parametrize("name", ["t2m", "u10"])
 def test_a_missing_chunk_of_zarr(tmp_path: Path, name: str) -> None:
     units = {"t2m": "K", "u10": "m s-1"}[name]

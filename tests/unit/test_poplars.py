@@ -11,13 +11,8 @@ from click.testing import CliRunner
 from sciml_dchag.cli import main
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
 from sciml_dchag.plants.simulate.line_camera import WHITE_REFLECTANCE
-from sciml_dchag.plants.simulate.poplars import (
-    PHOTOSYNTHESIS,
-    TRAIT_RANGES,
-    draw_poplar,
-    parse_size,
-    simulate_poplars,
-)
+from sciml_dchag.plants.simulate.poplars import parse_size, simulate_poplars
+from sciml_dchag.plants.simulate.simple_scene import PHOTOSYNTHESIS, TRAIT_RANGES, draw_poplar
 
 pytest.importorskip("prosail", reason="the extra `simulate` (prosail) is not installed")
 SIZE, BANDS, CUBES = (48, 64), 60, 24
@@ -173,6 +168,7 @@ def test_an_interrupted_call_leaves_nothing(tmp_path: Path) -> None:
         ({"bands": 3}, "3 bands"),
         ({"bits": 24}, "24 bits"),
         ({"seed": -1}, "seed is -1"),
+        ({"scene": "field"}, "scene is 'field': choose one of simple, glasshouse"),
         ({"cubes": 10**9}, "GB are free"),
     ],
 )

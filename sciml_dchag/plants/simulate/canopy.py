@@ -31,6 +31,8 @@ FOLD = 0.25
 """Slope of the two halves of a leaf towards its midrib."""
 GLINTS = 4e-4
 """Share of the pixels of leaves that reflect a lamp."""
+GLOSS_EXPONENT = 30.0
+"""How narrow a leaf's gloss is; half of it within 12 degrees of the mirror's direction."""
 
 Map = NDArray[np.float32]
 
@@ -40,9 +42,9 @@ class Canopy:
     """A plant drawn on a map of (FINER * rows, FINER * columns) points."""
 
     leaves: int
-    """Number of leaves."""
+    """Number of kinds of leaf: of leaves, times the states that each may be in."""
     material: NDArray[np.int16]
-    """Leaf 0, 1, ... on top at each point, then the `BACKGROUND` that follows them."""
+    """Kind of leaf 0, 1, ... on top at each point, then the `BACKGROUND` that follows them."""
     direct: Map
     """Light that comes straight, as a share of that on a level surface in the open."""
     filtered: Map
@@ -92,15 +94,31 @@ class Canopy:
 
 
 def draw_canopy(
-    rng: np.random.Generator, size: tuple[int, int], leaves: int, wilting: float
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    leaves: int,
+    wilting: float,
+    *,
+    plants: int = 1,
+    tilt: float = 0.15,
+    heights: tuple[float, float] = (0.03, 0.03),
+    gloss: float = 0.0,
 ) -> Canopy:
-    """Draw a plant from the lowest, outermost leaf to the topmost in the middle.
+    """Draw plants from the lowest, outermost leaves to the topmost in the middle.
+
+    Light that a leaf's surface mirrors towards the camera, which looks straight down, is
+    gloss (n h)^GLOSS_EXPONENT, with n the normal of the leaf's half and h halfway between lamp and
+    camera (Blinn 1977, Models of light reflection for computer synthesized pictures).
 
     Args:
-        rng: draws its shape.
+        rng: draws their shape.
         size: rows and columns of the image.
-        leaves: number of leaves; 0 is the topmost.
-        wilting: 0 for a turgid plant; leaves of 1 hang steeply in all directions.
+        leaves: number of leaves of all plants; 0 is the topmost.
+        wilting: 0 for turgid plants; leaves of 1 hang steeply in all directions.
+        plants: side by side and so close that they touch; leaf i is of plant i modulo `plants`.
+        tilt: standard deviation of the slope of a turgid leaf.
+        heights: of a leaf above what it shades, from and to, as a share of the image's rows.
+        gloss: largest reflectance of the mirrored light; 0 for matt leaves.
     """
     fine = (size[0] * FINER, size[1] * FINER)
     y, x = np.mgrid[: fine[0], : fine[1]].astype(np.float32)
@@ -111,18 +129,22 @@ def draw_canopy(
     material = np.where(moisture > 0, dry, tray).astype(np.int16)
     direct = np.ones(fine, np.float32)
     filtered = np.zeros(fine, np.float32)
+    gloss_map = np.zeros(fine, np.float32)
     azimuth = rng.uniform(0, 2 * np.pi)
     to_sun = np.array([np.sin(azimuth), np.cos(azimuth)])
     turned = rng.uniform(0, 2 * np.pi)
+    gap = np.array([0.0, fine[1] * 0.8 / plants])
+    reach = reach * np.array([1.0, 1.5 / plants if plants > 1 else 1.0])
     for leaf in reversed(range(leaves)):
-        outward = np.sqrt((leaf + 0.5) / leaves)
+        root = centre + gap * (leaf % plants - (plants - 1) / 2)
+        outward = np.sqrt((leaf // plants + 0.5) / (leaves / plants))
         angle = turned + leaf * GOLDEN_ANGLE + rng.normal(0, 0.2)
         heading = np.array([np.sin(angle), np.cos(angle)])
-        middle = centre + heading * reach * outward
+        middle = root + heading * reach * np.minimum(outward, 1.0)
         length = fine[0] * rng.uniform(0.17, 0.26) * (0.55 + 0.45 * outward)
-        petiole = _segment(y, x, centre, middle, 0.006 * fine[0] * (1 - 0.5 * outward))
+        petiole = _segment(y, x, root, middle, 0.006 * fine[0] * (1 - 0.5 * outward))
         on_leaf, across, window = _oval(y, x, middle, angle + rng.normal(0, 0.25), length)
-        slope = rng.normal(0, 0.15 + 0.35 * wilting, 2) + 0.35 * wilting * heading
+        slope = rng.normal(0, tilt + 0.35 * wilting, 2) + 0.35 * wilting * heading
         sides = np.sign(across) * FOLD
         normal = (slope[0] + sides * heading[1], slope[1] - sides * heading[0])
         level = np.sin(SUN_ELEVATION)
@@ -132,14 +154,26 @@ def draw_canopy(
         )
         lit = SKY + (1 - SKY) * np.maximum(facing, 0.05) / level
         lit *= 1 + 0.10 * np.exp(-((across / 0.06) ** 2))  # a pale midrib
-        _cast_shadow(direct, filtered, on_leaf, window, -to_sun * 0.03 * fine[0])
-        _paint((material, stem), (direct, 1.0), (filtered, 0.0), (moisture, 0.0), where=petiole)
+        height = heights[0] if heights[0] == heights[1] else rng.uniform(*heights)
+        _cast_shadow(direct, filtered, gloss_map, on_leaf, window, -to_sun * height * fine[0])
+        above = (filtered, 0.0), (moisture, 0.0)
+        _paint((material, stem), (direct, 1.0), (gloss_map, 0.0), *above, where=petiole)
+        shine = gloss * _mirrored(normal, to_sun) if gloss else 0.0
         on_top = (on_leaf, window)
-        _paint((material, leaf), (direct, lit), (filtered, 0.0), (moisture, 0.0), where=on_top)
+        _paint((material, leaf), (direct, lit), (gloss_map, shine), *above, where=on_top)
     on_leaves = (material < leaves).reshape(size[0], FINER, size[1], FINER).all(axis=(1, 3))
     shining = on_leaves & (rng.random(size) < GLINTS)
     glint = np.where(shining, rng.uniform(2.0, 5.0, size), 0.0).astype(np.float32)
+    glint += gloss_map.reshape(size[0], FINER, size[1], FINER).mean(axis=(1, 3))
     return Canopy(leaves, material, direct, filtered, moisture, glint)
+
+
+def _mirrored(normal: tuple[Any, Any], to_sun: NDArray[np.float64]) -> Any:
+    """Return (n h)^GLOSS_EXPONENT for normals (-y, -x slope, 1), as `draw_canopy` describes."""
+    half = np.array([*(np.cos(SUN_ELEVATION) * to_sun), np.sin(SUN_ELEVATION) + 1.0])
+    half /= np.linalg.norm(half)
+    along = normal[0] * half[0] + normal[1] * half[1] + half[2]
+    return np.maximum(along / np.sqrt(1 + normal[0] ** 2 + normal[1] ** 2), 0) ** GLOSS_EXPONENT
 
 
 def _paint(
@@ -197,11 +231,12 @@ def _segment(
 def _cast_shadow(
     direct: Map,
     filtered: Map,
+    gloss: Map,
     on_leaf: NDArray[np.bool_],
     window: tuple[slice, slice],
     offset: NDArray[np.float64],
 ) -> None:
-    """Take the sun from what lies below a leaf; some of it comes through."""
+    """Take the sun from what lies below a leaf; some of it comes through, and nothing shines."""
     moved = np.round(offset).astype(int)
     start = [part.start + by for part, by in zip(window, moved, strict=True)]
     stop = [part.stop + by for part, by in zip(window, moved, strict=True)]
@@ -212,6 +247,7 @@ def _cast_shadow(
     ]
     sun = np.where(leaf, np.maximum(direct[below] - SKY, 0.0), 0.0)
     direct[below] -= sun
+    gloss[below] = np.where(leaf, 0.0, gloss[below])
     filtered[below] = np.where(leaf, np.maximum(filtered[below], sun), filtered[below])
 
 

@@ -1,17 +1,17 @@
 """Synthetic poplars as a camera would give them: ENVI images, their references, a table of traits.
 
 Leaf spectra are PROSPECT-D's (Féret et al. 2017, doi:10.1016/j.rse.2017.03.004) from the package
-`prosail`. Here: traits of plants and leaves, their spectra, and the files. Not here: the shape of
-the canopy (`poplar_canopy.py`) and the camera (`line_camera.py`). All of it is labelled synthetic.
+`prosail`. Here: spectra and files. Not here: what is drawn (`simple_scene.py`,
+`glasshouse_scene.py`), the shape of the canopy (`canopy.py`) and the camera (`line_camera.py`). All
+of it is labelled synthetic.
 """
 
 from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,21 @@ from numpy.typing import NDArray
 from sciml_dchag.files.places import check_place, folder_kind
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.plants.simulate.canopy import Canopy, draw_canopy
+from sciml_dchag.plants.simulate.glasshouse_scene import (
+    XANTHOPHYLL,
+    draw_in_glasshouse,
+    lamp_light,
+    xanthophyll_dip,
+)
 from sciml_dchag.plants.simulate.line_camera import (
     EXPOSURE_MS,
     WHITE_EXPOSURE_MS,
     WHITE_REFLECTANCE,
     LineCamera,
 )
+from sciml_dchag.plants.simulate.simple_scene import CAMERA, NOISE, draw_poplar, random_stream
 
+Scene = Literal["simple", "glasshouse"]
 LABEL = "SYNTHETIC, not an observation: made by sciml-dchag from PROSPECT-D leaf spectra"
 TRAITS_FILE = "traits.csv"
 POPLARS = folder_kind(
@@ -36,49 +43,11 @@ POPLARS = folder_kind(
     holds=("poplar_*.raw", "poplar_*.hdr", "*_reference.raw", "*_reference.hdr"),
 )
 RANGE_NM = (400.0, 900.0)
-GENOTYPES = 4
-TREATMENTS = ("watered", "drought")
 REFERENCE_LINES = 24
 BLOCK_LINES = 16
 """Lines that are drawn, and held in memory, at a time."""
 GRID_NM = np.arange(400, 931)
 """Where leaf spectra are computed; beyond the last band, so that it has its full width."""
-
-# Streams of random numbers that share a seed.
-_CAMERA, _GENOTYPE, _PLANT, _NOISE = range(4)
-
-TRAIT_RANGES = {
-    "n_layers": (1.35, 1.75),
-    "cab_ug_cm2": (36.0, 56.0),
-    "car_ug_cm2": (7.5, 11.5),
-    "ant_ug_cm2": (0.5, 1.5),
-    "cbrown": (0.0, 0.03),
-    "cw_g_cm2": (0.010, 0.015),
-    "cm_g_cm2": (0.005, 0.009),
-}
-"""PROSPECT-D's parameters of a watered genotype: structure, chlorophyll a + b, carotenoids,
-anthocyanins, brown pigments, water, dry matter; ranges usual for leaves of broadleaved trees."""
-DROUGHT = {
-    "cab_ug_cm2": (0.60, 0.85),
-    "car_ug_cm2": (0.80, 0.95),
-    "ant_ug_cm2": (1.5, 3.0),
-    "cw_g_cm2": (0.60, 0.80),
-    "cm_g_cm2": (1.0, 1.1),
-}
-"""What drought multiplies them by."""
-PHOTOSYNTHESIS = "synthetic_photosynthesis_umol_m2_s"
-
-
-@dataclass(frozen=True)
-class Poplar:
-    """A plant: what `traits.csv` says of it, its leaves and its shape."""
-
-    name: str
-    traits: dict[str, Any]
-    """The row of the table; PROSPECT's parameters are means over the leaves."""
-    leaves: pd.DataFrame
-    """PROSPECT's parameters, one row per leaf."""
-    canopy: Canopy
 
 
 def simulate_poplars(
@@ -88,20 +57,25 @@ def simulate_poplars(
     size: tuple[int, int] = (192, 384),
     bands: int = 500,
     bits: int = 12,
+    scene: Scene = "simple",
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write synthetic images of poplars with white and dark references and a table of traits.
 
-    One plant an image, seen from above: uint16 counts, ENVI in BIL with complete headers. The
-    plants are of four genotypes, watered or not; drought lowers chlorophyll and water, raises
-    anthocyanins and lets leaves hang. Within 400 to 900 nm water itself hardly shows.
+    Seen from above: uint16 counts, ENVI in BIL with complete headers. `simple` has one plant an
+    image, of four genotypes, watered or not; drought lowers chlorophyll and water, raises
+    anthocyanins and lets leaves hang. Within 400 to 900 nm water itself hardly shows. `glasshouse`
+    has two or three plants that touch, of twelve genotypes, with shading, gloss, uneven lamps of
+    two colours, and patches of lesions, chlorosis and stress, which lowers reflectance at 531 nm.
 
     Equal seeds give equal files; an image is the same however many are asked for. `traits.csv` has
     one row per image, keyed by `cube` (the file's name without its suffix): genotype, treatment,
-    the means over its leaves of PROSPECT's parameters, and `synthetic_photosynthesis_umol_m2_s`,
-    made from chlorophyll and water by a formula of our own with 5% noise.
+    the means of PROSPECT's parameters (over leaves; in `glasshouse` over the leaf that is seen),
+    there the shares of it with lesions, chlorosis and stress (`lesion_share`, `chlorotic_share`,
+    `stressed_share`, 0 to 1), and `synthetic_photosynthesis_umol_m2_s`, made from chlorophyll and
+    water by a formula of our own with 5% noise.
 
     Args:
         folder: is made; all is written beside it and renamed at the end.
@@ -109,6 +83,7 @@ def simulate_poplars(
         size: lines and samples.
         bands: number of bands, evenly from 400 to 900 nm.
         bits: of the camera, 8 to 16; it saturates at 2**bits - 1.
+        scene: `simple` or `glasshouse`.
         seed: of all that is drawn.
         overwrite: replace a folder that this function wrote.
         progress: called after each image.
@@ -123,12 +98,12 @@ def simulate_poplars(
         OSError: not enough room on the disk.
     """
     folder = Path(folder)
-    _check_settings(cubes, size, bands, bits, seed)
+    _check_settings(cubes, size, bands, bits, scene, seed)
     _check_place(folder, overwrite, (cubes * size[0] + 2 * REFERENCE_LINES) * size[1] * bands * 2)
     _require_prosail()
     wavelength_nm = np.linspace(*RANGE_NM, bands)
     fwhm_nm = max(2.0, float(wavelength_nm[1] - wavelength_nm[0]))
-    camera = LineCamera.build(_random(seed, _CAMERA), size[1], wavelength_nm, bits)
+    camera = LineCamera.build(random_stream(seed, CAMERA), size[1], wavelength_nm, bits)
     header = {
         "samples": size[1],
         "bands": bands,
@@ -138,20 +113,23 @@ def simulate_poplars(
         "fwhm": [f"{fwhm_nm:.4f}"] * bands,
         "simulated": 1,
     }
+    draw = draw_poplar if scene == "simple" else draw_in_glasshouse
     with whole_folder(folder, POPLARS, overwrite=overwrite) as beside:
         _write_references(beside, camera, header, seed)
         rows = []
         for index in range(cubes):
-            poplar = draw_poplar(seed, index, size)
-            endmembers = _endmembers(poplar.leaves, wavelength_nm, fwhm_nm)
+            poplar = draw(seed, index, size)
+            endmembers = leaf_and_background_spectra(poplar.leaves, wavelength_nm, fwhm_nm)
             path = beside / f"{poplar.name}.raw"
-            noise = _random(seed, _NOISE, index)
+            noise = random_stream(seed, NOISE, index)
             with path.open("wb") as file:
                 for first in range(0, size[0], BLOCK_LINES):
                     stop = min(first + BLOCK_LINES, size[0])
                     lines = poplar.canopy.weights(first, stop) @ endmembers
                     lines = lines.reshape(stop - first, size[1], bands)
                     lines *= _lamp(noise, stop - first)
+                    if poplar.light is not None:
+                        lines *= lamp_light(poplar.light[first:stop], wavelength_nm)
                     counts = camera.take(noise, lines, EXPOSURE_MS)
                     file.write(np.ascontiguousarray(counts.transpose(0, 2, 1)).astype("<u2").data)
             about = f"{LABEL}; {poplar.name}, {poplar.traits['treatment']}"
@@ -175,43 +153,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def draw_poplar(seed: int, index: int, size: tuple[int, int]) -> Poplar:
-    """Draw plant `index` of a seed: its genotype, treatment, leaves and shape."""
-    genotype, treatment = index % GENOTYPES, TREATMENTS[index // GENOTYPES % len(TREATMENTS)]
-    of_genotype, rng = _random(seed, _GENOTYPE, genotype), _random(seed, _PLANT, index)
-    plant = {name: of_genotype.uniform(*limits) for name, limits in TRAIT_RANGES.items()}
-    plant = {name: value * rng.lognormal(0, 0.05) for name, value in plant.items()}
-    if treatment == "drought":
-        for name, limits in DROUGHT.items():
-            plant[name] *= rng.uniform(*limits)
-        plant["cbrown"] += rng.uniform(0.0, 0.05)
-    count = int(rng.integers(38, 60))
-    # Leaf 0 is the youngest, at the top: pale and thin; pigments are full some leaves below.
-    age = np.linspace(0, 1, count)
-    ripe = 1 - np.exp(-age / 0.12)
-    leaves = pd.DataFrame(
-        {name: value * rng.lognormal(0, 0.06, count) for name, value in plant.items()}
-    )
-    leaves["cab_ug_cm2"] *= 0.55 + 0.45 * ripe
-    leaves["car_ug_cm2"] *= 0.65 + 0.35 * ripe
-    leaves["cm_g_cm2"] *= 0.8 + 0.2 * ripe
-    leaves["n_layers"] = leaves["n_layers"].clip(lower=1.05)
-    wilting = rng.uniform(0.3, 0.7) if treatment == "drought" else rng.uniform(0.0, 0.2)
-    canopy = draw_canopy(rng, size, count, wilting)
-    means = {name: float(mean) for name, mean in leaves.mean().items()}
-    chlorophyll, water = means["cab_ug_cm2"], means["cw_g_cm2"]
-    photosynthesis = 30 * chlorophyll / (chlorophyll + 25) * water / (water + 0.004)
-    traits = {
-        "cube": f"poplar_{index:04d}",
-        "genotype": f"G{genotype + 1}",
-        "treatment": treatment,
-        **means,
-        PHOTOSYNTHESIS: photosynthesis * rng.lognormal(0, 0.05),
-    }
-    return Poplar(str(traits["cube"]), traits, leaves, canopy)
-
-
-def _endmembers(
+def leaf_and_background_spectra(
     leaves: pd.DataFrame, wavelength_nm: NDArray[np.float64], fwhm_nm: float
 ) -> NDArray[np.float32]:
     """Return reflectance of what a pixel is mixed of, in the order of `Canopy.weights`.
@@ -224,13 +166,15 @@ def _endmembers(
 
     kept = len(GRID_NM)  # PROSPECT begins at 400 nm and goes by 1 nm, as the soils do
     reflected, passed = [], []
-    for leaf in leaves.itertuples(index=False):
+    dips = leaves[XANTHOPHYLL] if XANTHOPHYLL in leaves else np.zeros(len(leaves))
+    for leaf, depth in zip(leaves.itertuples(index=False), dips, strict=True):
         _, reflectance, transmittance = run_prospect(
             leaf.n_layers, leaf.cab_ug_cm2, leaf.car_ug_cm2, leaf.cbrown, leaf.cw_g_cm2,
             leaf.cm_g_cm2, ant=leaf.ant_ug_cm2, prospect_version="D",
         )  # fmt: skip
-        reflected.append(reflectance[:kept])
-        passed.append(transmittance[:kept])
+        dip = xanthophyll_dip(float(depth), GRID_NM)
+        reflected.append(reflectance[:kept] * dip)
+        passed.append(transmittance[:kept] * dip)
     soil = spectral_library.get_spectra().soil
     bark = np.linspace(0.08, 0.45, kept)
     stem = 0.5 * np.mean(reflected, axis=0) + 0.5 * bark
@@ -254,7 +198,7 @@ def _write_references(folder: Path, camera: LineCamera, header: dict[str, Any], 
     for number, (name, level, exposure) in enumerate(
         (("white", WHITE_REFLECTANCE, WHITE_EXPOSURE_MS), ("dark", 0.0, EXPOSURE_MS))
     ):
-        rng = _random(seed, _CAMERA, number)
+        rng = random_stream(seed, CAMERA, number)
         counts = camera.take(rng, np.full(shape, level, np.float32), exposure)
         path = folder / f"{name}_reference.raw"
         np.ascontiguousarray(counts.transpose(0, 2, 1)).astype("<u2").tofile(path)
@@ -280,11 +224,9 @@ def _write_header(
     envi.write_envi_header(str(path.with_suffix(".hdr")), fields)
 
 
-def _random(seed: int, *stream: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
-
-
-def _check_settings(cubes: int, size: tuple[int, int], bands: int, bits: int, seed: int) -> None:
+def _check_settings(
+    cubes: int, size: tuple[int, int], bands: int, bits: int, scene: str, seed: int
+) -> None:
     if cubes < 1:
         raise ValueError(f"{cubes} images were asked for: ask for 1 or more.")
     if min(size) < 8:
@@ -295,6 +237,8 @@ def _check_settings(cubes: int, size: tuple[int, int], bands: int, bits: int, se
         raise ValueError(f"{bands} bands from 400 to 900 nm were asked for: ask for 10 to 2000.")
     if not 8 <= bits <= 16:
         raise ValueError(f"A camera of {bits} bits was asked for: choose 8 to 16, such as 12.")
+    if scene not in get_args(Scene):
+        raise ValueError(f"The scene is {scene!r}: choose one of {', '.join(get_args(Scene))}.")
     if seed < 0:
         raise ValueError(f"The seed is {seed}: choose 0 or more.")
 

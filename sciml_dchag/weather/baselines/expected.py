@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.weather.store.climatology import Climatology
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.store import Period, Store
 
 
@@ -33,7 +33,7 @@ class ByDayOfYear:
         return "the mean by hour and day of year"
 
 
-Expected = DailyCycle | ByDayOfYear
+Expected = Cycle | ByDayOfYear
 
 
 def expected_of(store: Store, period: Period) -> Expected:
@@ -47,4 +47,4 @@ def expected_of(store: Store, period: Period) -> Expected:
     climatology.require(period=store.period(period))
     if climatology.hourly is not None:
         return ByDayOfYear(climatology)
-    return DailyCycle.of(store, period)
+    return Cycle.of(store, period)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 STRENGTHS = np.geomspace(1e-5, 1e2, 15)
 """Of the ridge, in units of the predictors' mean square."""
+POOLED_DEGREES = 4.0
+"""Standard deviation of the distance in latitude over which rows share samples. On two months of
+5.625 degrees the error falls by half a percent from 0 to 4 degrees and rises from 6 on."""
 
 
 @dataclass
@@ -65,13 +68,22 @@ class NormalEquations:
         self, last: NormalEquations, weights_H: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """For each target, the strength whose fit here has the smallest error on later samples."""
-        errors = []
-        for strength in STRENGTHS:
+        return STRENGTHS[np.argmin(self.errors(last, weights_H, STRENGTHS), axis=0)]
+
+    def errors(
+        self,
+        others: NormalEquations,
+        weights_H: NDArray[np.float64],
+        strengths: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Sum of squared errors on other samples of what is fitted here, (strength, target)."""
+        found = []
+        for strength in strengths:
             fit = self.solve(strength)
             error_HG = (
-                last.squares
-                - 2 * (fit * last.targets).sum(1)
-                + (fit * (last.products @ fit)).sum(1)
+                others.squares
+                - 2 * (fit * others.targets).sum(1)
+                + (fit * (others.products @ fit)).sum(1)
             )
-            errors.append(weights_H @ error_HG)
-        return STRENGTHS[np.argmin(errors, axis=0)]
+            found.append(weights_H @ error_HG)
+        return np.array(found)

@@ -119,39 +119,55 @@ class StencilRidge:
 
 
 def on_stencil(
-    fields: Floats, latitude: NDArray[np.float64], longitude: NDArray[np.float64]
+    fields: Floats,
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    reach: tuple[int, int] = (ROWS, COLUMNS),
 ) -> Floats:
-    """The cells around each place: (B, T, C, H, W) -> (B, H, W, T C (2 ROWS + 1)(2 COLUMNS + 1)).
+    """The cells around each place: (B, T, C, H, W) -> (B, H, W, T C (2 rows + 1)(2 columns + 1)).
 
     A global grid goes on around the globe and across the poles; off a region's edges the outermost
     cells stand for what is not known.
+
+    Args:
+        fields: on the grid.
+        latitude: of the rows.
+        longitude: of the columns.
+        reach: rows and columns on each side of a place.
     """
+    rows, columns = reach
     around = goes_around(longitude)
-    padding = [(0, 0)] * (fields.ndim - 1) + [(COLUMNS, COLUMNS)]
+    padding = [(0, 0)] * (fields.ndim - 1) + [(columns, columns)]
     wide = np.pad(fields, padding, mode="wrap" if around else "edge")
-    tall = np.concatenate(
-        [_beyond(fields, latitude, around, 0), wide, _beyond(fields, latitude, around, -1)], axis=-2
-    )
-    window = sliding_window_view(tall, (2 * ROWS + 1, 2 * COLUMNS + 1), axis=(-2, -1))
+    ends = [_beyond(fields, latitude, around, end, reach) for end in (0, -1)]
+    tall = np.concatenate([ends[0], wide, ends[1]], axis=-2)
+    window = sliding_window_view(tall, (2 * rows + 1, 2 * columns + 1), axis=(-2, -1))
     moved = np.moveaxis(window, (-4, -3), (1, 2))  # (B, H, W, T, C, rows, columns)
     return np.ascontiguousarray(moved).reshape(*moved.shape[:3], -1)
 
 
-def _beyond(fields: Floats, latitude: NDArray[np.float64], around: bool, end: int) -> Floats:
+def _beyond(
+    fields: Floats,
+    latitude: NDArray[np.float64],
+    around: bool,
+    end: int,
+    reach: tuple[int, int],
+) -> Floats:
     """Rows beyond one end, in the order of the grid, as wide as a padded field."""
+    count, columns = reach
     ascending = np.sort(latitude)
     poles = reaches_poles(ascending)
     north = (latitude[0] > latitude[-1]) == (end == 0)
     size = fields.shape[-1]
-    padding = [(0, 0)] * (fields.ndim - 1) + [(COLUMNS, COLUMNS)]
+    padding = [(0, 0)] * (fields.ndim - 1) + [(columns, columns)]
     if not (around and poles[1 if north else 0] and size % 2 == 0):
-        edge = np.repeat(fields[..., [end], :], ROWS, axis=-2)
+        edge = np.repeat(fields[..., [end], :], count, axis=-2)
         return np.pad(edge, padding, mode="wrap" if around else "edge")
     skip = int(abs(latitude[end]) > 89.99)  # a row at the pole has no mirror image
     rows = (
-        fields[..., skip : skip + ROWS, :]
+        fields[..., skip : skip + count, :]
         if end == 0
-        else fields[..., ::-1, :][..., skip : skip + ROWS, :]
+        else fields[..., ::-1, :][..., skip : skip + count, :]
     )
     across = np.roll(rows, size // 2, axis=-1)
     across = across[..., ::-1, :] if end == 0 else across

@@ -5,6 +5,7 @@ Shapes: B initial times, T times of the input (now and earlier), C channels, H x
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -48,8 +49,7 @@ class TrainingPairs:
         inside = self.store.time_indices(self.period)
         times = self.store.times[inside]
         fits = (times + hours(lead_hours) <= times[-1]) & (times - hours(earlier_hours) >= times[0])
-        every = -(-len(inside) // MOST_TIMES)
-        return inside[fits & (np.arange(len(inside)) % every == 0)]
+        return inside[fits & (np.arange(len(inside)) % thinned_by(len(inside), MOST_TIMES) == 0)]
 
     def later(self, initial: NDArray[np.int64], lead_hours: int) -> NDArray[np.int64]:
         """Positions of the times a number of hours after others; negative hours are before."""
@@ -77,12 +77,23 @@ class TrainingPairs:
         return fields.astype(np.float32)
 
 
+def thinned_by(count: int, most: int) -> int:
+    """Of so many times take every n-th, at most `most` of them, at all hours of the day in turn.
+
+    n has no factor in common with 24, the hours of a day, so that no hour is left out.
+    """
+    every = -(-count // most)
+    while math.gcd(every, 24) > 1:
+        every += 1
+    return every
+
+
 def hours(count: int) -> np.timedelta64:
     """A number of hours."""
     return np.timedelta64(count, "h")
 
 
-def blocks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Split positions into blocks that are read at once."""
-    for start in range(0, len(indices), BLOCK_TIMES):
-        yield indices[start : start + BLOCK_TIMES]
+def blocks(indices: NDArray[np.int64], size: int = BLOCK_TIMES) -> Iterator[NDArray[np.int64]]:
+    """Split positions into blocks of some size that are worked on at once."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

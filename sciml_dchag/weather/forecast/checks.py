@@ -11,8 +11,11 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
 from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.forecast.chain import fitted_times
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
+from sciml_dchag.weather.forecast.ensemble import training_days
+from sciml_dchag.weather.forecast.object_scores import check_objects
 from sciml_dchag.weather.forecast.training import (
     check_departures,
     check_rotation,
@@ -26,7 +29,12 @@ from sciml_dchag.weather.prepare.sources import ALL
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
-from sciml_dchag.weather.training_store import check_periods, training_statistics, unused_validation
+from sciml_dchag.weather.training_store import (
+    Timed,
+    check_periods,
+    training_statistics,
+    unused_validation,
+)
 from sciml_dchag.weather.windows import require_even_steps
 
 
@@ -39,6 +47,11 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
     else:
         _check_before_store(recipe, attempt, note)
     attempt(lambda: _metrics(recipe))
+    if recipe.evaluation.members and recipe.data.validation is None:
+        note(
+            "evaluation.members is set and data.validation is not: residual fields are added as "
+            "they are, as there are no days on which their size could be chosen"
+        )
     if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
         note(unused)
 
@@ -47,7 +60,9 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     def statistics() -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
-        check_departures(recipe, len(store.channels), store.shape[2:], store.step_hours)
+        check_departures(recipe, store, store.shape[2:])
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         training_statistics(store, recipe.data.train)
         return f"statistics of the training period {' to '.join(store.period(recipe.data.train))}"
 
@@ -60,6 +75,15 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     attempt(statistics)
     attempt(model)
     attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
+    if recipe.evaluation.members:
+        attempt(lambda: _members(recipe, store))
+
+
+def _members(recipe: ForecastRecipe, store: Timed) -> str:
+    task = recipe.task
+    leads = task.lead_hours[:1] if task.fixed_step else recipe.evaluation.lead_hours
+    days = training_days(store, recipe, leads)
+    return f"{recipe.evaluation.members} members, with what is missed on {len(days)} training days"
 
 
 def _check_before_store(
@@ -93,7 +117,9 @@ def _check_before_store(
     def periods(store: Announced) -> str:
         check_periods(store, recipe.data)
         check_rotation(store, recipe)
-        check_departures(recipe, len(store.channels), store.shape, store.step_hours)
+        check_departures(recipe, store, store.shape)
+        if recipe.task.chain_hours:
+            fitted_times(store, recipe.data.train, recipe.task.chain_hours)
         first, last = store.times[store.time_indices(recipe.data.train)[[0, -1]]]
         return f"training period {iso(first)} to {iso(last)}"
 
@@ -103,6 +129,8 @@ def _check_before_store(
         store = announced
         attempt(lambda: f"time step {require_even_steps(store)} h")
         attempt(lambda: periods(store))
+        if recipe.evaluation.members:
+            attempt(lambda: _members(recipe, store))
     if attempt(chosen) and channels:
         attempt(model)
         step = (announced.step_hours if announced else None) or prepare.step_hours or 1
@@ -128,10 +156,11 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
 
 
 def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:
-    channels.indices([*recipe.task.targets, *recipe.evaluation.channels])
     task = recipe.task
+    channels.indices([*task.targets, *recipe.evaluation.channels, *task.chain_channels])
     for key, hours in (
         ("task.lead_hours", task.lead_hours),
+        ("task.chain_hours", task.chain_hours),
         ("data.history_hours", recipe.data.history_hours),
         ("evaluation.lead_hours", recipe.evaluation.lead_hours),
     ):
@@ -140,6 +169,7 @@ def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str
                 f"{key} has {odd[0]} h, no multiple of the time step of {step_hours} h: change "
                 f"it, or prepare a store of a finer step."
             )
+    check_objects(recipe, task.targets or channels.names, channels)
     longest = max(recipe.evaluation.lead_hours)
     if task.fixed_step and longest > task.lead_hours[0]:
         targets = task.targets or channels.names

@@ -75,6 +75,16 @@ class ForecastConfig(TaskConfig):
     ridge regression of the change on the cells around each place, fitted on the training period
     before the first step. Where a record is short, most of what can be learnt of a few hours is in
     it. For `residual` and a fixed step."""
+    chain_hours: tuple[int, ...] = ()
+    """Lead times of a chain of regressions that the model starts from instead of from the state at
+    t, for example [6, 12, 24, 48]; empty for none. Each is fitted on what the one before forecasts,
+    from the cells around each place and from what the winds carry to it, before the first step. The
+    model then learns and forecasts these lead times, asked directly: for `residual`,
+    data.departures, and task.lead_hours from the first to the last of them."""
+    chain_channels: tuple[str, ...] = ()
+    """Channels that the chain forecasts, the targets among them; winds of a level carry all
+    channels of that level, those at 10 m what is near the ground. All other channels are seen at
+    the initial time."""
     rollout_steps: int = 1
     """Forecast steps that one training sample is rolled out over (fixed step only)."""
 
@@ -97,11 +107,53 @@ class ForecastConfig(TaskConfig):
                 "task.linear_step forecasts the change over one step: set task.output to residual "
                 "and both task.lead_hours to that step, or task.linear_step to false."
             )
+        if self.chain_hours or self.chain_channels:
+            self._check_chain()
+
+    def _check_chain(self) -> None:
+        hours, channels = self.chain_hours, self.chain_channels
+        if not hours or not channels:
+            lacking = "chain_channels" if hours else "chain_hours"
+            raise ValueError(
+                f"task.{lacking} is empty: a chain needs both task.chain_hours and "
+                f"task.chain_channels; leave both out for none."
+            )
+        if list(hours) != sorted(set(hours)) or hours[0] < 1:
+            raise ValueError(
+                f"task.chain_hours is {list(hours)}: give lead times above 0, ascending, each once."
+            )
+        if repeated := [name for name in channels if channels.count(name) > 1]:
+            raise ValueError(f"task.chain_channels repeats {repeated[0]}: give each channel once.")
+        if (hours[0], hours[-1]) != self.lead_hours or self.output != "residual":
+            raise ValueError(
+                f"task.chain_hours goes from {hours[0]} to {hours[-1]} h, task.lead_hours is "
+                f"{list(self.lead_hours)} and task.output {self.output}: the model has the chain's "
+                f"lead times, so set task.lead_hours to [{hours[0]}, {hours[-1]}] and task.output "
+                f"to residual."
+            )
+        if self.fixed_step:
+            raise ValueError(
+                "task.chain_hours has one lead time: give two or more, or use task.linear_step."
+            )
+        if absent := [name for name in self.targets or () if name not in channels]:
+            raise ValueError(
+                f"task.targets has {absent[0]}, which the chain does not forecast: add it to "
+                f"task.chain_channels."
+            )
+        if not self.targets:
+            raise ValueError(
+                "task.chain_hours needs task.targets: name the channels to predict, all of them "
+                "in task.chain_channels."
+            )
 
     @property
     def fixed_step(self) -> bool:
         """Whether the model steps by one lead time and is rolled out to longer ones."""
         return self.lead_hours[0] == self.lead_hours[1]
+
+
+FEWEST_MEMBERS, MOST_MEMBERS = 2, 1000
+"""Of an ensemble."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +170,16 @@ class EvaluationConfig:
     """Hours between initial times; 0 takes every time of the test period."""
     batch: int = 16
     """Initial times that are forecast at once."""
+    members: int = 0
+    """Members of an ensemble whose CRPS, spread, ranks and Brier scores are reported beside the
+    scores of the single forecast; 0 for none."""
     map_channels: tuple[str, ...] = ()
     """Channels that are drawn as maps; empty for the first three scored."""
+    objects: tuple[Literal["lows", "highs"], ...] = ()
+    """`lows`, `highs` or both: how many of them the forecasts find, how far from their place and
+    by how much too deep; empty for neither."""
+    objects_channel: str = "msl"
+    """The channel whose lows and highs these are: pressure or geopotential, and scored."""
 
     def __post_init__(self) -> None:
         if not self.lead_hours or min(self.lead_hours) <= 0:
@@ -127,9 +187,12 @@ class EvaluationConfig:
                 f"evaluation.lead_hours is {list(self.lead_hours)}: give one or more above 0."
             )
         require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)
+        if self.members:
+            require_at_least(FEWEST_MEMBERS, "evaluation.members", self.members, MOST_MEMBERS)
         require_at_least(1, "evaluation.lead_hours", max(self.lead_hours), LONGEST_LEAD_HOURS)
         require_at_least(0, "evaluation.initial_every_hours", self.initial_every_hours)
         object.__setattr__(self, "lead_hours", tuple(sorted(set(self.lead_hours))))
+        object.__setattr__(self, "objects", tuple(dict.fromkeys(self.objects)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,4 +226,18 @@ class ForecastRecipe(Recipe):
             raise ValueError(
                 f"evaluation.lead_hours has {uneven[0]}, which steps of {step} h (task.lead_hours) "
                 f"do not reach: use multiples of {step}."
+            )
+        if self.task.chain_hours:
+            self._check_chain()
+
+    def _check_chain(self) -> None:
+        chain = self.task.chain_hours
+        if not self.data.departures:
+            raise ValueError(
+                "task.chain_hours goes on from departures: set data.departures to true."
+            )
+        if beyond := [lead for lead in self.evaluation.lead_hours if lead not in chain]:
+            raise ValueError(
+                f"evaluation.lead_hours has {beyond[0]}, which is none of task.chain_hours "
+                f"{list(chain)}: choose among these, or add it there."
             )

@@ -20,6 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from sciml_dchag.figures.metric import Metric
 from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.tables import heading
@@ -34,13 +35,18 @@ from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.baselines.baselines import BASELINES, fit_baselines
 from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.ensemble_scores import ENSEMBLE_TERMS, SINGLE, EnsembleScores
 from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.initial_times import scored_positions
+from sciml_dchag.weather.forecast.object_scores import object_scores
+from sciml_dchag.weather.objects.plots import plot_object_scores
 from sciml_dchag.weather.scores import plots
+from sciml_dchag.weather.scores.ensemble import ENSEMBLE_METRICS
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
 from sciml_dchag.weather.scores.regional import RegionalErrors
-from sciml_dchag.weather.scores.regions import region_weights
-from sciml_dchag.weather.scores.spectra import why_no_spectrum, zonal_power_spectrum
+from sciml_dchag.weather.scores.regions import region_weights_of
+from sciml_dchag.weather.scores.spectra import spectra_table, why_no_spectrum
 from sciml_dchag.weather.scores.table import (
     KEYS,
     TERMS,
@@ -89,35 +95,13 @@ def evaluate(
         scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
         scorer = _Scorer(recipe, store, forecaster, scored)
         scorer.run(progress)
+        if recipe.evaluation.members:
+            scorer.ensembles = EnsembleScores(recipe, store, forecaster, scored, scorer.initial)
+            scorer.ensembles.run(progress)
         evaluation = _evaluation(scorer, run)
         if ranks.first:
             evaluation = _write(evaluation, scorer, run)
     return evaluation
-
-
-def initial_indices(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
-    """Positions of the initial times from which every lead time ends in the test period.
-
-    Raises:
-        ValueError: the test period is shorter than the longest lead time.
-    """
-    assert recipe.data.test is not None
-    inside = store.time_indices(recipe.data.test)
-    longest = np.timedelta64(max(recipe.evaluation.lead_hours), "h")
-    fits = inside[store.times[inside] + longest <= store.times[inside[-1]]]
-    fits = fits[store.times[fits] + np.timedelta64(min(recipe.data.history_hours, default=0), "h")
-                >= store.times[0]]  # fmt: skip
-    if not len(fits):
-        raise ValueError(
-            f"The test period {recipe.data.test[0]} to {recipe.data.test[1]} is shorter than the "
-            f"longest lead time of {max(recipe.evaluation.lead_hours)} h: lengthen it or lower "
-            f"evaluation.lead_hours."
-        )
-    every = recipe.evaluation.initial_every_hours
-    if every:
-        since = (store.times[fits] - store.times[fits[0]]) / np.timedelta64(1, "h")
-        fits = fits[since % every == 0]
-    return fits
 
 
 @dataclass
@@ -135,6 +119,8 @@ class _Scorer:
     initial: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     drawn: dict[tuple[int, str], dict[int, NDArray[np.float32]]] = field(default_factory=dict)
     """Forecasts by lead time and channel, of each initial time in `drawn_initial`."""
+    ensembles: EnsembleScores | None = None
+    """Scores of ensembles, where the recipe asks for them."""
 
     def __post_init__(self) -> None:
         names = self.recipe.evaluation.map_channels or tuple(self.scored[:3])
@@ -147,7 +133,7 @@ class _Scorer:
         self.leads = self.recipe.evaluation.lead_hours
         self.forecaster.check_leads(self.leads)
         self.metrics = check_metrics(self.recipe.evaluation.metrics, with_climatology=True)
-        self.initial = initial_indices(self.store, self.recipe)
+        self.initial = scored_positions(self.store, self.recipe)
         every = -(-len(self.initial) // MOST_DRAWN)
         self.drawn_initial = self.initial[::every]
         number, count = self.forecaster.ranks.channels
@@ -160,9 +146,10 @@ class _Scorer:
             self.recipe.data.history_hours,
         )  # fmt: skip
         self.regional = RegionalErrors(
-            ("model", *BASELINES), self.leads, _region_weights(self.store), len(self.scored),
+            ("model", *BASELINES), self.leads, region_weights_of(self.store), len(self.scored),
             len(self.initial),
         )  # fmt: skip
+        self.objects = object_scores(self.recipe, self.store, self.scored)
         for lead in self.leads:
             for name in ("model", *BASELINES):
                 self.sums[name, lead] = self._no_sums(len(self.own))
@@ -219,6 +206,7 @@ class _Scorer:
     ) -> None:
         self.sums[name, lead].update(fields, truth, expected)
         self.regional.update(name, lead, self.own, times, fields, truth)
+        self.objects.update(name, lead, self.own, fields, truth)
 
     def _bring_together(self) -> None:
         """Add up all ranks' sums, of which each time and channel is in one."""
@@ -231,6 +219,7 @@ class _Scorer:
             self.sums[key] = self._no_sums(len(self.scored))
             self.sums[key].totals = dict(zip(statistics, values, strict=True))
         self.regional.totals = ranks.sum(torch.from_numpy(self.regional.totals)).numpy()
+        self.objects.totals = ranks.sum(torch.from_numpy(self.objects.totals)).numpy()
         for drawn in self.drawn.values():
             for part in ranks.to_first(drawn):
                 drawn.update(part)
@@ -255,9 +244,15 @@ class _Scorer:
 
     def table(self) -> pd.DataFrame:
         """One row per channel, lead time and metric."""
-        results = {key: sums.result(self.metrics) for key, sums in self.sums.items()}
+        table = self._table(self.metrics)
+        if self.ensembles is None:
+            return table
+        return self.ensembles.added_to(table, self._table(tuple(SINGLE.values())))
+
+    def _table(self, metrics: tuple[str, ...]) -> pd.DataFrame:
+        results = {key: sums.result(metrics) for key, sums in self.sums.items()}
         units = {name: self.store.channels[name].units for name in self.scored}
-        return table_of(results, units, self.metrics)
+        return table_of(results, units, metrics)
 
 
 def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
@@ -273,9 +268,16 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
     ]
     if why_not := why_no_spectrum(store.latitude, store.longitude):
         notes.append(f"No zonal spectra are drawn: {why_not}.")
+    notes += scorer.objects.summaries()
     if store.simulated:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
-    table, metrics = scorer.table(), [METRICS[name] for name in scorer.metrics]
+    table = scorer.table()
+    metrics: list[Metric] = [METRICS[name] for name in scorer.metrics]
+    terms = TERMS | {heading(name): text for name, text in BASELINES.items()}
+    if scorer.ensembles is not None:
+        metrics += ENSEMBLE_METRICS.values()
+        terms |= {heading(name): text for name, text in ENSEMBLE_TERMS.items()}
+        notes.append(scorer.ensembles.in_words(table))
     return Evaluation(
         folder=run / "evaluation",
         title=f"Forecast scores: {recipe.name}",
@@ -287,7 +289,7 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
         overview="lead_hours",
         labels={metric.name: metric.label for metric in metrics},
         definitions={metric.name: metric.definition for metric in metrics},
-        terms=TERMS | {heading(name): text for name, text in BASELINES.items()},
+        terms=terms | scorer.objects.terms(),
         notes=tuple(notes),
         provenance=provenance_in_words(
             recipe.data.store, store.attrs, forecaster.path / RECORD, forecaster.step
@@ -329,6 +331,8 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
     for metric in [m for m in ("rmse", "acc_wb2") if m in scorer.metrics]:
         figure = plots.plot_scores_by_lead(evaluation.table, metric, shown)
         keep(figure, f"{metric}_by_lead", f"{METRICS[metric].label} by lead time.")
+    if scorer.ensembles is not None:
+        scorer.ensembles.draw(evaluation.table, shown, keep)
     lead = scorer.leads[min(len(scorer.leads) - 1, len(scorer.leads) // 2)]
     for name in scorer.map_channels:
         index, units = [store.channels.index(name)], store.channels[name].units
@@ -352,18 +356,15 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
         forecasts = {ld: scorer.drawn_fields(ld, name) for ld in _some(scorer.leads)}
         figure = plots.plot_spectra(forecasts, truth, store.latitude, channel=name, units=units)
         keep(figure, f"spectrum_{name}", f"{name}: variance by zonal wavenumber.")
+    if (objects := scorer.objects).kinds:
+        keep(plot_object_scores(objects.table()), "objects_by_lead", objects.caption)
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")
     return tuple(figures)
 
 
-def _region_weights(store: Store) -> dict[str, NDArray[np.float64]]:
-    land = store.static(["lsm"])[0] if "lsm" in store.static_names else None
-    return region_weights(store.latitude, store.longitude, land)
-
-
 def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...]:
-    """Write RMSE by region and, where there are any, zonal spectra; return caption and file."""
+    """Write RMSE by region, zonal spectra and ranks, where there are any; caption and file."""
     store, units = scorer.store, {n: scorer.store.channels[n].units for n in scorer.scored}
     times = store.times[scorer.initial]
     hours = float((times[1] - times[0]) / np.timedelta64(1, "h")) if len(times) > 1 else 1.0
@@ -372,6 +373,11 @@ def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...
     if why_no_spectrum(store.latitude, store.longitude) is None:
         spectra = pd.concat([_spectra(scorer, name) for name in scorer.map_channels])
         tables.append(("Variance by zonal wavenumber, 30 to 60 degrees", "spectra.csv", spectra))
+    if scorer.objects.kinds:
+        tables.insert(0, (scorer.objects.caption, "objects.csv", scorer.objects.table()))
+    if scorer.ensembles is not None:
+        ranks = scorer.ensembles.rank_table()
+        tables.append(("Rank of the truth among the members", "rank_histogram.csv", ranks))
     for _, file, table in tables:
         with written_beside(folder / file) as partial_file:
             table.to_csv(partial_file, index=False, na_rep="nan", lineterminator="\n")
@@ -379,20 +385,13 @@ def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...
 
 
 def _spectra(scorer: _Scorer, name: str) -> pd.DataFrame:
-    """Mean power of the drawn forecasts and of their truth, a row per lead time and wavenumber."""
     store, index = scorer.store, [scorer.store.channels.index(name)]
-    found = []
-    for lead in scorer.leads:
-        truth = store.read(scorer.valid_indices(scorer.drawn_initial, lead), index)[:, 0]
-        numbers, power = zonal_power_spectrum(scorer.drawn_fields(lead, name), store.latitude)
-        _, true_power = zonal_power_spectrum(truth, store.latitude)
-        found.append(
-            pd.DataFrame(
-                {"channel": name, "lead_hours": lead, "wavenumber": numbers, "model": power,
-                 "truth": true_power, "ratio": power / np.where(true_power > 0, true_power, np.nan)}
-            )
-        )  # fmt: skip
-    return pd.concat(found)
+    pairs = (
+        (lead, scorer.drawn_fields(lead, name),
+         store.read(scorer.valid_indices(scorer.drawn_initial, lead), index)[:, 0])
+        for lead in scorer.leads
+    )  # fmt: skip
+    return spectra_table(name, pairs, store.latitude)
 
 
 def _some(leads: Sequence[int]) -> list[int]:

@@ -14,6 +14,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,26 @@ from sciml_dchag.weather.forecast.training import ForecastRecord, input_layout
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import ForecastWindows
+
+
+class Perturbations(Protocol):
+    """What the members of an ensemble differ by, see `weather.forecast.ensemble`."""
+
+    @property
+    def members(self) -> int:
+        """M, how many forecasts are made from each initial time."""
+
+    @property
+    def at_once(self) -> int:
+        """How many states go through the model at once."""
+
+    def start(self, inputs: torch.Tensor, times: NDArray[np.datetime64]) -> torch.Tensor:
+        """Perturbed inputs (B M, N, H, W) of those of B initial times, members side by side."""
+
+    def perturb(
+        self, forecast: torch.Tensor, times: NDArray[np.datetime64], lead_hours: int
+    ) -> torch.Tensor:
+        """Forecasts (B M, O, H, W) of one lead time, normalised, each with a residual field."""
 
 
 class Forecaster:
@@ -66,6 +87,7 @@ class Forecaster:
         found = find_model(checkpoint)
         self.path, saved = found.path, found.checkpoint
         data = saved.read_data(ForecastRecord, self.path)
+        self.checkpoint = saved
         _require_same_data(data, store, self.path)
         self._record = data
         self.step = saved.step
@@ -84,6 +106,7 @@ class Forecaster:
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
+        self._own_outputs = slice(outputs.start, outputs.stop)
         layout = input_layout(self.recipe, store.channels)
         own_targets = [self.target_indices[output] for output in outputs]
         self._own_now = layout.now(own_targets)
@@ -92,13 +115,17 @@ class Forecaster:
         try:
             self._cycle = data.cycle((rows, columns))
             linear = data.linear_weights(len(config.output_channels), layout.times, rows)
+            self._chain = data.chain_of(self.recipe, store, self._cycle)
         except ValueError as error:
             raise ValueError(
                 f"{self.path} has a damaged record ({error}): name another checkpoint, or train "
                 f"again."
             ) from error
         self.task = ForecastObjective(
-            change_std=None if data.change_std is None else np.asarray(data.change_std)[outputs],
+            change_std=None
+            if data.change_std is None
+            else np.reshape(data.change_std, (-1, len(config.output_channels)))[:, outputs],
+            std_hours=self.recipe.task.chain_hours,
             area_weights=latitude_weights(store.latitude),
             target_indices=self.target_indices,
             layout=layout,
@@ -133,6 +160,7 @@ class Forecaster:
             static=data.static,
             forcings=data.forcings,
             expected=self._cycle,
+            chain=self._chain,
         )
 
     def check_leads(self, lead_hours: Sequence[int]) -> None:
@@ -151,6 +179,11 @@ class Forecaster:
                     f"on."
                 )
             require_at_least(1, "The lead time in hours", lead, LONGEST_LEAD_HOURS)
+            if task.chain_hours and lead not in task.chain_hours:
+                raise ValueError(
+                    f"Lead time {lead} h is none of those that this forecaster has learnt: ask for "
+                    f"some of {list(task.chain_hours)}."
+                )
             if lead % step:
                 raise ValueError(
                     f"Lead time {lead} h is no multiple of the step of {step} h: "
@@ -170,7 +203,11 @@ class Forecaster:
 
     @torch.no_grad()
     def forecast(
-        self, windows: ForecastWindows, initial_indices: Sequence[int], lead_hours: Sequence[int]
+        self,
+        windows: ForecastWindows,
+        initial_indices: Sequence[int],
+        lead_hours: Sequence[int],
+        ensemble: Perturbations | None = None,
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Forecast from several initial times at once.
 
@@ -182,33 +219,87 @@ class Forecaster:
             windows: from `windows`.
             initial_indices: positions of the initial times in the store.
             lead_hours: lead times, ascending, as `check_leads` allows.
+            ensemble: perturbs each of its M members; None forecasts once from each initial time.
 
         Yields:
-            Each lead time in hours and its forecast (B, O, H, W) in physical units.
+            Each lead time in hours and its forecast (B, O, H, W) in physical units; of an ensemble
+            (B M, O, H, W), the members of an initial time side by side.
         """
         inputs = torch.from_numpy(np.stack([windows.inputs(int(i)) for i in initial_indices]))
         inputs = inputs.to(self.device)
         times = self.store.times[np.asarray(initial_indices)]
+        members = 1 if ensemble is None else ensemble.members
+        if ensemble is not None:
+            inputs = ensemble.start(inputs, times)
         if not self.recipe.task.fixed_step:
-            for lead in lead_hours:
-                valid = times + np.timedelta64(lead, "h")
-                yield lead, self._physical(self._step(inputs, lead), valid)
+            for lead, start in self.starts(windows, inputs, initial_indices, lead_hours):
+                forecast = self._of_members(inputs, times, lead, lead, ensemble, start)
+                yield lead, self._physical(forecast, np.repeat(later(times, lead), members))
             return
         step = self.recipe.task.lead_hours[0]
         for lead in range(step, max(lead_hours) + 1, step):
-            forecast, valid = self._step(inputs, step), times + np.timedelta64(lead, "h")
+            now = inputs[:, self._own_now]
+            forecast = self._of_members(inputs, times, step, lead, ensemble, now)
+            valid = later(times, lead)
             if lead in lead_hours:
-                yield lead, self._physical(forecast, valid)
+                yield lead, self._physical(forecast, np.repeat(valid, members))
             if lead < max(lead_hours):
-                constants = windows.constants(valid)
-                constants_BFHW = torch.from_numpy(constants).to(self.device)
+                constants_BFHW = torch.from_numpy(windows.constants(valid)).to(self.device)
+                constants_BFHW = constants_BFHW.repeat_interleave(members, dim=0)
                 inputs = self.task.advance(inputs, forecast, constants_BFHW)
 
-    def _step(self, inputs: torch.Tensor, hours: int) -> torch.Tensor:
-        """Forecast all target channels (B, O, H, W) from all inputs (B, N, H, W), normalised."""
+    def starts(
+        self,
+        windows: ForecastWindows,
+        inputs: torch.Tensor,
+        initial_indices: Sequence[int],
+        lead_hours: Sequence[int],
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """What this rank's targets start from at each lead time, (B M, O, H, W), normalised.
+
+        A chain of regressions starts all members of an initial time from one forecast.
+        """
+        if windows.chain is None:
+            for lead in lead_hours:
+                yield lead, inputs[:, self._own_now]
+            return
+        for lead, start in windows.starts(initial_indices, max(lead_hours)):
+            if lead in lead_hours:
+                own = torch.from_numpy(start[:, self._own_outputs]).to(self.device)
+                yield lead, own.repeat_interleave(len(inputs) // len(start), dim=0)
+
+    def _of_members(
+        self,
+        inputs: torch.Tensor,
+        times: NDArray[np.datetime64],
+        step_hours: int,
+        lead_hours: int,
+        ensemble: Perturbations | None,
+        start: torch.Tensor,
+    ) -> torch.Tensor:
+        """One step, (B M, O, H, W), to a lead time after the initial times (B,), perturbed."""
+        if ensemble is None:
+            return self.one_step(inputs, step_hours, start)
+        parts = [
+            self.one_step(part, step_hours, own)
+            for part, own in zip(
+                inputs.split(ensemble.at_once), start.split(ensemble.at_once), strict=True
+            )
+        ]
+        return ensemble.perturb(torch.cat(parts), times, lead_hours)
+
+    @torch.no_grad()
+    def one_step(self, inputs: torch.Tensor, hours: int, start: torch.Tensor) -> torch.Tensor:
+        """Forecast all target channels, (B, O, H, W), normalised.
+
+        Args:
+            inputs: all of them, (B, N, H, W).
+            hours: lead time.
+            start: what this rank's targets start from, of `starts`.
+        """
         lead = torch.full((len(inputs),), float(hours), device=self.device)
         own_inputs = inputs[:, self._own_inputs]
-        start = self.task.start(inputs, inputs[:, self._own_now])
+        start = self.task.start(inputs, start)
         with autocast(self.recipe.training.precision, self.device):
             forecast = self.task.step(self.model, own_inputs, start, lead)
         return self._join(forecast.float())
@@ -224,6 +315,12 @@ class Forecaster:
         else:
             fields += self._cycle.at(valid, self.target_indices)
         return fields.astype(np.float32)
+
+
+def later(times: NDArray[np.datetime64], hours: int) -> NDArray[np.datetime64]:
+    """The times a number of hours after others."""
+    found: NDArray[np.datetime64] = times + np.timedelta64(hours, "h")
+    return found
 
 
 def _require_same_data(saved: ForecastRecord, store: States, path: Path) -> None:

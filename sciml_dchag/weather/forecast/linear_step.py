@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.baselines.normal_equations import NormalEquations
+from sciml_dchag.weather.baselines.normal_equations import POOLED_DEGREES, NormalEquations
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS, by_row, on_stencil
-from sciml_dchag.weather.baselines.training_pairs import HELD_OUT, MOST_TIMES, blocks
+from sciml_dchag.weather.baselines.training_pairs import (
+    HELD_OUT,
+    MOST_TIMES,
+    blocks,
+    thinned_by,
+)
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.windows import ForecastWindows
-
-POOLED_DEGREES = 4.0
-"""Standard deviation of the distance in latitude over which rows share samples. On two months of
-5.625 degrees the error falls by half a percent from 0 to 4 degrees and rises from 6 on."""
 
 
 def neighbours(store: States) -> NDArray[np.int64]:
@@ -53,8 +54,8 @@ def fit_linear_step(windows: ForecastWindows) -> NDArray[np.float32]:
     Raises:
         ValueError: too few samples to hold some of them out.
     """
-    every = -(-len(windows.initial_indices) // MOST_TIMES)
-    initial = windows.initial_indices[::every]
+    initial = windows.initial_indices
+    initial = initial[:: thinned_by(len(initial), MOST_TIMES)]
     cut = round(len(initial) * (1 - HELD_OUT))
     if not 0 < cut < len(initial):
         raise ValueError(

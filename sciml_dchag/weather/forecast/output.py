@@ -1,9 +1,10 @@
 """The dataset that forecasts come in: WeatherBench 2's layout, which its tools read as it is.
 
 Variables by their long names on `time` (the initial time), `prediction_timedelta`, `level` (hPa),
-`latitude` and `longitude`; `weather.variables` says which channels make which.
+`latitude` and `longitude`; `weather.variables` says which channels make which. Ensembles have their
+members on `number`, as ECMWF's do, which WeatherBench-X takes for members by default.
 
-Shapes: B initial times, T lead times, O target channels, H x W grid.
+Shapes: B initial times, T lead times, M members, O target channels, H x W grid.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.channels import ChannelSet, variables
+from sciml_dchag.weather.forecast.ensemble import Ensemble
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.variables import LabelledVariable, labelled_variables, shared_levels
 
@@ -26,7 +28,11 @@ FORMAT = "sciml-dchag-forecasts-1"
 
 
 def announced(
-    forecaster: Forecaster, times: NDArray[np.datetime64], leads: Sequence[int], batch: int
+    forecaster: Forecaster,
+    times: NDArray[np.datetime64],
+    leads: Sequence[int],
+    batch: int,
+    ensemble: Ensemble | None = None,
 ) -> xr.Dataset:
     """Build the Dataset that is to be written, its fields only announced.
 
@@ -35,6 +41,7 @@ def announced(
         times: initial times, (B,).
         leads: lead times in hours, (T,).
         batch: initial times in a chunk.
+        ensemble: whose members are forecast; None for one forecast from each initial time.
     """
     store, channels = forecaster.store, forecaster.target_channels
     dataset = xr.Dataset(
@@ -47,12 +54,17 @@ def announced(
             "longitude": store.longitude,
         }
     )
+    members: tuple[str, ...] = ()
+    if ensemble is not None:
+        members = ("number",)
+        dataset = dataset.assign_coords(number=np.arange(1, ensemble.members + 1, dtype=np.int32))
+        dataset["number"].attrs = {"standard_name": "realization", "units": "1"}
     if levels := shared_levels(channels):
         dataset = dataset.assign_coords(level=np.array(levels, dtype=np.int32))
         dataset["level"].attrs = {"standard_name": "air_pressure", "units": "hPa"}
     for variable in labelled_variables(channels):
         on_levels = ("level",) if variable.on_levels else ()
-        dims = ("time", "prediction_timedelta", *on_levels, "latitude", "longitude")
+        dims = ("time", "prediction_timedelta", *members, *on_levels, "latitude", "longitude")
         shape = tuple(dataset.sizes[dim] for dim in dims)
         chunks = (min(batch, len(times)), 1, *shape[2:])
         empty = dask.array.empty(shape, dtype=np.float32, chunks=chunks)
@@ -68,6 +80,7 @@ def announced(
         "attribution": store.attribution,
         "simulated": int(store.simulated),
         "source": f"sciml_dchag {__version__}, {forecaster.path.name}, step {forecaster.step}",
+        **({} if ensemble is None else {"ensemble": ensemble.in_words()}),
     }
     return dataset
 
@@ -122,6 +135,7 @@ def forecast_in_memory(
     initial_indices: NDArray[np.int64],
     lead_hours: Sequence[int],
     batch: int = 16,
+    ensemble: Ensemble | None = None,
 ) -> xr.Dataset:
     """Forecast from initial times into a Dataset in memory.
 
@@ -130,19 +144,23 @@ def forecast_in_memory(
         initial_indices: positions of the initial times in the states, (B,).
         lead_hours: lead times.
         batch: initial times that are forecast at once.
+        ensemble: whose members are forecast; None for one forecast from each initial time.
 
     Raises:
         ValueError: lead times out of the forecaster's reach.
     """
     leads = sorted(set(lead_hours))
     forecaster.check_leads(leads)
-    dataset = announced(forecaster, forecaster.store.times[initial_indices], leads, batch)
+    times = forecaster.store.times[initial_indices]
+    dataset = announced(forecaster, times, leads, batch, ensemble)
     for name, variable in list(dataset.data_vars.items()):
         dataset[name] = variable.copy(data=np.empty(variable.shape, np.float32))
     windows = forecaster.windows()
     for start in range(0, len(initial_indices), batch):
         rows = slice(start, start + batch)
-        for lead, forecast in forecaster.forecast(windows, list(initial_indices[rows]), leads):
+        block = list(initial_indices[rows])
+        for lead, forecast in forecaster.forecast(windows, block, leads, ensemble):
             for name, fields in by_variable(forecaster.target_channels, forecast):
-                dataset[name].values[rows, leads.index(lead)] = fields
+                place = dataset[name].values[rows, leads.index(lead)]
+                place[:] = fields.reshape(place.shape)
     return dataset

@@ -36,8 +36,11 @@ from sciml_dchag.files.zarr_groups import (
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.export import SavedModel, find_model
-from sciml_dchag.weather.forecast.config import ForecastRecipe
+from sciml_dchag.weather.forecast.config import FEWEST_MEMBERS, MOST_MEMBERS, ForecastRecipe
+from sciml_dchag.weather.forecast.ensemble import Ensemble
+from sciml_dchag.weather.forecast.ensemble_factor import calibrated
 from sciml_dchag.weather.forecast.forecaster import Forecaster
+from sciml_dchag.weather.forecast.initial_times import initial_positions
 from sciml_dchag.weather.forecast.output import FORMAT, announced, by_variable, encoding_of
 from sciml_dchag.weather.forecast.own_states import OwnStates
 from sciml_dchag.weather.forecast.training import ForecastRecord
@@ -69,6 +72,7 @@ def predict(
     initial_indices: NDArray[np.int64],
     lead_hours: Sequence[int],
     batch: int = 16,
+    ensemble: Ensemble | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -82,7 +86,8 @@ def predict(
             `.OUT.partial`.
         initial_indices: positions of the initial times in the forecaster's store.
         lead_hours: lead times.
-        batch: initial times that are forecast at once.
+        batch: initial times that are forecast at once, in a chunk each.
+        ensemble: whose members are forecast; None for one forecast from each initial time.
         overwrite: replace finished forecasts, or such as were begun with other settings.
         progress: called for every batch, on the first rank.
 
@@ -110,12 +115,13 @@ def predict(
                 "initial_times": [iso(time) for time in times],
                 "lead_hours": leads,
                 "batch": batch,
+                "ensemble": _described(ensemble),
                 "package": __version__,
             }
             fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
             if was_finished(out, fingerprint, overwrite):
                 return fingerprint, -1
-            template = announced(forecaster, times, leads, batch)
+            template = announced(forecaster, times, leads, batch, ensemble)
             done = resume(
                 partial,
                 fingerprint,
@@ -133,8 +139,9 @@ def predict(
         fingerprint, done = ranks.from_first(begin)
         if done >= 0:
             _forecast_into(
-                forecaster, partial, initial_indices, leads, batch, fingerprint, done, progress
-            )
+                forecaster, partial, initial_indices, leads, batch, ensemble, fingerprint, done,
+                progress,
+            )  # fmt: skip
             if ranks.first and netcdf:
                 write_netcdf(partial, out)
                 shutil.rmtree(partial)
@@ -142,6 +149,13 @@ def predict(
                 seal(partial)
                 install(partial, out)
     return out
+
+
+def _described(ensemble: Ensemble | None) -> list[str | int] | None:
+    """What an ensemble's members follow from."""
+    if ensemble is None:
+        return None
+    return [ensemble.members, ensemble.seed, sampled_digest(ensemble.training.path)]
 
 
 def _identity(states: States) -> str:
@@ -168,6 +182,7 @@ def _forecast_into(
     initial_indices: NDArray[np.int64],
     leads: list[int],
     batch: int,
+    ensemble: Ensemble | None,
     fingerprint: str,
     done: int,
     progress: Progress | None,
@@ -180,13 +195,13 @@ def _forecast_into(
     for start, own in ranks.deal(range(done, total, batch)):
         indices = initial_indices[start : start + batch]
         written = []
-        for lead, forecast in forecaster.forecast(windows, list(indices), leads):
+        for lead, forecast in forecaster.forecast(windows, list(indices), leads, ensemble):
             if own:
-                rows = slice(start, start + len(forecast))
+                rows = slice(start, start + len(indices))
                 shared = by_variable(forecaster.target_channels, forecast, ranks.channels)
                 for name, fields in shared:
-                    place = leads.index(lead)
-                    arrays[name][rows, place] = fields
+                    place, shape = leads.index(lead), arrays[name].shape[2:]
+                    arrays[name][rows, place] = fields.reshape(len(indices), *shape)
                     others = "/0" * (arrays[name].ndim - 2)
                     written.append(f"{name}/c/{start // batch}/{place}{others}")
         # All have written their batch before any is noted, so that what is done has no gaps.
@@ -210,6 +225,8 @@ def predict_period(
     every_hours: int | None = None,
     lead_hours: Sequence[int] | None = None,
     batch: int | None = None,
+    members: int = 0,
+    seed: int = 0,
     overwrite: bool = False,
     parallel: ParallelConfig | None = None,
     progress: Progress | None = None,
@@ -227,7 +244,9 @@ def predict_period(
         period: initial times; (None, None) is the recipe's test period in its own store, else all.
         every_hours: between initial times; None is the recipe's.
         lead_hours: None is the recipe's.
-        batch: initial times at once; None is the recipe's.
+        batch: initial times at once, or members; None is the recipe's.
+        members: of an ensemble from each initial time, see `ensemble`; 0 forecasts once.
+        seed: another one gives other members.
         overwrite: replace forecasts that are there.
         parallel: degrees of `fsdp` and `tp`, `dp` takes the ranks that they leave; and the device.
             Of the recipe's the device alone is the default.
@@ -242,6 +261,8 @@ def predict_period(
         raise ValueError(f"{out} must end in .zarr or .nc to say what to write: rename it.")
     if started_ranks() == 1:  # ranks ask the first one, which may hold the place by then
         check_place(out, FORECASTS if out.suffix == ".zarr" else FORECASTS_NETCDF, overwrite)
+    if members:
+        require_at_least(FEWEST_MEMBERS, "members", members, MOST_MEMBERS)
     saved = find_model(checkpoint)
     recipe = recipe or from_mapping(ForecastRecipe, saved.checkpoint.recipe)
     opened = initial_states(saved, store if store is not None else recipe.data.store)
@@ -251,13 +272,21 @@ def predict_period(
     require_at_least(0, "every_hours", every)
     initial = initial_positions(opened, period, every, recipe.data.history_hours)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
+    leads = list(lead_hours or recipe.evaluation.lead_hours)
+    batch = recipe.evaluation.batch if batch is None else batch
+    require_at_least(1, "batch", batch, MOST_SAMPLES)
     with joined(degrees) as ranks:
+        forecaster, ensemble = Forecaster(saved.path, opened, ranks, degrees), None
+        forecaster.check_leads(leads)
+        if members:
+            ensemble = calibrated(forecaster, members, leads, seed=seed, at_once=batch)
         return predict(
-            Forecaster(saved.path, opened, ranks, degrees),
+            forecaster,
             out,
             initial_indices=initial,
-            lead_hours=lead_hours or recipe.evaluation.lead_hours,
-            batch=recipe.evaluation.batch if batch is None else batch,
+            lead_hours=leads,
+            batch=batch if ensemble is None else ensemble.initial_times_at_once,
+            ensemble=ensemble,
             overwrite=overwrite,
             progress=progress,
         )
@@ -295,32 +324,6 @@ def initial_states(saved: SavedModel, source: Source) -> States:
         source = path
     recipe = from_mapping(ForecastRecipe, saved.checkpoint.recipe)
     return OwnStates(source, saved.checkpoint.read_data(ForecastRecord, saved.path), recipe)
-
-
-def initial_positions(
-    states: States, period: Period, every_hours: int, history_hours: Sequence[int]
-) -> NDArray[np.int64]:
-    """Return the positions of the initial times of a period that have their history.
-
-    Args:
-        states: where they are.
-        period: first and last time, both included.
-        every_hours: between initial times; 0 takes all.
-        history_hours: that the model needs.
-
-    Raises:
-        ValueError: there are none.
-    """
-    inside = np.intersect1d(states.time_indices(period), states.with_history(history_hours))
-    if not len(inside):
-        raise ValueError(
-            f"No time of the period {period[0]} to {period[1]} has the history that the model "
-            f"needs ({min(history_hours)} h) in {states.path}: start later."
-        )
-    if every_hours:
-        since = (states.times[inside] - states.times[inside[0]]) / np.timedelta64(1, "h")
-        inside = inside[since % every_hours == 0]
-    return inside
 
 
 def write_netcdf(store: Path, out: Path) -> None:

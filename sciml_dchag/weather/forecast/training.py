@@ -21,16 +21,18 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.objectives.layout import InputLayout
-from sciml_dchag.objectives.linear_step import LinearStep, states_of
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.export import find_model
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS
+from sciml_dchag.weather.forecast.chain import RegressionChain, fit_chain
+from sciml_dchag.weather.forecast.change import change_std
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
-from sciml_dchag.weather.store.daily_cycle import DailyCycle
+from sciml_dchag.weather.store.cycles import Cycle, season_terms
+from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
 from sciml_dchag.weather.training_store import WeatherRecord, WeatherTrainingStore
@@ -42,23 +44,27 @@ class ForecastRecord(WeatherRecord):
     """What a forecaster's checkpoint keeps of its data."""
 
     change_std: tuple[float, ...] | None
-    """Unit of a residual forecast by target channel; None for any other output."""
+    """Unit of a residual forecast by target channel; with a chain of all channels at its first lead
+    time, then at the next; None for any other output."""
     step_hours: int
     """Time step of the store."""
     daily_cycle_hours: tuple[int, ...] = ()
     """Hours of `daily_cycle`; none where states are not departures."""
     daily_cycle: str = ""
-    """The training period's mean by hour of day, (hour, C, H, W), as `files.arrays` has it."""
+    """The training period's mean by hour of day, and its seasons where there are any, (hour, J, C,
+    H, W), as `files.arrays` has it."""
     linear_step: str = ""
     """Weights of the linear step, (O, C or 1, T, S, H), likewise; empty for none."""
+    chain: str = ""
+    """The chain of regressions, likewise; empty for none."""
 
-    def cycle(self, grid: tuple[int, int]) -> DailyCycle | None:
+    def cycle(self, grid: tuple[int, int]) -> Cycle | None:
         """What states are departures from, on a grid of (rows, columns)."""
         hours = np.array(self.daily_cycle_hours, np.int64)
         if not len(hours):
             return None
-        shape = (len(hours), len(self.channels), *grid)
-        return DailyCycle(hours, from_text(self.daily_cycle, shape))
+        flat = from_text(self.daily_cycle, (len(hours), -1, len(self.channels), *grid))
+        return Cycle(hours, flat)
 
     def linear_weights(self, outputs: int, times: int, rows: int) -> NDArray[np.float32] | None:
         """Weights of the linear step of all outputs, (O, C or 1, T, S, H)."""
@@ -66,6 +72,23 @@ class ForecastRecord(WeatherRecord):
             return None
         sources = len(self.channels) if len(self.channels) <= FEW_CHANNELS else 1
         return from_text(self.linear_step, (outputs, sources, times, -1, rows))
+
+    def chain_of(
+        self, recipe: ForecastRecipe, store: States, cycle: Cycle | None
+    ) -> RegressionChain | None:
+        """The chain of regressions of a recipe, on a store's grid.
+
+        Raises:
+            ValueError: a damaged record.
+        """
+        if not self.chain:
+            return None
+        assert cycle is not None
+        task = recipe.task
+        empty = np.ones(len(self.channels), np.float32)
+        chain = RegressionChain(task.chain_hours, store.channels, task.chain_channels, cycle, empty)
+        rows, columns = store.shape[2:]
+        return chain.load(self.chain, (rows, columns))
 
 
 class ForecastTrainingStore(WeatherTrainingStore):
@@ -121,9 +144,10 @@ class ForecastTrainingData:
         rolls_out, linear = recipe.task.rollout_steps > 1, recipe.task.linear_step
         needs_all = rolls_out or linear
         self.cycle = ranks.from_first(lambda: daily_cycle(store, recipe))
+        self.chain = ranks.from_first(lambda: chain_of(store, recipe, self.cycle))
         windows = partial(
             training_windows, store, recipe, statistics=opened.statistics, expected=self.cycle,
-            inputs=None if needs_all else inputs, outputs=outputs,
+            chain=self.chain, inputs=None if needs_all else inputs, outputs=outputs,
         )  # fmt: skip
         self.samples = windows(recipe.data.train)
         self.validation = None
@@ -145,9 +169,11 @@ class ForecastTrainingData:
         if opened.base is not None and opened.base.change_std is not None:
             self.change_std = np.asarray(opened.base.change_std)  # the unit of what the base says
         elif recipe.task.output == "residual":
-            self.change_std = np.concatenate(ranks.of_channels(change_std(self.samples, step)))
+            own_std = change_std(self.samples, step)
+            self.change_std = np.concatenate(ranks.of_channels(own_std), axis=-1)
         self.task = ForecastObjective(
-            change_std=None if self.change_std is None else self.change_std[outputs],
+            change_std=None if self.change_std is None else self.change_std[..., outputs],
+            std_hours=recipe.task.chain_hours,
             area_weights=latitude_weights(store.latitude),
             target_indices=targets,
             layout=self.samples.layout,
@@ -181,7 +207,7 @@ class ForecastTrainingData:
         """Channels, statistics, grid, unit of change and time step."""
         return {
             **self.opened.record(),
-            "change_std": None if self.change_std is None else self.change_std.tolist(),
+            "change_std": None if self.change_std is None else self.change_std.ravel().tolist(),
             "step_hours": self.samples.step_hours,
             **self._arrays(),
         }
@@ -193,6 +219,8 @@ class ForecastTrainingData:
             found["daily_cycle"] = to_text(self.cycle.mean)
         if self.linear_weights is not None:
             found["linear_step"] = to_text(self.linear_weights)
+        if self.chain is not None:
+            found["chain"] = self.chain.to_text()
         return found
 
 
@@ -271,7 +299,8 @@ def training_windows(
     statistics: Statistics,
     inputs: range | None = None,
     outputs: range | None = None,
-    expected: DailyCycle | None = None,
+    expected: Cycle | None = None,
+    chain: RegressionChain | None = None,
 ) -> ForecastWindows:
     """Build the samples of a period as a recipe asks for them, of some channels or of all."""
     task, data = recipe.task, recipe.data
@@ -289,13 +318,14 @@ def training_windows(
         rotate=data.rotate and period == data.train,
         seed=recipe.seed,
         expected=expected,
+        chain=chain,
         memory_mebibytes=data.memory_mebibytes,
         inputs=inputs,
         outputs=outputs,
     )
 
 
-def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
+def daily_cycle(store: Store, recipe: ForecastRecipe) -> Cycle | None:
     """What states are departures from; None where a recipe asks for none.
 
     Raises:
@@ -304,22 +334,56 @@ def daily_cycle(store: Store, recipe: ForecastRecipe) -> DailyCycle | None:
     if not recipe.data.departures:
         return None
     rows, columns = store.shape[2:]
-    check_departures(recipe, len(store.channels), (rows, columns), store.step_hours)
-    return DailyCycle.of(store, recipe.data.train)
+    check_departures(recipe, store, (rows, columns))
+    return Cycle.of(store, recipe.data.train)
 
 
-def check_departures(
-    recipe: ForecastRecipe, channels: int, grid: tuple[int, int], step_hours: int | None
-) -> None:
+def chain_of(store: Store, recipe: ForecastRecipe, cycle: Cycle | None) -> RegressionChain | None:
+    """Fit the chain of regressions that a recipe starts from; None where it asks for none.
+
+    Raises:
+        ValueError: as `fit_chain`.
+    """
+    task = recipe.task
+    if not task.chain_hours:
+        return None
+    assert cycle is not None
+    return fit_chain(store, recipe.data.train, cycle, task.chain_hours, task.chain_channels)
+
+
+class Dated(Protocol):
+    """A store, or one that will be: its channels and times."""
+
+    @property
+    def channels(self) -> ChannelSet:
+        """Its channels."""
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """Its times."""
+
+    @property
+    def step_hours(self) -> int | None:
+        """Hours between its times; None where they differ."""
+
+    def time_indices(self, period: Period) -> NDArray[np.int64]:
+        """Return the positions of the times within a period."""
+
+
+def check_departures(recipe: ForecastRecipe, store: Dated, grid: tuple[int, int]) -> None:
     """Refuse a daily cycle that is too large to be kept with each checkpoint.
 
     Raises:
         ValueError: it is.
     """
-    hours = 24 // min(step_hours or 24, 24)
-    if recipe.data.departures and 4 * hours * channels * math.prod(grid) > MOST_BYTES:
+    if not recipe.data.departures:
+        return
+    hours = 24 // min(store.step_hours or 24, 24)
+    terms = season_terms(store.times[store.time_indices(recipe.data.train)])
+    if 4 * hours * terms * len(store.channels) * math.prod(grid) > MOST_BYTES:
         raise ValueError(
-            f"data.departures keeps the mean of {hours} hours of day of {channels} channels on "
+            f"data.departures keeps the mean of {hours} hours of day"
+            f"{' and its seasons' if terms > 1 else ''} of {len(store.channels)} channels on "
             f"{grid[0]} x {grid[1]} cells with each checkpoint, which must be at most "
             f"{MOST_BYTES // 2**20} MiB: set it to false, or take fewer channels or a coarser grid."
         )
@@ -358,25 +422,3 @@ def input_layout(recipe: ForecastRecipe, channels: ChannelSet) -> InputLayout:
         channels=tuple(channels.names), history_hours=data.history_hours, static=data.static,
         forcings=data.forcings,
     )  # fmt: skip
-
-
-def change_std(
-    windows: ForecastWindows, linear: LinearStep | None = None, most: int = 256
-) -> NDArray[np.float64]:
-    """Standard deviation of the change over a lead time, by target channel, normalised.
-
-    Of the change that a linear step leaves, where there is one. From up to `most` samples spread
-    over the period, area-weighted.
-    """
-    weights = latitude_weights(windows.store.latitude)[:, None]
-    count = min(most, len(windows))
-    total, known = 0.0, 0.0
-    for position in np.linspace(0, len(windows) - 1, count).astype(int):
-        sample = windows[int(position)]
-        now = sample.now[0].double().numpy()
-        if linear is not None:
-            now = now + linear(states_of(sample.inputs, windows.layout))[0].double().numpy()
-        squares = (sample.targets[0, 0].numpy() - now) ** 2 * weights
-        total = total + np.nansum(squares, (1, 2))
-        known = known + np.isfinite(squares).sum((1, 2))
-    return np.maximum(np.sqrt(total / np.maximum(known, 1)), 1e-6)

@@ -57,9 +57,10 @@ def cell_bounds(channel: Channel) -> tuple[float, float]:
     """Least and greatest value that a cell of a channel can have, in our units."""
     variable = variables()[channel.variable]
     if variable.short == "z" and channel.level_hpa is not None:
-        # Deep lows and highs near the ground, warm and cold air above it.
+        # Deep lows and highs near the ground, warm and cold air above it: a polar night, simulated
+        # ones too, is 18 % below the standard at 50 hPa.
         standard = standard_geopotential(channel.level_hpa)
-        return 0.92 * standard - 12e3, 1.08 * standard + 12e3
+        return 0.88 * standard - 12e3, 1.12 * standard + 12e3
     return variable.cell_bounds
 
 

@@ -8,16 +8,26 @@ Known beside that form are WeatherBench 2's layout of forecasts (initial `time` 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import Channel, ChannelSet
+from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.weather.prepare.calendars import decode_times
 from sciml_dchag.weather.variables import split_level
 
 FIELDS = ("state", "hourly", "mean")
 """Variables by channel: a store's states, and those of a climatology, the more detailed first."""
+
+
+def open_forecasts(path: Path) -> xr.Dataset:
+    """Open forecasts in Zarr or NetCDF, reading nothing yet."""
+    if path.suffix == ".nc":
+        return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True)
+    require_whole(path)
+    return xr.open_zarr(path, decode_timedelta=True)
 
 
 def standard_times(data: xr.Dataset, what: str) -> xr.Dataset:

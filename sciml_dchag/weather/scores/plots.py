@@ -32,6 +32,7 @@ from sciml_dchag.figures.style import (
     wavenumber_ticks,
 )
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.scores.ensemble import ENSEMBLE_METRICS
 from sciml_dchag.weather.scores.formulas import METRICS
 from sciml_dchag.weather.scores.spectra import zonal_power_spectrum
 
@@ -51,7 +52,7 @@ def plot_scores_by_lead(
 
     Args:
         table: scores as `table_of` gives them; other metrics and channels are left aside.
-        metric: a name from `METRICS`.
+        metric: a name from `METRICS` or `ENSEMBLE_METRICS`.
         channels: which, in this order; None takes every channel in the order of the table.
 
     Raises:
@@ -67,15 +68,23 @@ def plot_scores_by_lead(
         raise ValueError(f"no scores of {metric}, so there is nothing to plot.")
     columns = min(3, len(channels))
     lines = math.ceil(len(channels) / columns)
-    title = METRICS[metric].label
+    described = {**METRICS, **ENSEMBLE_METRICS}[metric]
+    title = described.label
     figure = new_figure(1.2 + 3.6 * columns, 1.1 + 2.7 * lines, f"{title} by lead time")
     for place, channel in enumerate(channels):
         axes = figure.add_subplot(lines, columns, place + 1)
-        _score_panel(axes, chosen[chosen["channel"] == channel], METRICS[metric].perfect)
+        score_panel(axes, chosen[chosen["channel"] == channel], described.perfect)
     return figure
 
 
-def _score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
+def score_panel(axes: Axes, rows: pd.DataFrame, perfect: float | None) -> None:
+    """Draw one score against lead time: a line for `model` and for each column after it.
+
+    Args:
+        axes: where.
+        rows: `channel` and `units`, which are the titles, `lead_hours`, `model`, baselines.
+        perfect: the score that the axis ends with; None where it may have either sign.
+    """
     leads = rows["lead_hours"].to_numpy(np.float64)
     in_days = leads.max() > 72
     x = leads / 24 if in_days else leads
@@ -170,7 +179,7 @@ def plot_maps(
         15,
         4.0,
         f"{channel}, {readable_lead(lead_hours)} ahead",
-        f"from {_time_text(init)}, valid {_time_text(valid)}",
+        f"from {time_text(init)}, valid {time_text(valid)}",
     )
     panels = [
         ("Forecast", fields["Forecast"], "BrBG_r" if signed else "viridis", low, high),
@@ -277,5 +286,6 @@ def plot_spectra(
     return figure
 
 
-def _time_text(time: np.datetime64) -> str:
+def time_text(time: np.datetime64) -> str:
+    """Write a time for a picture."""
     return f"{np.datetime_as_string(time, unit='m').replace('T', ' ')} UTC"

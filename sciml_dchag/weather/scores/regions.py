@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.weather.area import latitude_weights
+from sciml_dchag.weather.store.store import Store
 
 REGIONS: dict[str, tuple[float, float, float, float]] = {
     # name: south, north, west, east; centres of cells, bounds included
@@ -49,3 +50,9 @@ def region_weights(
     if land is not None:
         inside |= {"land": land >= 0.5, "sea": land < 0.5}
     return {name: area * mask for name, mask in inside.items() if mask.sum() >= LEAST_CELLS}
+
+
+def region_weights_of(store: Store) -> dict[str, NDArray[np.float64]]:
+    """Weight of each cell of a store in each region, with land and sea where it holds `lsm`."""
+    land = store.static(["lsm"])[0] if "lsm" in store.static_names else None
+    return region_weights(store.latitude, store.longitude, land)

@@ -1,6 +1,9 @@
 """Zonal power spectra of fields on a latitude-longitude grid. Their picture is in `plots`."""
 
+from collections.abc import Iterable
+
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sciml_dchag.weather.area import goes_around, latitude_weights
@@ -60,3 +63,28 @@ def zonal_power_spectrum(
     flat = power.reshape(-1, power.shape[-1])
     mean = np.average(flat, axis=0, weights=weights.ravel())
     return np.arange(1, power.shape[-1]), mean[1:]
+
+
+def spectra_table(
+    channel: str,
+    pairs: Iterable[tuple[int, NDArray[np.floating], NDArray[np.floating]]],
+    latitude: ArrayLike,
+) -> pd.DataFrame:
+    """Tabulate mean power of forecasts and of their truth, a row per lead time and wavenumber.
+
+    Args:
+        channel: whose fields.
+        pairs: of each lead time in hours the forecasts and their truth, (time, row, column).
+        latitude: degrees, (row,).
+    """
+    found = []
+    for lead, forecast, truth in pairs:
+        numbers, power = zonal_power_spectrum(forecast, latitude)
+        _, true_power = zonal_power_spectrum(truth, latitude)
+        found.append(
+            pd.DataFrame(
+                {"channel": channel, "lead_hours": lead, "wavenumber": numbers, "model": power,
+                 "truth": true_power, "ratio": power / np.where(true_power > 0, true_power, np.nan)}
+            )
+        )  # fmt: skip
+    return pd.concat(found)

@@ -55,9 +55,9 @@ def table_of(
 
 
 def shown_rows(table: pd.DataFrame, channels: int = 5) -> tuple[int, ...]:
-    """Choose RMSE and ACC of the first channels: what fits a screen."""
+    """Choose RMSE, ACC and, of ensembles, CRPS of the first channels: what fits a screen."""
     first = list(dict.fromkeys(table["channel"]))[:channels]
-    shown = table["channel"].isin(first) & table["metric"].isin(["rmse", "acc_wb2"])
+    shown = table["channel"].isin(first) & table["metric"].isin(["rmse", "acc_wb2", "crps"])
     return tuple(int(position) for position in np.flatnonzero(shown))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ DAYS = 366
 
 _SUMS_BYTES = 256 * 2**20
 _READ_BYTES = 64 * 2**20
+_HELD_BYTES = 2**30
+"""Up to this size an hourly climatology is kept in memory once read."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,6 +65,7 @@ class Climatology:
     """(hour, day of year, C, H, W), or None."""
     path: Path
     """The store's."""
+    _held: dict[tuple[int, int, int], NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def require(
         self,
@@ -103,11 +106,27 @@ class Climatology:
                     f"The hourly climatology has the hours {self.hours.tolist()} but {hour} h is "
                     "needed: prepare the store with that hour, or with `climatology=mean`."
                 )
-            first, last = min(channels), max(channels) + 1
-            with damage_named(self.path):
-                fields = np.asarray(self.hourly[int(where[0]), int(day) - 1, first:last])
-            out[position] = fields[[channel - first for channel in channels]]
+            for place, channel in enumerate(channels):
+                first = channel // CHUNK_CHANNELS * CHUNK_CHANNELS
+                out[position, place] = self._chunk(int(where[0]), int(day), first)[channel - first]
         return out
+
+    def _chunk(self, hour: int, day: int, first: int) -> NDArray[np.float32]:
+        """Fields of a day from one channel on; kept, as baselines ask for a day hundreds of times.
+
+        Args:
+            hour: its position among the hours.
+            day: of the year, from 1.
+            first: the first channel of a chunk.
+        """
+        found = self._held.get((hour, day, first))
+        if found is None:
+            assert self.hourly is not None
+            with damage_named(self.path):
+                found = np.asarray(self.hourly[hour, day - 1, first : first + CHUNK_CHANNELS])
+            if self.hourly.nbytes <= _HELD_BYTES:
+                self._held[hour, day, first] = found
+        return found
 
 
 def compute_climatology(

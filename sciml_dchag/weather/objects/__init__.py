@@ -1,0 +1,1 @@
+"""Lows and highs as objects: found, matched, counted."""

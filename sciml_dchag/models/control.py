@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sciml_dchag.models.aggregation import ChannelAggregation
+from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.layers import TransformerBlock
 
 BRANCH = "control."
@@ -23,7 +25,18 @@ BRANCH = "control."
 
 
 class ZeroLinear(nn.Linear):
-    """A linear layer that starts at zero, so that nothing comes through before it has learnt."""
+    """A linear layer that starts at zero, so that nothing comes through before it has learnt.
+
+    Ranks may use its parameters apart, each on its own locations.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.own: Callable[[Tensor], Tensor] = local
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Map features: (B, L, D) -> (B, L, D)."""
+        return F.linear(x_BLD, self.own(self.weight), self.own(self.bias))
 
     def reset_parameters(self) -> None:
         """Start at zero."""
@@ -59,6 +72,8 @@ class ControlBranch(nn.Module):
             TransformerBlock(embed_dim, heads, dropout) for _ in range(blocks)
         )
         self.leave = nn.ModuleList(ZeroLinear(embed_dim, embed_dim) for _ in range(blocks))
+        # Where ranks that share the locations out part, as in the backbone.
+        self.part: Callable[[Tensor], Tensor] = unchanged
 
     def begin(
         self, x_BLCP: Tensor, available_BLC: Tensor | None
@@ -73,7 +88,7 @@ class ControlBranch(nn.Module):
             A function of a block's number and its output (B, L, D); number -1 is the base's tokens
             before the first block. It returns the output with the branch's addition.
         """
-        entered_BLD = self.enter(self.aggregation(x_BLCP, available_BLC))
+        entered_BLD = self.part(self.enter(self.aggregation(x_BLCP, available_BLC)))
         present_B11 = None
         if available_BLC is not None:
             present_B11 = available_BLC.flatten(1).any(1)[:, None, None]

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H x W image, L locations, V locations that are seen
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.control import ControlBranch
 from sciml_dchag.models.decoder import MaskedDecoder
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
+from sciml_dchag.models.hooks import unchanged
 from sciml_dchag.models.spectral import WavelengthHead
 from sciml_dchag.models.tokenizer import ChannelTokenizer, patchify, unpatchify
 
@@ -68,6 +70,9 @@ class ChannelTransformer(nn.Module):
                 dropout=config.dropout,
             )
         self.head = _build_head(config)
+        # Which inputs go where beside a control branch; ranks each aggregate some of the base's.
+        self.base_places, self.control_places = config.base_inputs, config.control_inputs
+        self.enter_base: Callable[[Tensor], Tensor] = unchanged
         self.control = None
         if config.control.channels:
             # One attention over what is new: few channels need no partitions.
@@ -141,12 +146,19 @@ class ChannelTransformer(nn.Module):
         x_BLCP = patchify(x_BCHW, patch, visible_BV)
         if self.control is None:
             return self.backbone(self.aggregation(x_BLCP, available_BLC), lead_hours_B, visible_BV)
-        base, new = (
-            (x_BLCP[:, :, which], None if available_BLC is None else available_BLC[:, :, which])
-            for which in (list(self.config.base_inputs), list(self.config.control_inputs))
-        )
-        after = self.control.begin(*new) if self.control.on else nothing_after
-        return self.backbone(self.aggregation(*base), lead_hours_B, visible_BV, after)
+        after = nothing_after
+        if self.control.on:
+            after = self.control.begin(*_of_channels(x_BLCP, available_BLC, self.control_places))
+        own = _of_channels(self.enter_base(x_BLCP), available_BLC, self.base_places)
+        return self.backbone(self.aggregation(*own), lead_hours_B, visible_BV, after)
+
+
+def _of_channels(
+    x_BLCP: Tensor, available_BLC: Tensor | None, places: Sequence[int]
+) -> tuple[Tensor, Tensor | None]:
+    """Take some channels' pixels, and where they are known."""
+    which = list(places)
+    return x_BLCP[:, :, which], None if available_BLC is None else available_BLC[:, :, which]
 
 
 def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead:

@@ -90,11 +90,6 @@ def require_divisible(model: ModelConfig, config: ParallelConfig) -> None:
             tokens, with a model that forms none.
     """
     tp = config.tp
-    if model.control.channels and tp > 1:
-        raise ValueError(
-            f"parallel.tp is {tp}, and a model with model.control is not split over tp: set it to "
-            f"1, and use parallel.fsdp or parallel.dp."
-        )
     if config.channel_stage == "distributed-tokens" and model.implementation == "absorbed":
         raise ValueError(
             "parallel.channel_stage distributed-tokens gathers the tokens of all channels, which "

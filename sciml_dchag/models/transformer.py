@@ -146,7 +146,7 @@ class ChannelTransformer(nn.Module):
         x_BLCP = patchify(x_BCHW, patch, visible_BV)
         if self.control is None:
             return self.backbone(self.aggregation(x_BLCP, available_BLC), lead_hours_B, visible_BV)
-        after = nothing_after
+        after: Callable[[int, Tensor], Tensor] = nothing_after
         if self.control.on:
             after = self.control.begin(*_of_channels(x_BLCP, available_BLC, self.control_places))
         own = _of_channels(self.enter_base(x_BLCP), available_BLC, self.base_places)

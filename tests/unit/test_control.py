@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sciml_dchag.models.config import ControlConfig, ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
-from sciml_dchag.parallel.config import ParallelConfig, require_divisible
 
 BASE = ModelConfig(
     embed_dim=16, depth=3, heads=2, patch=2, partitions=2, input_channels=("a", "b", "c"),
@@ -107,5 +106,3 @@ def test_what_does_not_fit_is_refused() -> None:
             base="r", channels=("x", "y"), blocks=4))  # fmt: skip
     with pytest.raises(ValueError, match="or neither"):
         ControlConfig(base="r")
-    with pytest.raises(ValueError, match="not split over tp"):
-        require_divisible(with_control(BASE), ParallelConfig(tp=2))

@@ -1,6 +1,5 @@
 """Runs with a control branch: the base stays, is named by its hash, and is used without its file."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
+from click.testing import CliRunner
 
+import sciml_dchag as sd
 from sciml_dchag.checking import check_recipe
+from sciml_dchag.cli.main import main
+from sciml_dchag.models.transformer import build_model
+from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.pipeline import train
 from sciml_dchag.planning.layouts import demand_of
+from sciml_dchag.planning.step import simulate_step
 from sciml_dchag.tasks import recipe_from_mapping, task_of
 from sciml_dchag.training.checkpoint import tensors_of
 from sciml_dchag.training.export import export, from_pretrained
-from sciml_dchag.weather.forecast.training import ForecastRecord, with_those_of_base
-from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.statistics import compute_statistics
 
 
 def mapping(store: Path, name: str, **sections: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +113,9 @@ def test_bases_that_do_not_fit_are_refused(
         ({"model": {"control": {"base": str(run), "channels": ["msl@-6h"]}}}, "branch of its own"),
         ({"task": {"lead_hours": [12, 12]}}, r"task.lead_hours \(6, 6\) and this recipe has"),
         ({"task": {"output": "direct"}}, "task.output residual"),
-        ({"data": {"departures": True}}, "data.departures does not go with model.control"),
+        ({"data": {"departures": True}}, "with data.departures False and this recipe has True"),
+        ({"task": {"linear_step": True}}, "task.linear_step does not go with model.control"),
+        ({"data": {"test": ["2025-12-24", "2025-12-31"]}}, "share 2025-12-24T00"),
         ({"data": {"history_hours": [-6, -12]}}, "has the inputs msl, and without"),
     ):
         recipe = recipe_from_mapping(
@@ -125,17 +132,101 @@ def test_check_and_plan_know_what_is_trained(base: Path, msl_store: Path, tmp_pa
     recipe = recipe_from_mapping(controlled(msl_store, base))
     found = [f for f in check_recipe(recipe, tmp_path) if f.what.startswith("control of")]
     assert [f.verdict for f in found] == ["ok"] and "1 new inputs" in found[0].what
-    frozen = demand_of(task_of(recipe)).frozen
-    assert "head.weight" in frozen and not any(n.startswith("control.") for n in frozen)
-
-
-def test_the_base_keeps_its_statistics(msl_store: Path) -> None:
-    statistics = Store.open(msl_store).statistics()
-    base = ForecastRecord(
-        channels=("z500", "msl"), mean=(1.0, 2.0), std=(3.0, 4.0), grid_sha256="",
-        statistics_period=("", ""), change_std=None, step_hours=6,
+    demand = demand_of(task_of(recipe))
+    assert "head.weight" in demand.frozen
+    assert not any(name.startswith("control.") for name in demand.frozen)
+    branch = build_model(demand.model).control
+    step = simulate_step(
+        demand.model, ParallelConfig(fsdp=1), loss=demand.loss, samples=1,
+        precision=torch.float32, frozen=demand.frozen,
     )  # fmt: skip
-    changed = with_those_of_base(statistics, base)
-    assert (changed.mean[0], changed.std[0]) == (2.0, 4.0)
-    other = with_those_of_base(statistics, dataclasses.replace(base, channels=("z500", "t2m")))
-    np.testing.assert_array_equal(other.mean, statistics.mean)
+    assert step.stored(1, trained=True) == sum(p.numel() for p in branch.parameters())
+    bad = recipe_from_mapping(controlled(msl_store, base, data={"departures": True}))
+    said = [f.what for f in check_recipe(bad, tmp_path) if f.verdict != "ok"]
+    assert any("data.departures False and this recipe has True" in what for what in said)
+
+
+@pytest.fixture
+def other_days(msl_store: Path, tmp_path: Path) -> Path:
+    """The same store with statistics of fewer days."""
+    copied = tmp_path / "other.zarr"
+    shutil.copytree(msl_store, copied)
+    compute_statistics(copied, ("2025-12-11", "2025-12-22"))
+    return copied
+
+
+@pytest.mark.parametrize("departures", [False, True])
+def test_the_base_forecasts_what_it_did_whatever_the_new_training_period(
+    msl_store: Path, other_days: Path, tmp_path: Path, departures: bool
+) -> None:
+    """Its statistics, unit of change and daily cycle are its own; the files say which is off."""
+    train(recipe_from_mapping(mapping(msl_store, "base", data={"departures": departures})),
+          base := tmp_path / "base")  # fmt: skip
+    days = {"train": ["2025-12-11", "2025-12-22"], "departures": departures}
+    train(recipe_from_mapping(controlled(other_days, base, data=days)), run := tmp_path / "run")
+    shutil.move(base, tmp_path / "moved")  # a trained branch needs it no more
+    asked: dict[str, Any] = {"leads": [6], "period": ("2025-12-26T12", "2025-12-27T00")}
+    expected = sd.open(tmp_path / "moved").forecast(msl_store, **asked)
+    trained = sd.open(run)
+    off, on = (trained.forecast(other_days, control=c, **asked) for c in (False, True))
+    name = "mean_sea_level_pressure"
+    np.testing.assert_array_equal(off[name], expected[name])
+    assert not np.array_equal(on[name], expected[name])
+    assert (off.attrs["control"], on.attrs["control"]) == ("off", "on: msl@-6h")
+    members = trained.forecast(other_days, members=2, **asked)  # reads the training store alone
+    assert members.sizes["number"] == 2
+    with pytest.raises(ValueError, match="has no control branch that could be off"):
+        sd.open(tmp_path / "moved").forecast(msl_store, control=False, **asked)
+
+
+def test_predict_without_the_branch_and_scores_of_the_base_beside_it(
+    run: Path, base: Path, msl_store: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(
+        main, ["predict", *map(str, (run, msl_store, tmp_path / "off.nc")), "--control", "off",
+               "--lead-hours", "6", "--start-time", "2025-12-26T12", "--end-time", "2025-12-27T00"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    alone = sd.open(base).forecast(msl_store, leads=[6], period=("2025-12-26T12", "2025-12-27T00"))
+    with xr.open_dataset(tmp_path / "off.nc", decode_timedelta=True) as written:
+        np.testing.assert_array_equal(
+            written["mean_sea_level_pressure"], alone["mean_sea_level_pressure"]
+        )
+    test = {"data": {"test": ["2025-12-26", "2025-12-28"]}, "evaluation": {"lead_hours": [6]}}
+    scores = sd.evaluate(run, sd.open(run).recipe.replace(**test)).to_frame()
+    of_base = sd.evaluate(base, sd.open(base).recipe.replace(**test)).to_frame()
+    columns = list(scores.columns)
+    assert columns[columns.index("model") + 1] == "base"
+    np.testing.assert_array_equal(scores["base"], of_base["model"])
+    assert "base" not in of_base and (scores["model"] != scores["base"]).any()
+
+
+def test_a_base_that_has_seen_the_test_is_refused(
+    base: Path, other_days: Path, tmp_path: Path
+) -> None:
+    days = {"train": ["2025-12-11", "2025-12-22"], "test": ["2025-12-23", "2025-12-28"]}
+    recipe = recipe_from_mapping(controlled(other_days, base, data=days))
+    with pytest.raises(ValueError, match=r"data.test has 2025-12-23T00.*has seen in training"):
+        train(recipe, tmp_path / "none")
+
+
+def test_a_plain_forecaster_starts_from_the_base_within(
+    run: Path, base: Path, msl_store: Path, tmp_path: Path
+) -> None:
+    started = mapping(msl_store, "started", training={"start_from": str(run), "steps": 1})
+    said: list[str] = []
+    train(recipe_from_mapping(started), tmp_path / "started", console=said.append)
+    assert ", 0 new, " in said[0] and "dropped (control." in said[0]
+    assert "1 input channels loaded, 0 new, 1 dropped (msl@-6h)" in said[0]
+
+
+def test_a_missing_base_is_named_when_a_run_resumes(
+    base: Path, msl_store: Path, tmp_path: Path
+) -> None:
+    here, part = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(base, here)
+    train(recipe_from_mapping(controlled(msl_store, here)), part)
+    shutil.rmtree(part / "checkpoints" / "step-0000004")
+    shutil.rmtree(here)
+    with pytest.raises(FileNotFoundError, match=str(here)):
+        train(recipe_from_mapping(controlled(msl_store, here)), part)

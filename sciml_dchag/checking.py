@@ -15,6 +15,7 @@ from sciml_dchag.config import Recipe
 from sciml_dchag.parallel.runtime import choose_device
 from sciml_dchag.tasks import task_of
 from sciml_dchag.training.checkpoint import last_checkpoint
+from sciml_dchag.training.control import preview_base
 from sciml_dchag.training.optim import parts_in_words
 from sciml_dchag.training.start import continues_finished, require_same_run
 from sciml_dchag.training.start_from import preview_start
@@ -61,6 +62,8 @@ def check_recipe(recipe: Recipe, runs: Path = Path("runs")) -> list[Finding]:
     task.check(attempt, note)
     if other := recipe.training.start_from:
         attempt(lambda: f"start from {other}: {preview_start(task.expected_model(), other)}")
+    if recipe.model.control.base:
+        attempt(lambda: preview_base(task.expected_model()))
     if recipe.training.freeze or recipe.training.rates:
         attempt(lambda: parts_in_words(task.expected_model(), recipe.training))
     try:

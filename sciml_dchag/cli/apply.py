@@ -63,6 +63,13 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
     help="Of the ensemble: another one gives other members.",
 )
 @click.option(
+    "--control",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Off leaves a control branch out, so that its base forecasts.",
+)
+@click.option(
     "--tp",
     type=click.IntRange(min=1),
     default=1,
@@ -81,7 +88,7 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
 def predict(
     model: Path, source: Path, output: Path, start: str | None, end: str | None,
     every_hours: int | None, lead_hours: str | None, batch: int, members: int | None, seed: int,
-    tp: int, fsdp: int, device: str | None, overwrite: bool,
+    control: str, tp: int, fsdp: int, device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Forecast with MODEL (a run, a checkpoint or an exported file) from INPUT into OUTPUT.
 
@@ -114,7 +121,8 @@ def predict(
         path = predict_period(
             model, output, store=source, period=(start, end), every_hours=every_hours,
             lead_hours=_hours(lead_hours), batch=batch, members=members or 0, seed=seed,
-            overwrite=overwrite, parallel=from_mapping(ParallelConfig, degrees), progress=progress,
+            control=control == "on", overwrite=overwrite,
+            parallel=from_mapping(ParallelConfig, degrees), progress=progress,
         )  # fmt: skip
     say(f"Forecasts: {path}")
 

@@ -224,6 +224,8 @@ class Recipe:
                 f"{MOST_NAME_BYTES}."
             )
         require_at_least(0, "seed", self.seed, 2**32 - 1)
+        if self.model.control.base and self.training.start_from:
+            raise ValueError("model.control starts from its base: leave training.start_from out.")
         for key in FROM_DATA:
             if any(getattr(self.model, key)):
                 raise ValueError(f"model.{key} is filled in from the data: leave it out.")

@@ -21,6 +21,7 @@ HAIRLINE = "#d5d8dd"
 MISSING = "#c4c7cc"
 COLOURS = {
     "model": "#0f62a8",
+    "base": "#2a8f8a",
     "persistence": "#b0793a",
     "anomaly_persistence": "#d3a15f",
     "damped_persistence": "#7d8f3c",

@@ -14,6 +14,11 @@ from sciml_dchag.models.hooks import unchanged
 from sciml_dchag.models.layers import LayerNorm, Linear, TransformerBlock, sine_cosine_2d
 
 
+def nothing_after(number: int, x_BLD: Tensor) -> Tensor:
+    """Return a block's output as it is."""
+    return x_BLD
+
+
 class Backbone(nn.Module):
     """Position and lead-time embeddings, transformer blocks and a final norm.
 
@@ -58,19 +63,22 @@ class Backbone(nn.Module):
         tokens_BLD: Tensor,
         lead_hours_B: Tensor | None = None,
         locations_BV: Tensor | None = None,
+        after: Callable[[int, Tensor], Tensor] = nothing_after,
     ) -> Tensor:
         """Transform: (B, L, D) and hours (B,) -> (B, L, D).
 
-        Given V locations of each sample, the tokens are of those: (B, V, D) -> (B, V, D).
+        Given V locations of each sample, the tokens are of those: (B, V, D) -> (B, V, D). What
+        `after` returns of each block's number and output goes on; number -1 is what the first block
+        is given.
         """
         position = self.position_embedding
         x = tokens_BLD + (position if locations_BV is None else position[locations_BV])
         if self.lead_time_embedding is not None:
             assert lead_hours_B is not None
             x = x + self._lead_time(lead_hours_B)[:, None]
-        x = self.part(self.dropout(x))
-        for block in self.blocks:
-            x = block(x)
+        x = after(-1, self.part(self.dropout(x)))
+        for number, block in enumerate(self.blocks):
+            x = after(number, block(x))
         return self.meet(self.norm(x))
 
     def _lead_time(self, lead_hours_B: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Needs no torch, so that recipes are read and checked without it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 AggregationKind = Literal["single", "dchag-c", "dchag-l"]
@@ -30,6 +30,30 @@ MOST = {
     "tree": 2**16, "decoder_dim": 2**16, "decoder_depth": 1024, "decoder_heads": 1024,
 }  # fmt: skip
 """Several times what was ever trained; a model beyond is a slip that takes hours to build."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """New inputs for a trained model that stays as it is."""
+
+    base: str = ""
+    """The trained model: a run, a checkpoint or an exported file; empty for no control."""
+    channels: tuple[str, ...] = ()
+    """The inputs that the base does not have, by name, such as `vo850` or `msl@-6h`."""
+    blocks: int = 0
+    """How many of the base's first blocks the branch has copies of; 0 for all of them."""
+    base_sha256: str = ""
+    """Hash of the base's weights; filled in from the data."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if bool(self.base) != bool(self.channels):
+            raise ValueError(
+                f"model.control has base {self.base!r} and {len(self.channels)} channels: give the "
+                f"trained model and the inputs that are new to it, or neither."
+            )
+        if self.blocks < 0:
+            raise ValueError(f"model.control.blocks is {self.blocks}: it must be at least 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +96,7 @@ class ModelConfig:
     """Transformer blocks of the decoder."""
     decoder_heads: int = 4
     """Attention heads of the decoder."""
+    control: ControlConfig = field(default_factory=ControlConfig)
     input_channels: tuple[str, ...] = ()
     """Names of the input channels, in order; filled in from the data."""
     output_channels: tuple[str, ...] = ()
@@ -84,21 +109,22 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ValueError(f"model.size {self.size!r} is none of {', '.join(SIZES)}.")
-        for field, value in zip(("embed_dim", "depth", "heads"), SIZES[self.size], strict=True):
-            if not getattr(self, field):
-                object.__setattr__(self, field, value)
-        for field in ("input_channels", "output_channels", "wavelength_nm", "image_size"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for name, value in zip(("embed_dim", "depth", "heads"), SIZES[self.size], strict=True):
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        for name in ("input_channels", "output_channels", "wavelength_nm", "image_size"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.tree == 1:  # nothing is left to join, and weights for it would never be learnt
             object.__setattr__(self, "tree", 0)
         if self.aggregation == "single" and self.tree:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
         if self.channel_embedding == "wavelength":
             self._require_wavelengths()
-        for field, most in MOST.items():
-            if getattr(self, field) > most:
+        self._require_control()
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
                 raise ValueError(
-                    f"model.{field} is {getattr(self, field)}: it must be at most {most}."
+                    f"model.{name} is {getattr(self, name)}: it must be at most {most}."
                 )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout is {self.dropout}: it must be in [0, 1).")
@@ -136,6 +162,37 @@ class ModelConfig:
             raise ValueError(
                 f"model.patch {self.patch} does not divide the image of "
                 f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
+            )
+
+    @property
+    def base_inputs(self) -> tuple[int, ...]:
+        """Positions of the inputs that the model itself aggregates; all without control."""
+        new = set(self.control.channels)
+        return tuple(i for i, name in enumerate(self.input_channels) if name not in new)
+
+    @property
+    def control_inputs(self) -> tuple[int, ...]:
+        """Positions of the inputs of the control branch."""
+        return tuple(self.input_channels.index(name) for name in self.control.channels)
+
+    def _require_control(self) -> None:
+        if self.control.blocks > self.depth:
+            raise ValueError(
+                f"model.control.blocks is {self.control.blocks} and the model has {self.depth} "
+                f"blocks: set it to at most {self.depth}, or to 0 for all."
+            )
+        if self.head != "forecast" and self.control.base:
+            raise ValueError(
+                "model.control is for forecasters: leave it out of a masked autoencoder's recipe."
+            )
+        if not self.input_channels:  # before there are data
+            return
+        absent = [name for name in self.control.channels if name not in self.input_channels]
+        if absent or not self.base_inputs:
+            what = f"{absent[0]!r}, which is no input" if absent else "all inputs"
+            raise ValueError(
+                f"model.control.channels has {what}: name inputs that the base does not have, of "
+                f"{', '.join(self.input_channels[:8])}."
             )
 
     def _require_wavelengths(self) -> None:

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H x W image, L locations, V locations that are seen
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from sciml_dchag.models.aggregation import (
     ChannelAggregation,
     PartialLinear,
 )
-from sciml_dchag.models.backbone import Backbone
+from sciml_dchag.models.backbone import Backbone, nothing_after
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.control import ControlBranch
 from sciml_dchag.models.decoder import MaskedDecoder
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
+from sciml_dchag.models.hooks import unchanged
 from sciml_dchag.models.spectral import WavelengthHead
 from sciml_dchag.models.tokenizer import ChannelTokenizer, patchify, unpatchify
 
@@ -36,7 +39,7 @@ class ChannelTransformer(nn.Module):
         rows, columns = (side // patch for side in config.image_size)
         masked = config.head == "masked"
         self.aggregation = ChannelAggregation(
-            channels=len(config.input_channels),
+            channels=len(config.base_inputs),
             patch_pixels=patch**2,
             embed_dim=dim,
             heads=config.heads,
@@ -67,12 +70,32 @@ class ChannelTransformer(nn.Module):
                 dropout=config.dropout,
             )
         self.head = _build_head(config)
+        # Which inputs go where beside a control branch; ranks each aggregate some of the base's.
+        self.base_places, self.control_places = config.base_inputs, config.control_inputs
+        self.enter_base: Callable[[Tensor], Tensor] = unchanged
+        self.control = None
+        if config.control.channels:
+            # One attention over what is new: few channels need no partitions.
+            self.control = ControlBranch(
+                ChannelAggregation(
+                    channels=len(config.control_inputs),
+                    patch_pixels=patch**2,
+                    embed_dim=dim,
+                    heads=config.heads,
+                    kind="single",
+                    implementation=config.implementation,
+                ),
+                embed_dim=dim,
+                heads=config.heads,
+                blocks=config.control.blocks or config.depth,
+                dropout=config.dropout,
+            )
 
     @property
     def block_lists(self) -> list[nn.ModuleList]:
-        """The transformer blocks: the backbone's, and the decoder's where there is one."""
-        decoder = [] if self.decoder is None else [self.decoder.blocks]
-        return [self.backbone.blocks, *decoder]
+        """The transformer blocks: the backbone's, and a decoder's and a control branch's."""
+        others = (self.decoder, self.control)
+        return [self.backbone.blocks, *(part.blocks for part in others if part is not None)]
 
     def forward(
         self,
@@ -120,8 +143,22 @@ class ChannelTransformer(nn.Module):
         available_BLC = None
         if available_BCHW is not None:
             available_BLC = patchify(available_BCHW, patch, visible_BV).all(-1)
-        tokens_BLD = self.aggregation(patchify(x_BCHW, patch, visible_BV), available_BLC)
-        return self.backbone(tokens_BLD, lead_hours_B, visible_BV)
+        x_BLCP = patchify(x_BCHW, patch, visible_BV)
+        if self.control is None:
+            return self.backbone(self.aggregation(x_BLCP, available_BLC), lead_hours_B, visible_BV)
+        after: Callable[[int, Tensor], Tensor] = nothing_after
+        if self.control.on:
+            after = self.control.begin(*_of_channels(x_BLCP, available_BLC, self.control_places))
+        own = _of_channels(self.enter_base(x_BLCP), available_BLC, self.base_places)
+        return self.backbone(self.aggregation(*own), lead_hours_B, visible_BV, after)
+
+
+def _of_channels(
+    x_BLCP: Tensor, available_BLC: Tensor | None, places: Sequence[int]
+) -> tuple[Tensor, Tensor | None]:
+    """Take some channels' pixels, and where they are known."""
+    which = list(places)
+    return x_BLCP[:, :, which], None if available_BLC is None else available_BLC[:, :, which]
 
 
 def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead:

@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
+from sciml_dchag.models.control import ControlBranch, ZeroLinear
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.spectral import WavelengthHead, WavelengthTokenizer
@@ -66,6 +67,8 @@ def parallelize(
         _split_output(model.head, tp)
         # Then heads and features, Megatron's way, of what all ranks compute on the same tokens.
         _split_trunk(model, tp, config.sequence_parallel)
+        if model.control is not None:
+            _split_control(model, model.control, tp, config.sequence_parallel)
     # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
     if config.activation_checkpointing != "none":
         for blocks in model.block_lists:
@@ -85,11 +88,18 @@ def parallelize(
 def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[range, range]:
     """Positions of the input and the output channels that this rank works on."""
     rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
-    of_inputs, of_outputs = model.aggregation.full_layout, model.head.full_layout
-    inputs = of_inputs.channel_range(rank, ranks)
-    if model.aggregation.tokenizer.layout is of_inputs:  # this rank tokenizes all channels
-        inputs = range(of_inputs.channels)
-    return inputs, of_outputs.channel_range(rank, ranks)
+    outputs = model.head.full_layout.channel_range(rank, ranks)
+    if model.control is not None:  # whose inputs every rank needs, and which lie between others
+        return range(len(model.config.input_channels)), outputs
+    return _tokenized(model.aggregation, rank, ranks), outputs
+
+
+def _tokenized(aggregation: ChannelAggregation, rank: int, ranks: int) -> range:
+    """Positions of the channels that a rank tokenizes, among all of this channel stage."""
+    layout = aggregation.full_layout
+    if aggregation.tokenizer.layout is layout:  # all of them
+        return range(layout.channels)
+    return layout.channel_range(rank, ranks)
 
 
 def plain_name(name: str) -> str:
@@ -195,6 +205,44 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: b
     autoencoder's decoder is left whole: it is small, and every rank computes the same up to the
     head's `enter`, which gives each of them its whole gradient.
     """
+    _split_blocks(model.backbone.blocks, tp, sequence_parallel)
+    hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    if isinstance(model.head, ForecastHead):
+        parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
+    if sequence_parallel:
+        model.backbone.part = partial(collectives.part, mesh=tp, dim=1)
+        model.backbone.meet = partial(collectives.gather, mesh=tp, dim=1)
+        _use_apart(model.backbone, tp)
+
+
+def _split_control(
+    model: ChannelTransformer, control: ControlBranch, tp: DeviceMesh, sequence_parallel: bool
+) -> None:
+    """Split a branch as the base beside it; its channel stage by heads, as new inputs are few.
+
+    Every rank is given all inputs, and aggregates its own of the base's.
+    """
+    _split_aggregation(control.aggregation, tp)
+    _split_blocks(control.blocks, tp, sequence_parallel)
+    own = _tokenized(model.aggregation, tp.get_local_rank(), tp.size())
+    if len(own) < len(model.base_places):
+        model.base_places = model.base_places[own.start : own.stop]
+        # A gradient of the inputs, in a rollout, is then the sum over ranks.
+        model.enter_base = partial(collectives.enter, mesh=tp)
+    if sequence_parallel:
+        control.part = partial(collectives.part, mesh=tp, dim=1)
+        _use_apart(control.blocks, tp)
+        _use_apart(control.leave, tp)
+
+
+def _use_apart(modules: nn.Module, tp: DeviceMesh) -> None:
+    """Let each rank use the parameters that all hold on its own locations, and learn together."""
+    for module in modules.modules():
+        if isinstance(module, LayerNorm | ZeroLinear):
+            module.own = partial(collectives.own, mesh=tp)
+
+
+def _split_blocks(blocks: nn.ModuleList, tp: DeviceMesh, sequence_parallel: bool) -> None:
     between: Placement = Shard(1) if sequence_parallel else Replicate()
     plan: dict[str, ParallelStyle] = {
         # The attention's input is entered once for its three layers.
@@ -208,21 +256,12 @@ def _split_trunk(model: ChannelTransformer, tp: DeviceMesh, sequence_parallel: b
         "mlp_in": ColwiseParallel(input_layouts=between),
         "mlp_out": RowwiseParallel(output_layouts=between),
     }
-    for block in model.backbone.blocks:
+    for block in blocks:
         assert isinstance(block, TransformerBlock)
         parallelize_module(block, tp, plan, src_data_rank=None)
         _own_randomness(block.attention, block.attention.dropout, tp)
         if sequence_parallel:
             _own_randomness(block.dropout, block.dropout.p, tp)
-    hidden: dict[str, ParallelStyle] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-    if isinstance(model.head, ForecastHead):
-        parallelize_module(model.head.hidden, tp, hidden, src_data_rank=None)
-    if sequence_parallel:
-        model.backbone.part = partial(collectives.part, mesh=tp, dim=1)
-        model.backbone.meet = partial(collectives.gather, mesh=tp, dim=1)
-        for module in model.backbone.modules():
-            if isinstance(module, LayerNorm):
-                module.own = partial(collectives.own, mesh=tp)
 
 
 def _own_randomness(module: nn.Module, rate: float, tp: DeviceMesh) -> None:
@@ -269,7 +308,8 @@ def _shard_storage(
     )
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    for module in (model.aggregation, *itertools.chain(*model.block_lists), model.head, model):
+    stages = [model.aggregation] + ([] if model.control is None else [model.control.aggregation])
+    for module in (*stages, *itertools.chain(*model.block_lists), model.head, model):
         # Resharded after every forward, the root too: a validation has no backward to do it.
         fully_shard(
             module, mesh=mesh, mp_policy=policy, reshard_after_forward=True,

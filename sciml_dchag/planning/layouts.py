@@ -22,6 +22,7 @@ import torch
 
 from sciml_dchag.config.parts import frozen_of
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.control import BRANCH
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.config import ParallelConfig, require_divisible
 from sciml_dchag.planning.recorder import Bytes, Phase
@@ -92,10 +93,12 @@ def demand_of(task: Task[Any]) -> Demand:
     recipe, training = task.recipe, task.recipe.training
     config = task.expected_model()
     frozen: frozenset[str] = frozenset()
-    if training.freeze:
+    if training.freeze or config.control.channels:
         with torch.device("meta"):
             names = [name for name, _ in build_model(config).named_parameters()]
         frozen = frozen_of(names, training)
+        if config.control.channels:
+            frozen |= {name for name in names if not name.startswith(BRANCH)}
     return Demand(
         model=config,
         loss=task.planned_loss(),

@@ -92,7 +92,8 @@ def simulate_step(
     Raises:
         ValueError: tp does not divide the model's partitions, heads or locations.
     """
-    extra = max(0, config.depth - BLOCKS) if _blocks_are_equal(config.depth, frozen) else 0
+    equal = _blocks_are_equal(config.depth, frozen) and not config.control.channels
+    extra = max(0, config.depth - BLOCKS) if equal else 0
     config = dataclasses.replace(config, depth=config.depth - extra)
     mixed = autocast and precision != torch.float32
     with _fake_ranks(parallel) as mesh:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sciml_dchag.config import from_mapping
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.control import BRANCH
 from sciml_dchag.models.hooks import local
 from sciml_dchag.models.tokenizer import ChannelLayout
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
@@ -182,7 +183,11 @@ def _layouts(model: ChannelTransformer) -> dict[str, tuple[ChannelLayout, tuple[
         layout = getattr(module, "layout", None)
         if not isinstance(module, nn.Module) or not isinstance(layout, ChannelLayout):
             continue
-        names = config.output_channels if module is model.head else config.input_channels
+        names = [config.input_channels[place] for place in config.base_inputs]
+        if module is model.head:
+            names = list(config.output_channels)
+        elif module_name.startswith(BRANCH):
+            names = list(config.control.channels)
         slots = (layout.partitions, layout.slots)
         for name, parameter in module.named_parameters(recurse=False):
             if tuple(parameter.shape[:2]) == slots and layout.channels == len(names):

@@ -88,4 +88,14 @@ class TrainedModel(Described, Generic[AnyRecipe]):
             "training": "ended" if self.saved.latest[1].complete else "not ended",
             "model": f"{config['aggregation']}, {config['partitions']} partition(s), "
             f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}",
+            **_control(config),
         }
+
+
+def _control(config: dict[str, Any]) -> dict[str, str]:
+    """Say what a control branch takes in and what it was trained on; nothing where none is."""
+    control = config.get("control", {})
+    if not control.get("channels"):
+        return {}
+    base = f"{control['base']} (weights {control['base_sha256'][:8]})"
+    return {"control": f"{', '.join(control['channels'])}, on the base {base}"}

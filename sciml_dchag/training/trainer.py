@@ -41,6 +41,7 @@ from sciml_dchag.training.checkpoint import (
     read_checkpoint,
     tensors_of,
 )
+from sciml_dchag.training.control import Base, completed, put_in, read_base, require_same_base
 from sciml_dchag.training.logbook import Logbook
 from sciml_dchag.training.optim import (
     AveragedWeights,
@@ -117,7 +118,8 @@ def train(
         # Before anything is looked at, which another process may be writing.
         ranks.from_first(lambda: stack.enter_context(locked(run / ".lock", run)))
         start = ranks.agree(look)
-        trainer = _Trainer(recipe, start.store, ranks)
+        base = ranks.agree(lambda: _find_base(start.store)) if recipe.model.control.base else None
+        trainer = _Trainer(recipe, start.store, ranks, base)
         log = None
         report = None
         if start.checkpoint is not None:
@@ -140,6 +142,13 @@ def train(
     return TrainingResult(
         find_checkpoint(run), trainer.step, seconds, stopped_early, trainer.skipped_steps
     )
+
+
+def _find_base(store: TrainingStore) -> tuple[Base, dict[str, tuple[str, str]]]:
+    """Read the base of a control branch; say what must be the same on all ranks."""
+    base = read_base(store.model_config())
+    fix = f"let all ranks see the same {base.path}, on a file system that they share"
+    return base, {"bases of model.control": (base.sha256[:8], fix)}
 
 
 def _start_from(
@@ -169,12 +178,18 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 class _Trainer:
     """The state of a training run; everything that a checkpoint keeps is an attribute here."""
 
-    def __init__(self, recipe: Recipe, store: TrainingStore, ranks: Ranks) -> None:
+    def __init__(
+        self, recipe: Recipe, store: TrainingStore, ranks: Ranks, base: Base | None = None
+    ) -> None:
         self.recipe, self.ranks = recipe, ranks
         self.own_samples = own_samples(recipe.training, *ranks.data)
         self.config = store.model_config()
+        if base is not None:
+            self.config = completed(self.config, base)
         dtype = compute_dtype(recipe.training.precision, ranks.device)
         self.model = build_on_ranks(self.config, recipe.seed, ranks, recipe.parallel, dtype)
+        if base is not None:
+            put_in(self.model, base)
         names = [plain_name(name) for name, _ in self.model.named_parameters()]
         freeze(self.model, frozen_of(names, recipe.training))
         self.data = store.training_data(self.model, ranks)
@@ -196,6 +211,7 @@ class _Trainer:
     def restore(self, path: Path) -> Checkpoint:
         """Go on from a checkpoint, whatever the mesh that wrote it."""
         checkpoint, tensors = read_checkpoint(path), self.tensors()
+        require_same_base(checkpoint, self.config, path)
         load_tensors(path, tensors)
         set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"], options=_FLAT)
         self.step, self.skipped_steps = checkpoint.step, checkpoint.skipped_steps

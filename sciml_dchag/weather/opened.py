@@ -81,6 +81,7 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         batch: int = 16,
         members: int = 0,
         seed: int = 0,
+        control: bool = True,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -99,6 +100,7 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
                 0 forecasts once. They differ by what the model missed on days of its training
                 period, which is read from the store that it was trained on.
             seed: another one gives other members.
+            control: False leaves the model's control branch out, so that its base forecasts.
             out: write there, as `.zarr` or `.nc`; None keeps the forecasts in memory.
             overwrite: replace what is at `out`.
             progress: called as forecasts are written.
@@ -122,8 +124,8 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         if out is not None:
             written = predict_period(
                 self.saved.path, out, store=data, period=period, every_hours=every_hours,
-                lead_hours=hours, batch=batch, members=members, seed=seed, overwrite=overwrite,
-                progress=progress,
+                lead_hours=hours, batch=batch, members=members, seed=seed, control=control,
+                overwrite=overwrite, progress=progress,
             )  # fmt: skip
             return open_forecasts(written)
         states = initial_states(self.saved, data)
@@ -131,6 +133,8 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         if "_forecaster" not in self.__dict__:
             self._forecaster = Forecaster(self.saved.path, states)
         forecaster = self._forecaster.on(states)
+        if not control:
+            forecaster = forecaster.base()
         if not members:
             return forecast_in_memory(forecaster, initial, hours, batch)
         forecaster.check_leads(hours)

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.config import ControlConfig, ModelConfig
 from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.objectives.masked import MaskedObjective
@@ -30,7 +30,11 @@ BATCH = 4
 def config(
     kind: str, channels: int, tree: int, implementation: str, head: str = "forecast"
 ) -> ModelConfig:
-    """A model of a kind; `bands` is a masked autoencoder that knows channels by wavelength."""
+    """A model of a kind.
+
+    `bands` is a masked autoencoder that knows channels by wavelength, `control` a forecaster with a
+    branch for three further inputs.
+    """
     inputs = tuple(f"i{i}" for i in range(channels))
     by_wavelength = head == "bands"
     head = "masked" if by_wavelength else head
@@ -39,6 +43,10 @@ def config(
         nm = tuple(400.0 + 60 * i for i in range(channels))
         spectral = {"channel_embedding": "wavelength", "wavelength_nm": nm}
     outputs = tuple(f"o{i}" for i in range(max(4, channels // 2)))
+    if head == "control":
+        head, new = "forecast", ("n0", "n1", "n2")
+        inputs = (*new[:1], *inputs[:5], *new[1:2], *inputs[5:], *new[2:])
+        spectral = {"control": ControlConfig(base="runs/base", channels=new[::-1], blocks=1)}
     return dataclasses.replace(
         CONFIG, aggregation=kind, tree=tree, implementation=implementation, head=head,
         input_channels=inputs, output_channels=inputs if head == "masked" else outputs, **spectral,
@@ -52,7 +60,7 @@ def model_and_data(
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # biases start at zero, which would hide a mistake in them
         for name, parameter in model.named_parameters():
-            if "bias" in name:
+            if "bias" in name or name.startswith(("control.enter", "control.leave")):
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator).to(dtype)
     shape = (BATCH, len(model_config.input_channels), *model_config.image_size)
     x = torch.randn(shape, generator=generator).to(dtype)
@@ -103,7 +111,7 @@ def three_steps(
         dp, fsdp = data.get_coordinate()
         number, share = dp * data.size(1) + fsdp, BATCH // data_ranks
         samples = slice(number * share, (number + 1) * share)
-    learn = forecast_loss if head == "forecast" else masked_loss
+    learn = {"forecast": forecast_loss, "control": control_loss}.get(head, masked_loss)
     # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
     # attention's key bias are, into whole steps.
     optimizer = torch.optim.AdamW(groups(model), lr=1e-3, eps=1e-5)
@@ -128,6 +136,18 @@ def forecast_loss(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """This rank's output, and its part of the loss."""
     out = model(x[samples, inputs], hours[samples])
+    return out, (out - target[samples, outputs]).square().sum() / target.numel()
+
+
+def control_loss(
+    model: nn.Module, x: Tensor, target: Tensor, hours: Tensor,
+    samples: slice, inputs: slice, outputs: slice,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same with gaps, and with a sample that has none of the new inputs."""
+    available = x < 2
+    new = list(model.config.control_inputs)
+    available[1, new] = False
+    out = model(x[samples, inputs], hours[samples], available[samples, inputs])
     return out, (out - target[samples, outputs]).square().sum() / target.numel()
 
 

@@ -159,9 +159,9 @@ def score_and_forecast(
     from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.parallel.runtime import joined, started_ranks
     from sciml_dchag.tasks import load_recipe
-    from sciml_dchag.weather.forecast.evaluate import _Scorer
     from sciml_dchag.weather.forecast.forecaster import Forecaster
     from sciml_dchag.weather.forecast.predict import predict_period
+    from sciml_dchag.weather.forecast.scorer import Scorer
     from sciml_dchag.weather.store.store import Store
 
     given, found = ParallelConfig(**parallel), []
@@ -173,7 +173,7 @@ def score_and_forecast(
         with joined(degrees) as ranks:
             forecaster = Forecaster(folder, store, ranks, degrees)
             scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
-            scorer = _Scorer(recipe, store, forecaster, scored)
+            scorer = Scorer(recipe, store, forecaster, scored)
             scorer.run(None)
             scores = {
                 (row.channel, row.lead_hours, row.metric): (

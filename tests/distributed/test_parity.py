@@ -120,6 +120,25 @@ def test_every_kind_in_single_precision(
     compare(parallel, cases, head)
 
 
+CONTROL: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
+    ({"tp": 2}, [SOME[0], SOME[3], SOME[4], MATERIALISED[1], SINGLE_PRECISION[0]]),
+    ({"tp": 2, "fsdp": 2}, [SOME[2], SOME[4]]),
+    ({"tp": 2, "sequence_parallel": True}, [SOME[1], SOME[4]]),
+    ({"tp": 2, "activation_checkpointing": "selective"}, [SOME[0]]),
+    ({"tp": 2, "channel_stage": "tp-only"}, [SOME[0]]),
+    ({"tp": 2, "channel_stage": "distributed-tokens"}, [MATERIALISED[0]]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parallel", "cases"), CONTROL, ids=ids(CONTROL))
+def test_a_mesh_computes_a_control_branch_as_one_process_does(
+    parallel: dict[str, Any], cases: list[tuple[Any, ...]]
+) -> None:
+    """Three new inputs between those of the base, with gaps."""
+    compare(parallel, cases, "control")
+
+
 @pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 4}, {"tp": 2, "fsdp": 2}], ids=str)
 def test_bands_known_by_wavelength_are_learnt_alike(parallel: dict[str, Any]) -> None:
     """All ranks learn the functions of wavelength together, each from its own bands."""

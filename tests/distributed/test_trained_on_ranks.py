@@ -305,3 +305,28 @@ def test_frozen_parts_and_rates_are_those_of_one_process(
         shutil.rmtree(run / "checkpoints" / "step-0000004")
         on_ranks(2, workers.train_run, workers.changed(parts, parallel=resumed), str(run))
         assert_same_curve(run, tmp_path / "one", keys=("loss", "gradient_norm"))
+
+
+@pytest.mark.slow
+def test_a_control_branch_is_learnt_on_ranks_as_on_one_process(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """New inputs are all channels 6 h before; through a rollout, so that these have a gradient."""
+    short = {"steps": 3, "checkpoint_every": 3, "validate_every": 0}
+    base = workers.changed(
+        recipe, data={"history_hours": []}, training={**short, "steps": 1, "checkpoint_every": 1}
+    )
+    del base["data"]["validation"]
+    workers.train_run(base, str(tmp_path / "base"))
+    new = [f"{name}@-6h" for name in Store.open(recipe["data"]["store"]).channels.names]
+    control = {"base": str(tmp_path / "base"), "channels": new, "blocks": 1}
+    branch = workers.changed(
+        recipe, training={**short, "learning_rate": 1e-2, "warmup_steps": 1},
+        model={"control": control}, task={"rollout_steps": 2},
+    )  # fmt: skip
+    del branch["data"]["validation"]
+    workers.train_run(branch, str(tmp_path / "one"))
+    for parallel in ({"tp": 2}, {"fsdp": 2}, {"tp": 2, "fsdp": 2}):
+        run, ranks = tmp_path / str(parallel), int(np.prod(list(parallel.values())))
+        on_ranks(ranks, workers.train_run, workers.changed(branch, parallel=parallel), str(run))
+        assert_same_curve(run, tmp_path / "one", keys=("loss", "gradient_norm"))

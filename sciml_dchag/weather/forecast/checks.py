@@ -11,6 +11,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
 from sciml_dchag.training.task import Attempt
+from sciml_dchag.weather.forecast.base import read_base_data
 from sciml_dchag.weather.forecast.chain import fitted_times
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.describing import in_short
@@ -46,6 +47,8 @@ def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None])
             _check_with_store(recipe, Store.open(path), attempt)
     else:
         _check_before_store(recipe, attempt, note)
+    if recipe.model.control.base:
+        attempt(lambda: _base(recipe, Store.open(path) if path.exists() else None))
     attempt(lambda: _metrics(recipe))
     if recipe.evaluation.members and recipe.data.validation is None:
         note(
@@ -77,6 +80,15 @@ def _check_with_store(recipe: ForecastRecipe, store: Store, attempt: Attempt) ->
     attempt(lambda: _leads(recipe, store.channels, require_even_steps(store)))
     if recipe.evaluation.members:
         attempt(lambda: _members(recipe, store))
+
+
+def _base(recipe: ForecastRecipe, store: Store | None) -> str:
+    base = read_base_data(recipe)
+    assert base is not None
+    if store is not None:
+        base.require_fitting(store, recipe.data)
+    first, last = base.record.statistics_period
+    return f"base {base.path}, trained on {first} to {last}"
 
 
 def _members(recipe: ForecastRecipe, store: Timed) -> str:

@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.config.common import require_at_least
+from sciml_dchag.models.config import ControlConfig
+from sciml_dchag.weather.forecast.base import with_statistics_of
 from sciml_dchag.weather.forecast.config import FEWEST_MEMBERS, MOST_MEMBERS, ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster, later
 from sciml_dchag.weather.forecast.training import ForecastTrainingStore
@@ -234,6 +236,9 @@ def training_store(forecaster: Forecaster) -> Store:
         ValueError: a store of other states.
     """
     recipe, given = forecaster.recipe, forecaster.store
+    # A control branch's base may be gone; what is needed of its data is in the record.
+    model = dataclasses.replace(recipe.model, control=ControlConfig())
+    recipe = dataclasses.replace(recipe, model=model)
     try:
         opened = ForecastTrainingStore(recipe)
     except FileNotFoundError as error:
@@ -244,6 +249,8 @@ def training_store(forecaster: Forecaster) -> Store:
             ) from error
         data = dataclasses.replace(recipe.data, store=str(given.path))
         opened = ForecastTrainingStore(dataclasses.replace(recipe, data=data))
+    of_base = forecaster.record.base_channels
+    opened.statistics = with_statistics_of(forecaster.record, of_base, opened.statistics)
     if (found := opened.difference(forecaster.checkpoint)) is not None:
         raise ValueError(
             f"Members differ by states of the training period, and {forecaster.path} was trained "

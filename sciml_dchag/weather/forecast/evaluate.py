@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from sciml_dchag.figures.metric import Metric
 from sciml_dchag.figures.report import write_evaluation
@@ -33,19 +30,16 @@ from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
-from sciml_dchag.weather.baselines.baselines import BASELINES, fit_baselines
+from sciml_dchag.weather.baselines.baselines import BASELINES
+from sciml_dchag.weather.forecast.base import require_unseen
 from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.forecast.ensemble_scores import ENSEMBLE_TERMS, SINGLE, EnsembleScores
+from sciml_dchag.weather.forecast.ensemble_scores import ENSEMBLE_TERMS, EnsembleScores
 from sciml_dchag.weather.forecast.forecaster import Forecaster
-from sciml_dchag.weather.forecast.initial_times import scored_positions
-from sciml_dchag.weather.forecast.object_scores import object_scores
+from sciml_dchag.weather.forecast.scorer import BASE, Scorer
 from sciml_dchag.weather.objects.plots import plot_object_scores
 from sciml_dchag.weather.scores import plots
 from sciml_dchag.weather.scores.ensemble import ENSEMBLE_METRICS
 from sciml_dchag.weather.scores.formulas import METRICS
-from sciml_dchag.weather.scores.metrics import ScoreSums, check_metrics
-from sciml_dchag.weather.scores.regional import RegionalErrors
-from sciml_dchag.weather.scores.regions import region_weights_of
 from sciml_dchag.weather.scores.spectra import spectra_table, why_no_spectrum
 from sciml_dchag.weather.scores.table import (
     KEYS,
@@ -53,13 +47,10 @@ from sciml_dchag.weather.scores.table import (
     headline_of,
     shown_rows,
     summary_of,
-    table_of,
 )
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods
-
-MOST_DRAWN = 32  # initial times that spectra are averaged over
 
 
 def evaluate(
@@ -92,8 +83,9 @@ def evaluate(
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:
         forecaster = Forecaster(run, store, ranks, degrees)
+        require_unseen(store, forecaster.record.base_periods, recipe.data)
         scored = list(recipe.evaluation.channels or forecaster.target_channels.names)
-        scorer = _Scorer(recipe, store, forecaster, scored)
+        scorer = Scorer(recipe, store, forecaster, scored)
         scorer.run(progress)
         if recipe.evaluation.members:
             scorer.ensembles = EnsembleScores(recipe, store, forecaster, scored, scorer.initial)
@@ -104,158 +96,7 @@ def evaluate(
     return evaluation
 
 
-@dataclass
-class _Scorer:
-    """Runs the forecasts batch by batch and keeps sums, never all fields.
-
-    Until they are brought together, sums are of this rank's channels and initial times.
-    """
-
-    recipe: ForecastRecipe
-    store: Store
-    forecaster: Forecaster
-    scored: list[str]
-    sums: dict[tuple[str, int], ScoreSums] = field(default_factory=dict)
-    initial: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    drawn: dict[tuple[int, str], dict[int, NDArray[np.float32]]] = field(default_factory=dict)
-    """Forecasts by lead time and channel, of each initial time in `drawn_initial`."""
-    ensembles: EnsembleScores | None = None
-    """Scores of ensembles, where the recipe asks for them."""
-
-    def __post_init__(self) -> None:
-        names = self.recipe.evaluation.map_channels or tuple(self.scored[:3])
-        if missing := [name for name in names if name not in self.scored]:
-            raise ValueError(
-                f"evaluation.map_channels has {missing[0]!r}, which is not scored: choose among "
-                f"{', '.join(self.scored[:8])}."
-            )
-        self.map_channels = names
-        self.leads = self.recipe.evaluation.lead_hours
-        self.forecaster.check_leads(self.leads)
-        self.metrics = check_metrics(self.recipe.evaluation.metrics, with_climatology=True)
-        self.initial = scored_positions(self.store, self.recipe)
-        every = -(-len(self.initial) // MOST_DRAWN)
-        self.drawn_initial = self.initial[::every]
-        number, count = self.forecaster.ranks.channels
-        self.own = np.array_split(np.arange(len(self.scored)), count)[number]
-        own = [self.scored[position] for position in self.own]
-        self.own_indices = self.store.channels.indices(own)
-        self.own_outputs = self.forecaster.target_channels.indices(own)
-        self.pairs, self.baselines = fit_baselines(
-            self.store, self.recipe.data.train, self.own_indices, self.leads,
-            self.recipe.data.history_hours,
-        )  # fmt: skip
-        self.regional = RegionalErrors(
-            ("model", *BASELINES), self.leads, region_weights_of(self.store), len(self.scored),
-            len(self.initial),
-        )  # fmt: skip
-        self.objects = object_scores(self.recipe, self.store, self.scored)
-        for lead in self.leads:
-            for name in ("model", *BASELINES):
-                self.sums[name, lead] = self._no_sums(len(self.own))
-            for name in self.map_channels:
-                self.drawn[lead, name] = {}
-
-    def _no_sums(self, channels: int) -> ScoreSums:
-        return ScoreSums(channels, self.store.latitude, with_climatology=True)
-
-    def run(self, progress: Progress | None) -> None:
-        """Score all initial times; afterwards the first rank has all that is drawn."""
-        ranks, batch = self.forecaster.ranks, self.recipe.evaluation.batch
-        windows = self.forecaster.windows((None, None))
-        done = 0
-        for start, own in ranks.deal(range(0, len(self.initial), batch)):
-            initial = self.initial[start : start + batch]
-            for lead, forecast in self.forecaster.forecast(windows, list(initial), self.leads):
-                if own:
-                    self._score(initial, lead, forecast)
-                    self._keep(initial, lead, forecast)
-            ranks.wait()  # no rank gets so far ahead that it gives the others up
-            done = min(done + batch * ranks.data[1], len(self.initial))
-            if ranks.first and progress is not None:
-                progress(done, len(self.initial), "scoring")
-        self._bring_together()
-
-    def _score(
-        self,
-        initial: NDArray[np.int64],
-        lead: int,
-        forecast: NDArray[np.float32],
-    ) -> None:
-        """Add the forecasts (B, targets, H, W) of one lead time to this rank's sums."""
-        if not len(self.own):
-            return
-        valid = self.valid_indices(initial, lead)
-        truth = self.store.read(valid, self.own_indices)
-        expected = self.pairs.expected.at(self.store.times[valid], self.own_indices)
-        fields = forecast[:, self.own_outputs]
-        times = np.searchsorted(self.initial, initial)
-        self._add("model", lead, times, fields, truth, expected)
-        for name, baseline in self.baselines.items():
-            made = baseline.forecast(initial, lead)
-            self._add(name, lead, times, made, truth, expected)
-
-    def _add(
-        self,
-        name: str,
-        lead: int,
-        times: NDArray[np.integer],
-        fields: NDArray[np.float32],
-        truth: NDArray[np.float32],
-        expected: NDArray[np.float32],
-    ) -> None:
-        self.sums[name, lead].update(fields, truth, expected)
-        self.regional.update(name, lead, self.own, times, fields, truth)
-        self.objects.update(name, lead, self.own, fields, truth)
-
-    def _bring_together(self) -> None:
-        """Add up all ranks' sums, of which each time and channel is in one."""
-        ranks, statistics = self.forecaster.ranks, list(self._no_sums(0).totals)
-        totals = np.zeros((len(self.sums), len(statistics), len(self.scored)))
-        for place, sums in enumerate(self.sums.values()):
-            totals[place][:, self.own] = [sums.totals[name] for name in statistics]
-        added = ranks.sum(torch.from_numpy(totals)).numpy()
-        for key, values in zip(list(self.sums), added, strict=True):
-            self.sums[key] = self._no_sums(len(self.scored))
-            self.sums[key].totals = dict(zip(statistics, values, strict=True))
-        self.regional.totals = ranks.sum(torch.from_numpy(self.regional.totals)).numpy()
-        self.objects.totals = ranks.sum(torch.from_numpy(self.objects.totals)).numpy()
-        for drawn in self.drawn.values():
-            for part in ranks.to_first(drawn):
-                drawn.update(part)
-
-    def valid_indices(self, initial: NDArray[np.int64], lead: int) -> NDArray[np.int64]:
-        valid = self.store.times[initial] + np.timedelta64(lead, "h")
-        found = np.searchsorted(self.store.times, valid)
-        assert (self.store.times[found] == valid).all()
-        return found
-
-    def _keep(self, initial: NDArray[np.int64], lead: int, forecast: NDArray[np.float32]) -> None:
-        if self.forecaster.ranks.channels[0]:
-            return  # ranks of tp have the same forecasts
-        for position in np.flatnonzero(np.isin(initial, self.drawn_initial)):
-            for name in self.map_channels:
-                output = self.forecaster.target_channels.index(name)
-                self.drawn[lead, name][int(initial[position])] = forecast[position, output].copy()
-
-    def drawn_fields(self, lead: int, name: str) -> NDArray[np.float32]:
-        """Forecasts (B, H, W) of the initial times in `drawn_initial`, on the first rank."""
-        return np.stack([self.drawn[lead, name][int(i)] for i in self.drawn_initial])
-
-    def table(self) -> pd.DataFrame:
-        """One row per channel, lead time and metric."""
-        table = self._table(self.metrics)
-        if self.ensembles is None:
-            return table
-        return self.ensembles.added_to(table, self._table(tuple(SINGLE.values())))
-
-    def _table(self, metrics: tuple[str, ...]) -> pd.DataFrame:
-        results = {key: sums.result(metrics) for key, sums in self.sums.items()}
-        units = {name: self.store.channels[name].units for name in self.scored}
-        return table_of(results, units, metrics)
-
-
-def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
+def _evaluation(scorer: Scorer, run: Path) -> Evaluation:
     """Gather what was found, but for the pictures."""
     store, recipe, forecaster = scorer.store, scorer.recipe, scorer.forecaster
     model = forecaster.model.config
@@ -273,7 +114,8 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
         notes.insert(0, "The data are simulated: scores say nothing about the real atmosphere.")
     table = scorer.table()
     metrics: list[Metric] = [METRICS[name] for name in scorer.metrics]
-    terms = TERMS | {heading(name): text for name, text in BASELINES.items()}
+    beside = (BASE if forecaster.control else {}) | BASELINES
+    terms = TERMS | {heading(name): text for name, text in beside.items()}
     if scorer.ensembles is not None:
         metrics += ENSEMBLE_METRICS.values()
         terms |= {heading(name): text for name, text in ENSEMBLE_TERMS.items()}
@@ -307,7 +149,7 @@ def _evaluation(scorer: _Scorer, run: Path) -> Evaluation:
     )
 
 
-def _write(evaluation: Evaluation, scorer: _Scorer, run: Path) -> Evaluation:
+def _write(evaluation: Evaluation, scorer: Scorer, run: Path) -> Evaluation:
     """Write tables, pictures and the page into the run's evaluation folder."""
     evaluation = dataclasses.replace(
         evaluation,
@@ -318,7 +160,7 @@ def _write(evaluation: Evaluation, scorer: _Scorer, run: Path) -> Evaluation:
     return evaluation
 
 
-def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str, str], ...]:
+def _draw(evaluation: Evaluation, scorer: Scorer, run: Path) -> tuple[tuple[str, str], ...]:
     """Draw all pictures; return caption and file of each."""
     store, folder = scorer.store, evaluation.folder
     figures: list[tuple[str, str]] = []
@@ -363,7 +205,7 @@ def _draw(evaluation: Evaluation, scorer: _Scorer, run: Path) -> tuple[tuple[str
     return tuple(figures)
 
 
-def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...]:
+def _further_tables(folder: Path, scorer: Scorer) -> tuple[tuple[str, str], ...]:
     """Write RMSE by region, zonal spectra and ranks, where there are any; caption and file."""
     store, units = scorer.store, {n: scorer.store.channels[n].units for n in scorer.scored}
     times = store.times[scorer.initial]
@@ -384,7 +226,7 @@ def _further_tables(folder: Path, scorer: _Scorer) -> tuple[tuple[str, str], ...
     return tuple((caption, file) for caption, file, _ in tables)
 
 
-def _spectra(scorer: _Scorer, name: str) -> pd.DataFrame:
+def _spectra(scorer: Scorer, name: str) -> pd.DataFrame:
     store, index = scorer.store, [scorer.store.channels.index(name)]
     pairs = (
         (lead, scorer.drawn_fields(lead, name),

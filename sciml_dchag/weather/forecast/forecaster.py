@@ -34,7 +34,8 @@ from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import LONGEST_LEAD_HOURS, ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import linear_step_of
-from sciml_dchag.weather.forecast.training import ForecastRecord, input_layout
+from sciml_dchag.weather.forecast.record import ForecastRecord
+from sciml_dchag.weather.forecast.training import input_layout
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.windows import ForecastWindows
@@ -70,11 +71,13 @@ class Forecaster:
         ranks: this process and the others; None is one process that is alone.
         parallel: how blocks are computed; the degrees are those of the ranks' mesh. None computes
             on the run's parallel.device.
+        control: False leaves the model's control branch out, so that its base forecasts.
 
     Raises:
         FileNotFoundError: no checkpoint.
         ValueError: a damaged checkpoint, a store of other channels, grid or time step, tp that
-            does not divide the model, or a device that is not there.
+            does not divide the model, a device that is not there, or no control branch to leave
+            out.
     """
 
     def __init__(
@@ -83,13 +86,14 @@ class Forecaster:
         store: States,
         ranks: Ranks | None = None,
         parallel: ParallelConfig | None = None,
+        control: bool = True,
     ) -> None:
         found = find_model(checkpoint)
         self.path, saved = found.path, found.checkpoint
         data = saved.read_data(ForecastRecord, self.path)
         self.checkpoint = saved
         _require_same_data(data, store, self.path)
-        self._record = data
+        self.record = data
         self.step = saved.step
         self.recipe = from_mapping(ForecastRecipe, saved.recipe)
         self.store = store
@@ -99,6 +103,9 @@ class Forecaster:
         self._mean = np.asarray(data.mean)
         self._std = np.asarray(data.std)
         config = from_mapping(ModelConfig, saved.model_config)
+        self.control = control and bool(config.control.channels)
+        if not control:
+            require_control(config, self.path)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
         model = build_on_ranks(config, None, self.ranks, parallel)
@@ -141,10 +148,28 @@ class Forecaster:
         Raises:
             ValueError: a store of other channels, grid or time step.
         """
-        _require_same_data(self._record, store, self.path)
+        _require_same_data(self.record, store, self.path)
         other = copy.copy(self)
         other.store = store
         return other
+
+    def base(self) -> Forecaster:
+        """Return the base of this model's control branch, on the same store.
+
+        Raises:
+            ValueError: it has no control branch.
+        """
+        require_control(self.model.config, self.path)
+        other = copy.copy(self)
+        other.control = False
+        return other
+
+    def branch_in_words(self) -> dict[str, str]:
+        """Say whether the control branch takes part; nothing where there is none."""
+        channels = self.model.config.control.channels
+        if not channels:
+            return {}
+        return {"control": f"on: {', '.join(channels)}" if self.control else "off"}
 
     def windows(self, period: Period | None = None) -> ForecastWindows:
         """Input states of a period, or of any time, normalised as in training, read as needed."""
@@ -297,6 +322,8 @@ class Forecaster:
             hours: lead time.
             start: what this rank's targets start from, of `starts`.
         """
+        if self.model.control is not None:  # which the base's forecaster shares
+            self.model.control.on = self.control
         lead = torch.full((len(inputs),), float(hours), device=self.device)
         own_inputs = inputs[:, self._own_inputs]
         start = self.task.start(inputs, start)
@@ -321,6 +348,16 @@ def later(times: NDArray[np.datetime64], hours: int) -> NDArray[np.datetime64]:
     """The times a number of hours after others."""
     found: NDArray[np.datetime64] = times + np.timedelta64(hours, "h")
     return found
+
+
+def require_control(config: ModelConfig, path: Path) -> None:
+    """Refuse to switch off a control branch that is not there.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    if not config.control.channels:
+        raise ValueError(f"{path} has no control branch that could be off: leave control on.")
 
 
 def _require_same_data(saved: ForecastRecord, store: States, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.weather.baselines.baselines import BASELINES
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.objects.quantity import Quantity, quantity_of
 from sciml_dchag.weather.objects.scores import ObjectScores
@@ -34,8 +33,16 @@ def check_objects(
     return quantity_of(name, channel.units, channel.long_name, channel.variable)
 
 
-def object_scores(recipe: ForecastRecipe, store: Store, scored: Sequence[str]) -> ObjectScores:
+def object_scores(
+    recipe: ForecastRecipe, store: Store, scored: Sequence[str], forecasts: Sequence[str]
+) -> ObjectScores:
     """Return the counts of an evaluation, which count nothing where no objects are asked for.
+
+    Args:
+        recipe: says which objects.
+        store: with the channels and the grid.
+        scored: names of the channels that are scored.
+        forecasts: names, the model's first.
 
     Raises:
         ValueError: as `check_objects`.
@@ -43,5 +50,5 @@ def object_scores(recipe: ForecastRecipe, store: Store, scored: Sequence[str]) -
     quantity = check_objects(recipe, scored, store.channels)
     return ObjectScores(
         recipe.evaluation.objects, recipe.evaluation.objects_channel, quantity, scored,
-        ("model", *BASELINES), recipe.evaluation.lead_hours, (store.latitude, store.longitude),
+        forecasts, recipe.evaluation.lead_hours, (store.latitude, store.longitude),
     )  # fmt: skip

@@ -81,6 +81,7 @@ def announced(
         "simulated": int(store.simulated),
         "source": f"sciml_dchag {__version__}, {forecaster.path.name}, step {forecaster.step}",
         **({} if ensemble is None else {"ensemble": ensemble.in_words()}),
+        **forecaster.branch_in_words(),
     }
     return dataset
 

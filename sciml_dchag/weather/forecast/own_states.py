@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.forecast.training import ForecastRecord
+from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.checks import ConstantFields, check_values

@@ -49,7 +49,7 @@ from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.forecast.initial_times import initial_positions
 from sciml_dchag.weather.forecast.output import FORMAT, announced, by_variable, encoding_of
 from sciml_dchag.weather.forecast.own_states import OwnStates
-from sciml_dchag.weather.forecast.training import ForecastRecord
+from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.store.layout import FORMAT as STORE_FORMAT
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.states import States
@@ -124,6 +124,7 @@ def predict(
                 "lead_hours": leads,
                 "batch": batch,
                 "ensemble": _described(ensemble),
+                "control": forecaster.control,
                 "package": __version__,
             }
             fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
@@ -235,6 +236,7 @@ def predict_period(
     batch: int | None = None,
     members: int = 0,
     seed: int = 0,
+    control: bool = True,
     overwrite: bool = False,
     parallel: ParallelConfig | None = None,
     progress: Progress | None = None,
@@ -255,6 +257,7 @@ def predict_period(
         batch: initial times at once, or members; None is the recipe's.
         members: of an ensemble from each initial time, see `ensemble`; 0 forecasts once.
         seed: another one gives other members.
+        control: False leaves the model's control branch out, so that its base forecasts.
         overwrite: replace forecasts that are there.
         parallel: degrees of `fsdp` and `tp`, `dp` takes the ranks that they leave; and the device.
             Of the recipe's the device alone is the default.
@@ -284,7 +287,7 @@ def predict_period(
     batch = recipe.evaluation.batch if batch is None else batch
     require_at_least(1, "batch", batch, MOST_SAMPLES)
     with joined(degrees) as ranks:
-        forecaster, ensemble = Forecaster(saved.path, opened, ranks, degrees), None
+        forecaster, ensemble = Forecaster(saved.path, opened, ranks, degrees, control), None
         forecaster.check_leads(leads)
         if members:
             ensemble = calibrated(forecaster, members, leads, seed=seed, at_once=batch)

@@ -17,10 +17,8 @@ from sciml_dchag.weather.forecast.checks import check, expected_model
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.evaluate import evaluate
 from sciml_dchag.weather.forecast.predict import predict_period
-from sciml_dchag.weather.forecast.training import (
-    ForecastRecord,
-    ForecastTrainingStore,
-)
+from sciml_dchag.weather.forecast.record import ForecastRecord
+from sciml_dchag.weather.forecast.training import ForecastTrainingStore
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 
 

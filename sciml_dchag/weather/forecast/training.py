@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.channels import ChannelSet
-from sciml_dchag.files.arrays import MOST_BYTES, from_text, to_text
+from sciml_dchag.files.arrays import MOST_BYTES, to_text
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.forecast import ForecastObjective
@@ -24,72 +23,21 @@ from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.baselines.stencil import FEW_CHANNELS
+from sciml_dchag.weather.forecast.base import (
+    read_base_data,
+    with_cycle_of,
+    with_statistics_of,
+)
 from sciml_dchag.weather.forecast.chain import RegressionChain, fit_chain
 from sciml_dchag.weather.forecast.change import change_std
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import fit_linear_step, linear_step_of
+from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.store.cycles import Cycle, cycle_bytes
-from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.statistics import Statistics
 from sciml_dchag.weather.store.store import Period, Store
-from sciml_dchag.weather.training_store import (
-    WeatherRecord,
-    WeatherTrainingStore,
-    check_rotation,
-    other_step,
-)
+from sciml_dchag.weather.training_store import WeatherTrainingStore, check_rotation, other_step
 from sciml_dchag.weather.windows import ForecastBatch, ForecastWindows
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForecastRecord(WeatherRecord):
-    """What a forecaster's checkpoint keeps of its data."""
-
-    change_std: tuple[float, ...] | None
-    """Unit of a residual forecast by target channel; with a chain of all channels at its first lead
-    time, then at the next; None for any other output."""
-    step_hours: int
-    """Time step of the store."""
-    daily_cycle_hours: tuple[int, ...] = ()
-    """Hours of `daily_cycle`; none where states are not departures."""
-    daily_cycle: str = ""
-    """The training period's mean by hour of day, and its seasons where there are any, (hour, J, C,
-    H, W), as `files.arrays` has it."""
-    linear_step: str = ""
-    """Weights of the linear step, (O, C or 1, T, S, H), likewise; empty for none."""
-    chain: str = ""
-    """The chain of regressions, likewise; empty for none."""
-
-    def cycle(self, grid: tuple[int, int]) -> Cycle | None:
-        """What states are departures from, on a grid of (rows, columns)."""
-        if not self.daily_cycle_hours:
-            return None
-        return Cycle.from_text(self.daily_cycle_hours, self.daily_cycle, len(self.channels), grid)
-
-    def linear_weights(self, outputs: int, times: int, rows: int) -> NDArray[np.float32] | None:
-        """Weights of the linear step of all outputs, (O, C or 1, T, S, H)."""
-        if not self.linear_step:
-            return None
-        sources = len(self.channels) if len(self.channels) <= FEW_CHANNELS else 1
-        return from_text(self.linear_step, (outputs, sources, times, -1, rows))
-
-    def chain_of(
-        self, recipe: ForecastRecipe, store: States, cycle: Cycle | None
-    ) -> RegressionChain | None:
-        """The chain of regressions of a recipe, on a store's grid.
-
-        Raises:
-            ValueError: a damaged record.
-        """
-        if not self.chain:
-            return None
-        assert cycle is not None
-        task = recipe.task
-        empty = np.ones(len(self.channels), np.float32)
-        chain = RegressionChain(task.chain_hours, store.channels, task.chain_channels, cycle, empty)
-        rows, columns = store.shape[2:]
-        return chain.load(self.chain, (rows, columns))
 
 
 class ForecastTrainingStore(WeatherTrainingStore):
@@ -105,6 +53,11 @@ class ForecastTrainingStore(WeatherTrainingStore):
     def __init__(self, recipe: ForecastRecipe) -> None:
         super().__init__(recipe.data.store, recipe.data)
         self.recipe = recipe
+        self.base = read_base_data(recipe)
+        if self.base is not None:
+            self.base.require_fitting(self.store, recipe.data)
+            known = self.base.channels_of(self.store)
+            self.statistics = with_statistics_of(self.base.record, known, self.statistics)
         check_rotation(self.store, recipe.data.rotate)
 
     def model_config(self) -> ModelConfig:
@@ -137,6 +90,8 @@ class ForecastTrainingData:
         rolls_out, linear = recipe.task.rollout_steps > 1, recipe.task.linear_step
         needs_all = rolls_out or linear
         self.cycle = ranks.from_first(lambda: daily_cycle(store, recipe))
+        if opened.base is not None and self.cycle is not None:
+            self.cycle = with_cycle_of(opened.base, self.cycle, store)
         self.chain = ranks.from_first(lambda: chain_of(store, recipe, self.cycle))
         windows = partial(
             training_windows, store, recipe, statistics=opened.statistics, expected=self.cycle,
@@ -159,7 +114,9 @@ class ForecastTrainingData:
             own = self.linear_weights[outputs.start : outputs.stop]
             step = linear_step_of(store, own, targets[outputs.start : outputs.stop])
         self.change_std = None
-        if recipe.task.output == "residual":
+        if opened.base is not None and opened.base.record.change_std is not None:
+            self.change_std = np.asarray(opened.base.record.change_std)  # of what the base says
+        elif recipe.task.output == "residual":
             own_std = change_std(self.samples, step)
             self.change_std = np.concatenate(ranks.of_channels(own_std), axis=-1)
         self.task = ForecastObjective(
@@ -200,11 +157,14 @@ class ForecastTrainingData:
             **self.opened.record(),
             "change_std": None if self.change_std is None else self.change_std.ravel().tolist(),
             "step_hours": self.samples.step_hours,
-            **self._arrays(),
+            **self._if_any(),
         }
 
-    def _arrays(self) -> dict[str, Any]:
+    def _if_any(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        if (base := self.opened.base) is not None:
+            found["base_channels"] = base.channels_of(self.opened.store)
+            found["base_periods"] = [list(period) for period in base.seen]
         if self.cycle is not None:
             found["daily_cycle_hours"] = self.cycle.hours.tolist()
             found["daily_cycle"] = self.cycle.to_text()

@@ -94,7 +94,8 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
     vertical = vertical_axis(dataset, name)
     ours = variables().get(variable.short)
     named = None if ours is None else ours.accumulated_hours
-    spans, odd = {}, None
+    spans: dict[str, object] = {}
+    odd = None
     if named is not None:
         spans, odd = span_notes(dataset, name, named or None, source)
     notes = {

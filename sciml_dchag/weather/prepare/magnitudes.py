@@ -74,7 +74,7 @@ def refuse_other_units(
     if channel.variable == "t":
         low, high = believable_temperature(level, whole_globe=whole_globe)
         there = np.isfinite(fields).any(axis=(1, 2))
-        means = np.nanmean(fields[there], axis=(1, 2), dtype=np.float64)
+        means = np.atleast_1d(np.nanmean(fields[there], axis=(1, 2), dtype=np.float64))
         for odd in means[(means < low) | (means > high)][:1]:
             raise ValueError(
                 f"{source} has {channel.name} of {odd:.4g} K on the mean, where {low:.4g} to "

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from sciml_dchag.weather.prepare.axes import said
 from sciml_dchag.weather.prepare.calendars import STANDARD, decode_times
@@ -92,8 +91,8 @@ def _sum(dataset: xr.Dataset, began: str, hours: xr.Variable, source: str) -> xr
     time = dataset[began].variable
     unit = hours_in(str(time.attrs.get("units", "")).split(" since")[0])
     other = str(time.attrs.get("calendar", "standard")).lower() not in STANDARD
-    first: NDArray[Any]
-    since: NDArray[Any]
+    first: Any
+    since: Any
     if other and unit and time.dtype.kind in "iuf":
         first, since = time.values.astype(np.float64), hours.values / unit
     elif time.dtype.kind == "O":

@@ -29,7 +29,7 @@ from sciml_dchag.tasks import recipe_from_mapping
 
 NEW = ["msl@-6h", "vo850", "vo850@-6h"]
 BASE_STEPS, STEPS = 600, 250
-CHOSEN = {"base": 1e-3, "base trained on": 1e-3, "control": 1e-3, "fine-tuned": 1e-3}
+CHOSEN = {"base": 1e-3, "base trained on": 3e-3, "control": 3e-3, "fine-tuned": 3e-3}
 """Learning rate of each kind, the best on validation days."""
 
 

@@ -75,3 +75,11 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_recipe_where_nothing_can_be_written(
+    call: Callable[..., Result], refused: Callable[[Result], str]
+) -> None:
+    for place in ("/proc/r.yaml", "/proc/none/r.yaml"):
+        why = refused(call("recipe", "new", "forecast", place))
+        assert "Nothing can be written in /proc" in why and "Errno" not in why

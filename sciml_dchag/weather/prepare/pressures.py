@@ -1,11 +1,13 @@
 """Whether levels of which there is doubt can be the pressures that they are taken for.
 
-Levels without units may be isentropes of 300, 350 and 500 K or heights of 500 and 1000 m, and levels
-of 1000 and 500 labelled Pa may be hPa. Temperature, geopotential and humidity distinguish them.
+Levels without units may be isentropes of 300, 350 and 500 K or heights of 500 and 1000 m, and
+levels of 1000 and 500 labelled Pa may be hPa. Temperature, geopotential and humidity distinguish
+them.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,7 +134,7 @@ def _refuse_slopes(piece: Piece, means: dict[int, float]) -> None:
             )
     if piece.levels_low:
         levels = sorted(means)
-        for upper, lower in zip(levels, levels[1:], strict=False):
+        for upper, lower in itertools.pairwise(levels):
             # Polar vortices and warmings of the stratosphere are well within; 1000 to 500 hPa not.
             most = 15 + 10 * np.log(lower / upper)
             if means[lower] - means[upper] > most:

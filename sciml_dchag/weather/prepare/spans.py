@@ -17,7 +17,7 @@ from sciml_dchag.weather.prepare.origin import is_era5
 from sciml_dchag.weather.prepare.valid_times import hours_in, time_axis
 
 INTERVAL_HOURS = "interval_hours"
-"""Attribute of a sum: the interval of its `cell_methods`, where nothing says its span for certain."""
+"""Attribute of a sum: the interval of its `cell_methods`, where nothing else says its span."""
 
 OF_ERA5 = "of_era5"
 """Attribute of a sum: its file says that it is of ERA5."""

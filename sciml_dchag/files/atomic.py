@@ -11,15 +11,31 @@ def written_beside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which replaces `path` once the block ends without error.
 
     Folders on the way are made. What stood at `path` stays as it was if anything fails.
+
+    Raises:
+        OSError: nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # what the kernel says of a folder below /proc
+        raise _nowhere(path) from error
     # A name of its own: processes, threads and hosts of one file system may write one file at once.
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}")
     try:
         yield partial
         partial.replace(path)
+    except FileNotFoundError as error:
+        if str(error.filename) != str(partial):
+            raise
+        raise _nowhere(path) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _nowhere(path: Path) -> OSError:
+    return OSError(
+        f"Nothing can be written in {path.parent}: choose another place for {path.name}."
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -45,7 +45,7 @@ def check_missing_chunks(parts: Sequence[Part], *, allow_missing: bool) -> None:
         UserWarning: how many chunks of a variable are missing and read as missing values.
     """
     seen: set[tuple[str, str]] = set()
-    for part, number in ((each, n) for each in parts for n in range(len(each.fields))):
+    for part, number in [(p, n) for p in parts for n in range(len(p.fields))]:
         field = part.fields[number]
         name = str(field.variable.attrs.get(STORED_AS, field.name))
         read = {

@@ -314,7 +314,9 @@ def test_a_control_branch_is_learnt_on_ranks_as_on_one_process(
     """New inputs are all channels 6 h before; through a rollout, so that these have a gradient."""
     short = {"steps": 3, "checkpoint_every": 3, "validate_every": 0}
     base = workers.changed(
-        recipe, data={"history_hours": []}, training={**short, "steps": 1, "checkpoint_every": 1}
+        recipe,
+        data={"history_hours": []},
+        training={**short, "steps": 1, "checkpoint_every": 1, "warmup_steps": 0},
     )
     del base["data"]["validation"]
     workers.train_run(base, str(tmp_path / "base"))

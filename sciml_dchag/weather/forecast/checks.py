@@ -22,7 +22,6 @@ from sciml_dchag.weather.forecast.training import (
     complete_model_config,
     model_config_of,
 )
-from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.era5 import NATIVE
 from sciml_dchag.weather.prepare.preview import Announced, preview
 from sciml_dchag.weather.prepare.sources import ALL
@@ -157,14 +156,7 @@ def expected_model(recipe: ForecastRecipe) -> ModelConfig:
     """
     if Path(recipe.data.store).exists():
         return complete_model_config(recipe, Store.open(recipe.data.store))
-    if recipe.prepare.grid == "native":
-        raise ValueError(
-            f"There is no store {recipe.data.store}, and prepare.grid native does not say its "
-            f"size: prepare it first, or set prepare.grid."
-        )
-    return model_config_of(
-        recipe, ChannelSet.of(recipe.prepare.channels), Grid.named(recipe.prepare.grid).shape
-    )
+    return model_config_of(recipe, *recipe.prepared_size())
 
 
 def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str:

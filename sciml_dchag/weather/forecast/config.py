@@ -5,28 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import (
-    MOST_SAMPLES,
-    Recipe,
-    StoreConfig,
-    TaskConfig,
-    require_at_least,
-    require_period_to_validate,
-)
-from sciml_dchag.weather.prepare.config import Period, PrepareWeather
+from sciml_dchag.config.common import MOST_SAMPLES, TaskConfig, require_at_least
+from sciml_dchag.weather.recipe import PeriodsConfig, WeatherRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(StoreConfig):
+class DataConfig(PeriodsConfig):
     """From the store to batches, and which times are for what."""
 
-    train: Period = (None, None)
-    """Training period, both ends included; statistics and climatology come from it alone."""
-    validation: Period | None = None
-    """Validation period; null for none."""
-    test: Period | None = None
-    """Test period: touched by `evaluate` and nothing else."""
     history_hours: tuple[int, ...] = ()
     """Earlier states as further inputs, for example [-6, -12]."""
     static: tuple[str, ...] = ()
@@ -196,30 +182,16 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastRecipe(Recipe):
+class ForecastRecipe(WeatherRecipe):
     """Weather: learn to forecast the states of a store."""
 
-    channels: tuple[OwnChannel, ...] = ()
-    """Channels of one's own, beside those of the vocabulary."""
-    prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: DataConfig = field(default_factory=DataConfig)
     task: ForecastConfig = field(default_factory=ForecastConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        declare(self.channels)
-        require_period_to_validate(self.data.validation, self.training.validate_every)
-        if self.model.head != "forecast":
-            raise ValueError(
-                f"model.head is {self.model.head!r}, but the recipe's task is forecasting: "
-                f"leave it out."
-            )
-        if self.model.channel_embedding == "wavelength":
-            raise ValueError(
-                "model.channel_embedding is wavelength, but channels of weather have none: set it "
-                "to index."
-            )
+        self.require_forecast_head("forecasting")
         step = self.task.lead_hours[0]
         uneven = [lead for lead in self.evaluation.lead_hours if lead % step]
         if self.task.fixed_step and uneven:

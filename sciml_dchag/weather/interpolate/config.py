@@ -5,31 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import (
-    MOST_SAMPLES,
-    Recipe,
-    StoreConfig,
-    TaskConfig,
-    require_at_least,
-    require_period_to_validate,
-)
-from sciml_dchag.weather.prepare.config import Period, PrepareWeather
+from sciml_dchag.config.common import MOST_SAMPLES, TaskConfig, require_at_least
+from sciml_dchag.weather.recipe import PeriodsConfig, WeatherRecipe
 
 LONGEST_WINDOW_HOURS = 240
 """Beyond, nothing is left of the flow at both ends, and fits by time within it are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramesConfig(StoreConfig):
+class FramesConfig(PeriodsConfig):
     """From the store to batches, and which times are for what."""
 
-    train: Period = (None, None)
-    """Training period, both ends included; all that is fitted comes from it alone."""
-    validation: Period | None = None
-    """Validation period; null for none."""
-    test: Period | None = None
-    """Test period: touched by `evaluate` and nothing else."""
     forcings: tuple[str, ...] = ()
     """Computed inputs at the time between: `cos_latitude`, `sin_solar_time`, `cos_solar_time`,
     `insolation`."""
@@ -80,27 +66,13 @@ class BetweenEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpolateRecipe(Recipe):
+class InterpolateRecipe(WeatherRecipe):
     """Weather: learn the state at any time between two states of a store."""
 
-    channels: tuple[OwnChannel, ...] = ()
-    """Channels that no vocabulary has, declared with units and level."""
-    prepare: PrepareWeather = field(default_factory=PrepareWeather)
     data: FramesConfig = field(default_factory=FramesConfig)
     task: InterpolateConfig = field(default_factory=InterpolateConfig)
     evaluation: BetweenEvaluation = field(default_factory=BetweenEvaluation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        declare(self.channels)
-        require_period_to_validate(self.data.validation, self.training.validate_every)
-        if self.model.head != "forecast":
-            raise ValueError(
-                f"model.head is {self.model.head!r}, but the recipe's task is interpolation: leave "
-                f"it out."
-            )
-        if self.model.channel_embedding == "wavelength":
-            raise ValueError(
-                "model.channel_embedding is wavelength, but channels of weather have none: set it "
-                "to index."
-            )
+        self.require_forecast_head("interpolation")

@@ -6,29 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import (
-    MOST_SAMPLES,
-    MaskingConfig,
-    Recipe,
-    StoreConfig,
-    require_at_least,
-    require_period_to_validate,
-)
+from sciml_dchag.config.common import MOST_SAMPLES, MaskingConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.weather.prepare.config import Period, PrepareWeather
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatesConfig(StoreConfig):
-    """From the store to batches, and which times are for what."""
-
-    train: Period = (None, None)
-    """Training period, both ends included; statistics and climatology come from it alone."""
-    validation: Period | None = None
-    """Validation period; null for none."""
-    test: Period | None = None
-    """Test period: touched by `evaluate` and nothing else."""
+from sciml_dchag.weather.recipe import WeatherRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +34,14 @@ class MaskedWeatherEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedWeatherRecipe(Recipe):
+class MaskedWeatherRecipe(WeatherRecipe):
     """Weather: learn to reconstruct hidden parts of the states of a store."""
 
-    channels: tuple[OwnChannel, ...] = ()
-    """Channels that no vocabulary has, declared with units and level."""
-    prepare: PrepareWeather = field(default_factory=PrepareWeather)
-    data: StatesConfig = field(default_factory=StatesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
     task: MaskedWeatherConfig = field(default_factory=MaskedWeatherConfig)
     evaluation: MaskedWeatherEvaluation = field(default_factory=MaskedWeatherEvaluation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        declare(self.channels)
-        require_period_to_validate(self.data.validation, self.training.validate_every)
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
-        if self.model.channel_embedding == "wavelength":
-            raise ValueError(
-                "model.channel_embedding is wavelength, but channels of weather have none: set it "
-                "to index."
-            )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sciml_dchag.channels import ChannelSet
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
@@ -15,7 +14,6 @@ from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import masked_objective, planned_loss
 from sciml_dchag.training.task import Attempt, PlannedLoss, Task
-from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.evaluate import evaluate
 from sciml_dchag.weather.masked.training import (
@@ -43,14 +41,8 @@ class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
         """Take channels and grid from the store, or from `prepare`."""
         if Path(self.recipe.data.store).exists():
             return self.open().model_config()
-        prepare = self.recipe.prepare
-        if prepare.grid == "native":
-            raise ValueError(
-                f"There is no store {self.recipe.data.store}, and prepare.grid native does not say "
-                f"its size: prepare it first, or set prepare.grid."
-            )
-        names = tuple(ChannelSet.of(prepare.channels).names)
-        return complete_model_config(self.recipe, names, Grid.named(prepare.grid).shape)
+        channels, size = self.recipe.prepared_size()
+        return complete_model_config(self.recipe, tuple(channels.names), size)
 
     def planned_loss(self) -> PlannedLoss:
         """The error of what is hidden."""

@@ -120,7 +120,6 @@ class ModelConfig:
             raise ValueError("model.tree is for dchag-c and dchag-l: set it to 0 for single.")
         if self.channel_embedding == "wavelength":
             self._require_wavelengths()
-        self._require_control()
         for name, most in MOST.items():
             if getattr(self, name) > most:
                 raise ValueError(
@@ -163,6 +162,7 @@ class ModelConfig:
                 f"model.patch {self.patch} does not divide the image of "
                 f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
             )
+        self._require_control()
 
     @property
     def base_inputs(self) -> tuple[int, ...]:

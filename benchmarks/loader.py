@@ -32,7 +32,7 @@ from sciml_dchag.models.transformer import build_model
 from sciml_dchag.objectives.forecast import ForecastObjective
 from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.training.batches import load_batches
-from sciml_dchag.training.optim import build_optimizer
+from sciml_dchag.training.optim import ShardedAdamW
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.store.statistics import compute_statistics
@@ -95,7 +95,7 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
         image_size=(len(store.latitude), len(store.longitude)),
     )
     model = build_model(config)
-    optimizer = build_optimizer(model, TrainingConfig())
+    optimizer = ShardedAdamW(model, TrainingConfig())
     task = ForecastObjective(
         change_std=np.ones(len(names)),
         area_weights=latitude_weights(store.latitude),

@@ -36,7 +36,7 @@ from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, joined
-from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
+from sciml_dchag.training.optim import ShardedAdamW, scale_and_clip_gradient
 
 STEPS, BATCH, PATCH = 50, 4, 6
 LINES, BANDS, COLUMNS = 31, 580, 43
@@ -95,7 +95,7 @@ def _train(kind: str, ranks: Ranks, tp: int, embed_dim: int) -> list[float]:
         steps=STEPS, warmup_steps=10, learning_rate=3e-4, weight_decay=0.05, betas=(0.9, 0.95)
     )
     model = build_on_ranks(config, 0, ranks, ParallelConfig(fsdp=1, tp=tp))
-    optimizer = build_optimizer(model, training)
+    optimizer = ShardedAdamW(model, training)
     task = MaskedObjective(
         seed=0, image_size=config.image_size, patch=PATCH, channels=len(channels)
     )

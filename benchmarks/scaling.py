@@ -51,7 +51,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import TIMEOUT, Ranks
-from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
+from sciml_dchag.training.optim import ShardedAdamW, scale_and_clip_gradient
 from sciml_dchag.weather.area import latitude_weights
 
 
@@ -122,7 +122,7 @@ class Step:
         self.model = build_on_ranks(case.model(side), 0, self.ranks, parallel)
         self.inputs, outputs = own_channels(self.model, self.ranks.mesh)
         self.config = TrainingConfig()
-        self.optimizer = build_optimizer(self.model, self.config)
+        self.optimizer = ShardedAdamW(self.model, self.config)
         height = case.image_size[0]
         self.task = ForecastObjective(
             change_std=np.ones(len(outputs)),

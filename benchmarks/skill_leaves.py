@@ -36,7 +36,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.plants.traits.nested_regression import predict_out_of_fold, r2_score
-from sciml_dchag.training.optim import build_optimizer, learning_rate, scale_and_clip_gradient
+from sciml_dchag.training.optim import ShardedAdamW, learning_rate, scale_and_clip_gradient
 
 Array = NDArray[np.float64]
 Features = dict[str, tuple[Array, tuple[str, ...]]]
@@ -122,12 +122,11 @@ def learn(
         steps=steps, warmup_steps=steps // 10, learning_rate=rate, weight_decay=0.05,
         betas=(0.9, 0.95),
     )  # fmt: skip
-    optimizer = build_optimizer(model, training)
+    optimizer = ShardedAdamW(model, training)
     images, rng = layout.images(spectra), np.random.default_rng([seed, 2])
     losses = []
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, step)
+        optimizer.set_rate(learning_rate(training, step))
         batch = images[torch.from_numpy(rng.integers(len(images), size=BATCH))]
         masks = objective.draw([(step, index) for index in range(BATCH)])
         weight = objective.weights(batch, *masks)[0].float()

@@ -41,33 +41,83 @@ def decays(name: str) -> bool:
     )
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Build AdamW (Loshchilov and Hutter 2019).
+class ShardedAdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter 2019) on what this process holds of a model's parameters.
 
-    Parameters are in groups by decay, by their part's rate, and by the mesh that they are sharded
-    over, as one call of the update takes parameters of one mesh. Frozen ones are in none.
+    The update treats each element by itself, so that ranks need nothing of each other for it;
+    through distributed tensors it gives the same after far more work in Python. Parameters are in
+    groups by decay and by their part's rate. Frozen ones are in none.
+
+    Args:
+        model: spread over its ranks already.
+        config: rates, decay and betas.
 
     Raises:
         ValueError: a pattern of `training.rates` matches no parameter.
     """
-    factors = rates_of([plain_name(name) for name, _ in model.named_parameters()], config)
-    groups: dict[tuple[bool, float, DeviceMesh | None], list[nn.Parameter]] = {}
-    for name, parameter in trained_parameters(model):
-        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
-        groups.setdefault((decays(name), factors[name], mesh), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "weight_decay": config.weight_decay if decayed else 0.0,
-                "lr": config.learning_rate * factor,
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        factors = rates_of([plain_name(name) for name, _ in model.named_parameters()], config)
+        self.trained = dict(trained_parameters(model))
+        self.own = {n: nn.Parameter(local(p.detach())) for n, p in self.trained.items()}
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        for name, part in self.own.items():
+            groups.setdefault((decays(name), factors[name]), []).append(part)
+        super().__init__(
+            [
+                {"params": parts, "weight_decay": config.weight_decay if decayed else 0.0}
+                for (decayed, _), parts in groups.items()
+            ],
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,  # in one pass, without temporaries of the parameters' size
+        )
+        self.factors = [factor for _, factor in groups]
+        self.set_rate(config.learning_rate)
+        for part in self.own.values():
+            self.state[part] = {
+                "step": torch.zeros((), dtype=torch.float32, device=part.device),
+                "exp_avg": torch.zeros_like(part, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(part, requires_grad=False),
             }
-            for (decayed, factor, _), parameters in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        fused=True,  # in one pass, without temporaries of the parameters' size
-    )
+
+    def set_rate(self, rate: float) -> None:
+        """Learn at a rate from now on, each part at its factor of it."""
+        for group, factor in zip(self.param_groups, self.factors, strict=True):
+            group["lr"] = rate * factor
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the parameters by their gradients; those without one stay as they are."""
+        for name, parameter in self.trained.items():
+            self.own[name].data = local(parameter)  # FSDP moves it before the first step
+            self.own[name].grad = None if parameter.grad is None else local(parameter.grad)
+        super().step()
+        for part in self.own.values():
+            part.grad = None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the parameters' gradients."""
+        for parameter in self.trained.values():
+            parameter.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments and counts by parameter, sharded as it is; they share memory."""
+        return {
+            f"state.{name}.{key}": value if key == "step" else sharded_like(parameter, value)
+            for name, parameter in self.trained.items()
+            for key, value in self.state[self.own[name]].items()
+        }
+
+
+def sharded_like(parameter: Tensor, own: Tensor) -> Tensor:
+    """Make one tensor of all ranks' parts, sharded as a parameter is; it shares their memory."""
+    if not isinstance(parameter, DTensor):
+        return own
+    return DTensor.from_local(
+        own, parameter.device_mesh, parameter.placements, run_check=False,
+        shape=parameter.shape, stride=parameter.stride(),
+    )  # fmt: skip
 
 
 def parts_in_words(config: ModelConfig, training: TrainingConfig) -> str:
@@ -155,7 +205,9 @@ class AveragedWeights:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model, self.decay = model, decay
         self.average = {
-            plain_name(name): p.detach().clone() if p.requires_grad else p.detach()
+            plain_name(name): sharded_like(p, local(p.detach()).clone())
+            if p.requires_grad
+            else p.detach()
             for name, p in model.named_parameters()
         }
 

@@ -15,11 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.fsdp import FSDPModule
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
@@ -45,8 +40,8 @@ from sciml_dchag.training.control import Base, completed, put_in, read_base, req
 from sciml_dchag.training.logbook import Logbook
 from sciml_dchag.training.optim import (
     AveragedWeights,
+    ShardedAdamW,
     all_finite,
-    build_optimizer,
     learning_rate,
     scale_and_clip_gradient,
 )
@@ -62,7 +57,6 @@ from sciml_dchag.training.task import Task, TrainingStore
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of the steps of one run apart from those of runs with neighbouring seeds."""
-_FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 @dataclass(frozen=True)
@@ -193,11 +187,7 @@ class _Trainer:
         names = [plain_name(name) for name, _ in self.model.named_parameters()]
         freeze(self.model, frozen_of(names, recipe.training))
         self.data = store.training_data(self.model, ranks)
-        self.optimizer = build_optimizer(self.model, recipe.training)
-        # Of each group, over the others'; not in the group, which checkpoints hold as they are.
-        self.rates = [
-            group["lr"] / recipe.training.learning_rate for group in self.optimizer.param_groups
-        ]
+        self.optimizer = ShardedAdamW(self.model, recipe.training)
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
         self.step, self.skipped_steps = 0, 0
@@ -213,7 +203,6 @@ class _Trainer:
         checkpoint, tensors = read_checkpoint(path), self.tensors()
         require_same_base(checkpoint, self.config, path)
         load_tensors(path, tensors)
-        set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"], options=_FLAT)
         self.step, self.skipped_steps = checkpoint.step, checkpoint.skipped_steps
         best = checkpoint.best_validation
         self.best_validation = math.inf if best is None else best
@@ -222,8 +211,7 @@ class _Trainer:
 
     def tensors(self) -> dict[str, Any]:
         """Everything of a checkpoint that lies in tensors; shares their memory."""
-        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=_FLAT)
-        tensors = {"model": tensors_of(self.model), "optimizer": optimizer}
+        tensors = {"model": tensors_of(self.model), "optimizer": self.optimizer.tensors()}
         return tensors if self.average is None else {**tensors, "average": self.average.average}
 
     def run(self, writer: CheckpointWriter, log: Logbook | None, progress: Progress | None) -> bool:
@@ -248,7 +236,7 @@ class _Trainer:
             else:
                 found = {}
                 self.skipped_steps += 1
-                self.optimizer.zero_grad(set_to_none=True)  # no part of what a checkpoint is of
+                self.optimizer.zero_grad()  # no part of what a checkpoint is of
             self.step += 1
             last = self.step == config.steps
             if self.step % config.log_every == 0 or last:
@@ -292,7 +280,7 @@ class _Trainer:
             This rank's error, all ranks' weight, and how many ranks are asked to stop.
         """
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         # Dropout depends on seed, step and samples alone, so that a resumed run draws the same.
         number, count = self.ranks.data
         torch.manual_seed((self.recipe.seed + SEED_STRIDE * (self.step + 1)) * count + number)
@@ -329,8 +317,7 @@ class _Trainer:
         scale = self.ranks.data[1] / weight
         limit = self.recipe.training.clip_norm
         norm = scale_and_clip_gradient(self.model.parameters(), scale, limit, self.ranks.mesh)
-        for group, factor in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+        self.optimizer.set_rate(rate)
         self.optimizer.step()
         if self.average is not None:
             self.average.update()

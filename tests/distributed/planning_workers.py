@@ -15,7 +15,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.training.optim import build_optimizer, scale_and_clip_gradient
+from sciml_dchag.training.optim import ShardedAdamW, scale_and_clip_gradient
 from sciml_dchag.training.trainer import autocast
 from sciml_dchag.weather.area import latitude_weights
 
@@ -41,7 +41,7 @@ def measured_peak(
         change_std=None, area_weights=latitude_weights(np.linspace(-80, 80, size[0])),
         target_indices=range(len(outputs)), layout=InputLayout(channels=config.output_channels),
     )  # fmt: skip
-    optimizer = build_optimizer(model, TrainingConfig())
+    optimizer = ShardedAdamW(model, TrainingConfig())
     batch = (
         torch.randn(samples, len(inputs), *size), torch.randn(samples, len(outputs), *size),
         torch.empty(samples, 0, 0, *size), torch.randn(samples, 1, len(outputs), *size),

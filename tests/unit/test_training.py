@@ -25,7 +25,7 @@ from sciml_dchag.training.checkpoint import (
 )
 from sciml_dchag.training.export import export, from_pretrained
 from sciml_dchag.training.logbook import read_log
-from sciml_dchag.training.optim import build_optimizer, decays, learning_rate
+from sciml_dchag.training.optim import ShardedAdamW, decays, learning_rate
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.store.statistics import compute_statistics
@@ -264,7 +264,7 @@ def test_no_decay_on_embeddings_norms_biases_and_queries() -> None:
                 word in name for word in ("embedding", "bias", "partial.weight", "group_weight")
             ) and not name.endswith(".query")  # fmt: skip
             assert decays(name) == plain, name
-        groups = build_optimizer(model, TrainingConfig(weight_decay=0.1)).param_groups
+        groups = ShardedAdamW(model, TrainingConfig(weight_decay=0.1)).param_groups
         assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
         assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
 

@@ -31,6 +31,7 @@ from sciml_dchag.plants.prepare.references import (
     brightness,
     ceiling_for,
     check_reference,
+    is_radiance,
 )
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.tables import read_rows
@@ -195,7 +196,7 @@ def calibrate(
         dark_values, dark_factor = _values(dark, low)
         dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
         known = bright.known & low.known
-        if image.exposure_ms != dark.exposure_ms:
+        if image.exposure_ms != dark.exposure_ms and not is_radiance(image, dark):
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "
                 f"and {image.path.name} of {image.exposure_ms:g} ms: it is taken as it is."
@@ -219,7 +220,8 @@ def calibrate(
         ),
     )
     longer = 1.0
-    if image.exposure_ms is not None and white.exposure_ms is not None:
+    said = image.exposure_ms is not None and white.exposure_ms is not None
+    if said and not is_radiance(image, white):
         longer = white.exposure_ms / image.exposure_ms
     image_factor, image_offset = image.factors()
     gain = np.full(above.shape, np.nan)

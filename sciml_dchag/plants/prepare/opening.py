@@ -145,7 +145,8 @@ class _References:
         Those of its folder give way to one that was given from that folder.
         """
         white, dark = self.given
-        if not self._config.own_references or (white is None and not _counts(raw)):
+        unfinished = raw.may_be_counts or raw.radiance
+        if not self._config.own_references or (white is None and not unfinished):
             return white, dark
         chosen: list[RawCube | None] = []
         for kind, other in zip(KINDS, self.given, strict=True):
@@ -207,11 +208,6 @@ def _open_with(path: Path, config: PreparePlants) -> RawCube:
     if config.bit_depth is not None:
         raw = replace(raw, saturation=2.0**config.bit_depth - 1, ceiling_said=True)
     return without_bands(raw, parse_spans(config.drop_bands))
-
-
-def _counts(raw: RawCube) -> bool:
-    """Whether numbers may be counts: whole ones that the file does not scale."""
-    return raw.dtype.kind in "iu" and raw.scale == 1 and raw.band_gain is None
 
 
 def _on_references(

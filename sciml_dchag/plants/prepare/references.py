@@ -97,6 +97,9 @@ def check_reference(image: RawCube, name: str, reference: RawCube, references: R
             f"{there} is {reference.samples} pixels wide and {image.path.name} {image.samples}: "
             f"give one of the same width, or average it over all columns with `references=band`."
         )
+    _check_quantity(image, there, reference)
+    if is_radiance(image, reference):  # of which exposure and gain are no part any more
+        return
     if (reference.exposure_ms is None) != (image.exposure_ms is None):
         said, unsaid = (reference, image) if image.exposure_ms is None else (image, reference)
         raise ValueError(
@@ -105,6 +108,24 @@ def check_reference(image: RawCube, name: str, reference: RawCube, references: R
             f"header."
         )
     _check_settings(image, there, reference)
+
+
+def is_radiance(image: RawCube, reference: RawCube) -> bool:
+    """Whether an image and a reference that fits it are radiance, as one of them says."""
+    return image.radiance or reference.radiance
+
+
+def _check_quantity(image: RawCube, there: str, reference: RawCube) -> None:
+    """Refuse radiance beside counts; whole numbers that are not scaled are counts."""
+    for one, other, words in (
+        (image, reference, f"{image.path.name} is radiance by its header and {there} "),
+        (reference, image, f"{there} is radiance by its header and {image.path.name} "),
+    ):
+        if one.radiance and not other.radiance and other.may_be_counts:
+            raise ValueError(
+                f"{words}says nothing of it, so that their numbers do not compare: give references "
+                f"that were saved as the image was."
+            )
 
 
 def _check_settings(image: RawCube, there: str, reference: RawCube) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short
-from sciml_dchag.plants.read.envi_fields import largest
+from sciml_dchag.plants.read.envi_fields import is_radiance, largest
 from sciml_dchag.plants.read.raw_cube import RawCube, ReadLines
 from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm
 
@@ -227,7 +228,8 @@ def _open_matlab_73(path: Path, wavelengths: Given) -> RawCube:
             block = np.moveaxis(file[name][tuple(reversed(index))].T, axis, -1)
         return np.asarray(block, dtype=block.dtype.newbyteorder("="))
 
-    return _cube(path, arrays[name], axis, dtypes[name], nm, read, remarks)
+    cube = _cube(path, arrays[name], axis, dtypes[name], nm, read, remarks)
+    return replace(cube, radiance=is_radiance(name))
 
 
 def _assemble(
@@ -244,7 +246,8 @@ def _assemble(
     size = int(np.prod(arrays[name])) * dtype.itemsize
     if hasattr(array, "cache_info") and size > LARGE_BYTES:
         remarks += (f"{path.name} is read whole, {size / 1e9:.1f} GB: {fix} to read it in parts.",)
-    return _cube(path, arrays[name], axis, dtype, nm, _lines_of(array, axis), remarks)
+    cube = _cube(path, arrays[name], axis, dtype, nm, _lines_of(array, axis), remarks)
+    return replace(cube, radiance=is_radiance(name))
 
 
 def _choose(

@@ -167,8 +167,8 @@ def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.Da
     if "plant_id" not in keys:
         raise ValueError(
             f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` or "
-            f"`file` (the image's file name) is needed, or `plant_id` as in the store's table: name "
-            f"the column so."
+            f"`file` (the image's file name) is needed, or `plant_id` as in the store's table: "
+            f"name the column so."
         )
     of_plant: dict[tuple[str, ...], tuple[str, int]] = {}
     for row in plants.to_dict("records"):

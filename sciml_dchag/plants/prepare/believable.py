@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.calibration import Calibration
-from sciml_dchag.plants.prepare.references import SAMPLED_BYTES, sampled
+from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES, sampled
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 MOST_REFLECTANCE, BRIGHT_REFLECTANCE = 2.0, 1.2

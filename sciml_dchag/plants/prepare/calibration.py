@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.prepare.panel import brightness, shadow_remarks
 from sciml_dchag.plants.prepare.references import (
     DEAD,
     FAINT,
@@ -28,7 +29,6 @@ from sciml_dchag.plants.prepare.references import (
     WEAK_BY_DARK,
     Mean,
     average,
-    brightness,
     ceiling_for,
     check_reference,
     is_radiance,
@@ -183,6 +183,8 @@ def calibrate(
     level = 0.0 if dark is None else float(brightness(dark).mean())
     bright = average(white, references, white_ceiling, level)
     remarks = [*bright.remarks, *_saturation_remarks(white, bright, white_ceiling)]
+    if references == "column":
+        remarks += shadow_remarks(image, white, level)
     white_values, white_factor = _values(white, bright)
     if dark is None:
         remarks.append(

@@ -20,7 +20,8 @@ from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
 from sciml_dchag.plants.prepare.mask_files import read_mask
-from sciml_dchag.plants.prepare.references import SAMPLED_BYTES, ceiling_for
+from sciml_dchag.plants.prepare.references import ceiling_for
+from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
 from sciml_dchag.plants.prepare.splits import safe_name
 from sciml_dchag.plants.read.cube_files import FoundImages, find_images, open_cube
 from sciml_dchag.plants.read.own_references import KINDS, Kind, OwnReference

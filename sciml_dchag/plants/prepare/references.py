@@ -1,13 +1,12 @@
 """White and dark references: whether they fit an image, what of them can be used, their means.
 
 Each column of a push-broom image has been seen by pixels of its own, so that references are
-averaged over lines alone, unless asked otherwise. What is no panel is left out, and so is what is
-saturated.
+averaged over lines alone, unless asked otherwise. What is no panel (`panel`) is left out, and so is
+what is saturated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.prepare.panel import find_panel
+from sciml_dchag.plants.prepare.sampling import (
+    LINES_AT_ONCE,
+    SAMPLED_BYTES,
+    read_block,
+    sampled,
+)
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 SAME_NM = 0.5
@@ -30,14 +36,6 @@ LEAST_AT_CEILING = 3
 PLATEAU_BANDS, PLATEAU_DROP, PLATEAU_PIXELS = 3, 4, 0.01
 """Any other largest number is a ceiling where so many neighbouring bands have it in so large a
 fraction of the pixels, and the next band is lower by more than so many counts, as no lamp is."""
-PANEL_LEAST = 0.75
-"""Lines of a column that are darker than so much of its bright ones do not show the panel."""
-PANEL_EDGE = 1.5
-"""Neighbouring columns of one panel do not differ by such a factor."""
-PANEL_COLUMN = 0.5
-"""Columns darker than so much of the median one, beyond such an edge, do not show the panel."""
-MOST_COLUMNS_BESIDE = 0.02
-"""More of the columns beside the panel are refused; fewer have no value."""
 WEAK, FAINT = 3.0, 8.0
 """White less than so many times the error of its mean above dark is masked, or warned of."""
 FAINT_BY_NOISE = 1.5
@@ -48,9 +46,6 @@ DEAD = 0.02
 """A pixel of the sensor that sees less than so much of the median one's light is dead."""
 LEAST_ERROR = 0.3
 """Of whole numbers, counts."""
-SAMPLED_BYTES = 2**25
-"""Most bytes of a file that are looked at before it is prepared; of smaller ones every line."""
-_LINES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -175,14 +170,6 @@ def ceiling_of(numbers: NDArray[Any], said: float | None) -> float | None:
     return float(top) if cut.mean() >= PLATEAU_PIXELS else None
 
 
-def sampled(cube: RawCube, most_bytes: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Read lines that are evenly spread over an image, the first and the last among them."""
-    line_bytes = cube.samples * cube.bands * cube.dtype.itemsize
-    number = min(cube.lines, max(3, most_bytes // max(line_bytes, 1)))
-    for line in np.unique(np.linspace(0, cube.lines - 1, number).astype(int)).tolist():
-        yield line, cube.read_lines(slice(line, line + 1))[0]
-
-
 def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES) -> float | None:
     """Return the number at which image and references of one camera are saturated.
 
@@ -209,16 +196,6 @@ def _top_and_ceiling(cube: RawCube, most_bytes: int) -> tuple[float, float | Non
     return float(top), ceiling_of(numbers, cube.missing)
 
 
-@lru_cache(maxsize=64)
-def brightness(reference: RawCube) -> NDArray[np.float64]:
-    """Mean over bands at each pixel, (lines, columns)."""
-    shown = np.empty((reference.lines, reference.samples))
-    for first in range(0, reference.lines, _LINES_AT_ONCE):
-        block = np.nan_to_num(_block(reference, first), posinf=0, neginf=0)
-        shown[first : first + len(block)] = block.mean(axis=2, dtype=np.float64)
-    return shown
-
-
 @lru_cache(maxsize=64)  # white and dark are those of many images
 def average(
     reference: RawCube,
@@ -241,12 +218,12 @@ def average(
     panel: NDArray[np.bool_] | None = None
     remarks: tuple[str, ...] = ()
     if dark_level is not None:
-        panel, remarks = _panel(reference, dark_level, references)
+        panel, remarks = find_panel(reference, dark_level, references)
     shape = (reference.bands, reference.samples)
     total, count, squares, pairs = (np.zeros(shape) for _ in range(4))
     saturated = np.zeros(shape, bool)
-    for first in range(0, reference.lines, _LINES_AT_ONCE):
-        block = _block(reference, first)
+    for first in range(0, reference.lines, LINES_AT_ONCE):
+        block = read_block(reference, first)
         known = np.isfinite(block)
         if reference.missing is not None:
             known &= block != reference.missing
@@ -280,52 +257,3 @@ def average(
         saturated=at_ceiling,
         remarks=remarks,
     )
-
-
-def _block(reference: RawCube, first: int) -> NDArray[Any]:
-    return reference.read_lines(slice(first, min(first + _LINES_AT_ONCE, reference.lines)))
-
-
-def _panel(
-    white: RawCube, dark_level: float, references: References
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Find the panel in a white scan: where it is, (lines, columns), and remarks."""
-    shows = f"The white reference {white.path.name} shows its panel in"
-    shown = np.maximum(brightness(white) - dark_level, 0)
-    bright = np.quantile(shown, 0.95, axis=0, method="lower")
-    panel = shown >= PANEL_LEAST * bright
-    beside = _beside_panel(bright)
-    remarks = []
-    if beside.any():
-        places = np.flatnonzero(~beside)
-        where = f"{shows} columns {places[0]} to {places[-1]} of {white.samples} alone"
-        if references == "column" and beside.mean() > MOST_COLUMNS_BESIDE:
-            raise ValueError(
-                f"{where}: give one whose panel is as wide as the image, or average it over the "
-                f"panel with `references=band`."
-            )
-        remarks.append(f"{where}: the others are left out.")
-        panel &= ~beside
-    lines = panel[:, ~beside].mean(axis=1) > 0.5
-    if not lines.all():
-        places = np.flatnonzero(lines)
-        remarks.append(
-            f"{shows} lines {places[0]} to {places[-1]} of {white.lines}: what is darker is left "
-            f"out."
-        )
-    return panel, tuple(remarks)
-
-
-def _beside_panel(bright: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Columns from either side up to an edge, all of which are much darker than what is between.
-
-    A lamp that fades towards the sides has no edge, and a column behind dust is not at a side.
-    """
-    beside = np.zeros(len(bright), bool)
-    light = bright[bright > 0.1 * bright.max()] if bright.max() > 0 else bright
-    dark = bright < PANEL_COLUMN * np.median(light)
-    for side in (slice(None), slice(None, None, -1)):
-        run = int(np.argmin(np.append(dark[side], False)))  # dark columns from this side on
-        if 0 < run < len(bright) and bright[side][run] > PANEL_EDGE * bright[side][run - 1]:
-            beside[side][:run] = True
-    return beside

@@ -222,9 +222,11 @@ def calibrate(
         ),
     )
     longer = 1.0
-    said = image.exposure_ms is not None and white.exposure_ms is not None
-    if said and not is_radiance(image, white):
-        longer = white.exposure_ms / image.exposure_ms
+    exposures = (
+        (None, None) if is_radiance(image, white) else (white.exposure_ms, image.exposure_ms)
+    )
+    if exposures[0] is not None and exposures[1] is not None:
+        longer = exposures[0] / exposures[1]
     image_factor, image_offset = image.factors()
     gain = np.full(above.shape, np.nan)
     np.divide(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.prepare import plant_mask
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
-from sciml_dchag.plants.prepare.mask_files import read_mask
+from sciml_dchag.plants.prepare.mask_files import of_drawings, read_mask
 from sciml_dchag.plants.prepare.numbering import (
     Labels,
     Place,
@@ -86,7 +86,8 @@ def find_all_plants(
         ValueError: no image has a plant, or pots of another size than an image.
         FileNotFoundError: there is no label image of the pots.
     """
-    pots = read_pots(config.pots)
+    drawings: list[str] = []
+    pots = read_pots(config.pots, drawings)
     found: dict[str, FoundPlants] = {}
     for done, (name, image) in enumerate(images.items(), start=1):
         found[name] = _plants_of(config, image, pots)
@@ -98,7 +99,7 @@ def find_all_plants(
         raise ValueError(
             "No image has a plant in one of the pots: look at `pots`." if seen else empty[0].doubt
         )
-    remarks = []
+    remarks = of_drawings(drawings)
     if config.mask is None and pots is None:
         remarks += _number_series(found)
     remarks += [plants.doubt for plants in found.values() if plants.doubt]
@@ -112,7 +113,7 @@ def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> 
     if config.mask == NO_MASK:
         labels, details["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
     elif image.mask is not None:
-        labels, details["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
+        labels, details["mask"] = read_mask(image.mask, shape, []), f"given: {image.mask.name}"
         doubt = _exchanged(labels, image.mask.name)
     else:
         try:

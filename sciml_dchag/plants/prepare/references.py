@@ -44,6 +44,9 @@ WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""
 DEAD = 0.02
 """A pixel of the sensor that sees less than so much of the median one's light is dead."""
+LEAST_COUNT, LEAST_BY_TOP, MOST_BELOW = -100, 0.02, 0.001
+"""Dark that was subtracted leaves counts no further below 0, by number and by the largest one, but
+in so small a fraction."""
 LEAST_ERROR = 0.3
 """Of whole numbers, counts."""
 
@@ -178,22 +181,68 @@ def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES)
     """
     if (said := next((cube for cube in (image, white) if cube.ceiling_said), None)) is not None:
         return said.saturation
-    looked = [_top_and_ceiling(image, most_bytes), _top_and_ceiling(white, SAMPLED_BYTES)]
-    top = max(top for top, _ in looked)
-    found = [ceiling for _, ceiling in looked if ceiling is not None]
-    return top if top in found else None
+    looked = [_range_of(image, most_bytes), _range_of(white, SAMPLED_BYTES)]
+    top = max(one.top for one in looked)
+    return top if top in [one.ceiling for one in looked] else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Range:
+    """What numbers of a file, as far as it is looked at, reach to."""
+
+    top: float
+    """The largest."""
+    ceiling: float | None
+    """Where they are cut off."""
+    lowest: float
+    """The least."""
+    below: float
+    """Fraction below what counts may be."""
+    same: bool
+    """Whether most of these are one number."""
 
 
 @lru_cache(maxsize=64)
-def _top_and_ceiling(cube: RawCube, most_bytes: int) -> tuple[float, float | None]:
-    """The largest number of a file, as far as it is looked at, and where it is cut off."""
+def _range_of(cube: RawCube, most_bytes: int) -> _Range:
     order = np.argsort(cube.wavelength_nm, kind="stable")
     numbers = np.stack([line[:, order] for _, line in sampled(cube, most_bytes)])
     known = np.isfinite(numbers)
     if cube.missing is not None:
         known &= numbers != cube.missing
     top = numbers.max(where=known, initial=0)
-    return float(top), ceiling_of(numbers, cube.missing)
+    below = numbers[known & (numbers < min(LEAST_COUNT, -LEAST_BY_TOP * float(top)))]
+    times = np.unique(below, return_counts=True)[1]
+    return _Range(
+        top=float(top),
+        ceiling=ceiling_of(numbers, cube.missing),
+        lowest=float(numbers.min(where=known, initial=0)),
+        below=below.size / max(int(known.sum()), 1),
+        same=bool(below.size) and float(times.max()) > below.size / 2,
+    )
+
+
+def require_counts(cube: RawCube, most_bytes: int = SAMPLED_BYTES) -> None:
+    """Refuse counts that are far below 0, as those that their type does not hold.
+
+    Raises:
+        ValueError: there are more than some odd ones.
+    """
+    if cube.dtype.kind != "i" or not cube.may_be_counts:
+        return
+    found = _range_of(cube, most_bytes)
+    if found.below <= MOST_BELOW:
+        return
+    share = f"{found.below:.1%} of its values"
+    said = f"{cube.path.name} holds numbers down to {found.lowest:g} in {share}"
+    if found.same:
+        raise ValueError(
+            f"{said}, which no camera counts: if it stands for no data, say so with "
+            f"`nodata={found.lowest:g}`."
+        )
+    raise ValueError(
+        f"{said}, as where counts above {np.iinfo(cube.dtype).max} were stored with a sign: say "
+        f"that they have none (data type 12 for 2 in an ENVI header), or save them again."
+    )
 
 
 @lru_cache(maxsize=64)  # white and dark are those of many images

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
         begin = file.read(520)
     if HDF5_SIGNATURE in (begin[:8], begin[512:520]):
         return _open_matlab_73(path, wavelengths)
+    _require_whole(path, begin)
     from scipy import io
 
     try:
@@ -78,6 +79,32 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
         return np.dtype(MATLAB_TYPES[kinds[name]]), cache(lambda: load(name))
 
     return _assemble(path, arrays, wavelengths, load, read_whole, fix="save it with -v7.3")
+
+
+def _require_whole(path: Path, begin: bytes) -> None:
+    """Refuse a file of version 5 that ends within one of its arrays, which then is not listed.
+
+    Behind 128 bytes, each array says its length; those that are not compressed are padded.
+    """
+    if not begin.startswith(b"MATLAB 5"):
+        return
+    order: Literal["little", "big"] = "little" if begin[126:128] == b"IM" else "big"
+    size, place = path.stat().st_size, 128
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            tag = file.read(8)
+            kind, length = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))
+            end = place + 8 + (length if kind == _COMPRESSED else -(-length // 8) * 8)
+            if len(tag) < 8 or end > size:
+                raise ValueError(
+                    f"{path} is cut off: it has {size} bytes where its last array ends after "
+                    f"{max(end, place + 8)}, so copy it again."
+                )
+            place = end
+
+
+_COMPRESSED = 15
 
 
 def _opaque(file: Any) -> list[str]:

@@ -1,6 +1,8 @@
 """Inputs of `prepare plants` that are not what they seem, from files to the store."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from PIL import Image, ImageFilter
 from plant_files import BANDS, SAMPLES, WAVELENGTH_NM, camera, counts, scene, write_envi
 from scipy import io
 
+from sciml_dchag.files.atomic import write_text
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.read.cube_files import open_cube
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.traits.index_maps import write_indices
 
 ONES = np.ones((5, SAMPLES, BANDS))
 
@@ -67,6 +71,56 @@ def test_a_matlab_file_that_is_cut_off(compressed: bool, kept: float, tmp_path: 
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(ValueError, match=r"x.mat is cut off: it has \d+ bytes where .* ends after"):
         open_cube(path)
+
+
+@pytest.mark.parametrize("place", [(3, 3), (12, 35)])
+def test_one_number_beyond_all_reflectance_is_set_aside(
+    place: tuple[int, int], tmp_path: Path
+) -> None:
+    """On a plant or beside it: its square would end training."""
+    values = (scene() + np.random.default_rng(0).normal(0, 0.002, scene().shape)).astype("f4")
+    values[*place, 5] = 1e30
+    store = prepared(write_envi(tmp_path / "scan", values))
+    made = store.reflectance("scan")
+    assert np.isnan(made[5, *place]) and np.isnan(made).sum() == 1
+    assert store.cube_attrs("scan")["count_missing"] == 1
+    assert (store.statistics().maximum < 1).all()
+
+
+def test_plants_brighter_than_a_panel_are_said(tmp_path: Path) -> None:
+    """The white is a grey panel of a quarter, which nobody says."""
+    for name, level in (("scan", scene()), ("white", 0.25 * ONES), ("dark", 0 * ONES)):
+        write_envi(tmp_path / name, counts(level))
+    given = {name: str(tmp_path / f"{name}.hdr") for name in ("white", "dark")}
+    with pytest.warns(UserWarning, match="plants of scan.raw reflect 1.8 in the median, more th"):
+        prepared(tmp_path / "scan.hdr", **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepared(tmp_path / "scan.hdr", overwrite=True, white_reflectance="0.25", **given)
+
+
+@contextmanager
+def files_of_at_most(most: int) -> Iterator[None]:
+    """The kernel lets no file grow beyond some bytes, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_no_process_and_leaves_nothing(tmp_path: Path) -> None:
+    """HDF5 ends a process in which it cannot close a file."""
+    noise = np.random.default_rng(0).normal(0, 0.002, scene().shape)
+    store = prepared(write_envi(tmp_path / "scan", (scene() + noise).astype(np.float32)))
+    with files_of_at_most(6000), pytest.raises(OSError) as refused:
+        write_indices(store.path, tmp_path / "i")
+    assert f"No room to write {tmp_path / 'i'} (file too large): nothing is" in str(refused.value)
+    with files_of_at_most(10), pytest.raises(OSError, match="No room to write .*a.txt") as refused:
+        write_text(tmp_path / "a.txt", "more than ten bytes")
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.raw", "scan.hdr", "s.zarr"}
 
 
 def test_drawings_are_said_once(tmp_path: Path) -> None:

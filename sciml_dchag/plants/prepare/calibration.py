@@ -222,11 +222,9 @@ def calibrate(
         ),
     )
     longer = 1.0
-    exposures = (
-        (None, None) if is_radiance(image, white) else (white.exposure_ms, image.exposure_ms)
-    )
-    if exposures[0] is not None and exposures[1] is not None:
-        longer = exposures[0] / exposures[1]
+    white_ms, image_ms = white.exposure_ms, image.exposure_ms
+    if white_ms is not None and image_ms is not None and not is_radiance(image, white):
+        longer = white_ms / image_ms
     image_factor, image_offset = image.factors()
     gain = np.full(above.shape, np.nan)
     np.divide(

@@ -40,6 +40,8 @@ LEAST_SIMILAR, SIMILAR, MUCH_LARGER = 3, 2.0, 1.5
 least so many others, whose sizes differ by no more than the second."""
 MOST_OF_BORDER = 0.9
 """A mask whose plant has so much of the image's border may be one of the background."""
+MOST_OF_PLANTS = 1.1
+"""No plant reflects more in the median."""
 MOSTLY_KNOWN = 0.5
 """Bands that have a value in fewer columns, as where white is saturated, show no plants."""
 
@@ -117,13 +119,15 @@ def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> 
         doubt = _exchanged(labels, image.mask.name)
     else:
         try:
-            seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
+            colours = _colours(image)
+            seen = plant_mask.segment(colours, raw.path.name, config.index, config.plants)
         except plant_mask.NoPlantError as error:
             return FoundPlants.of(np.zeros(shape, np.int32), {"mask": NO_PLANT}, str(error))
         labels = seen.plants
         details = {"mask": seen.index, "mask_threshold": seen.threshold}
         if pots is None and config.plants is None:
             doubt = _much_larger(labels, raw.path.name)
+        doubt = _too_bright(colours, labels, raw.path.name) or doubt
     if pots is not None:
         labels, beside = by_pots(labels, pots.at(shape))
         details |= {"numbers": f"by pots: {pots.source}"}
@@ -140,6 +144,20 @@ def _exchanged(labels: Labels, name: str) -> str:
     return (
         f"The mask {name} takes {border.mean():.0%} of the image's border for plant: look whether "
         f"plant and background are exchanged in it."
+    )
+
+
+def _too_bright(colours: Mapping[str, NDArray[np.float32]], labels: Labels, name: str) -> str:
+    """Say that most of the plants reflects more than a white panel; else nothing."""
+    level = max(
+        (float(np.nanmedian(of_span[labels > 0])) for of_span in colours.values()), default=0.0
+    )
+    if not level > MOST_OF_PLANTS:
+        return ""
+    return (
+        f"The plants of {name} reflect {level:.2g} in the median, more than a perfect panel: "
+        f"look at its white reference, at `white_reflectance` and at whether they are nearer to "
+        f"the lamp."
     )
 
 

@@ -18,6 +18,9 @@ from sciml_dchag.plants.read.raw_cube import RawCube
         ({"z plot titles": "{Wavelength, Radiance}"}, True),
         ({"data units": "Radiance (W m-2 sr-1 nm-1)"}, True),
         ({"description": "{radiance, 12 May}"}, True),
+        ({"data units": "uW/(cm^2 nm sr)"}, True),
+        ({"units": "W m-2 sr-1 um-1"}, True),
+        ({"units": "W m-2 um-1"}, False),
         ({"description": "{Reflectance made from radiance}"}, False),
         ({"description": "{with a lamp of known irradiance}"}, False),
         ({}, False),
@@ -136,3 +139,10 @@ def test_references_of_another_black_level(tmp_path: Path) -> None:
     white = open_cube(write_envi(tmp_path / "white", counts(ONES), **{"black level": 200}))
     with pytest.raises(ValueError, match="white.raw was taken at offset 200 and scan.raw at off"):
         calibrate(scan, white, None)
+
+
+@pytest.mark.parametrize("widths", [(8, 800), (8, 200), (0.001, 8)])
+def test_widths_of_some_bands_that_cannot_be(tmp_path: Path, widths: tuple[float, float]) -> None:
+    listed = "{" + ", ".join([f"{widths[0]}"] * 30 + [f"{widths[1]}"] * 30) + "}"
+    cube = open_cube(write_envi(tmp_path / "x", counts(scene()), fwhm=listed))
+    assert cube.fwhm_nm is None and "left aside" in cube.remarks[0]

@@ -14,6 +14,7 @@ from scipy import io
 
 from sciml_dchag.files.atomic import write_text
 from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.plants.prepare.splits import read_table
 from sciml_dchag.plants.read.cube_files import open_cube
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.index_maps import write_indices
@@ -138,3 +139,33 @@ def test_drawings_are_said_once(tmp_path: Path) -> None:
         )  # fmt: skip
     (once,) = [str(one.message) for one in said]
     assert once.startswith("a.png, b.png, c.png and 2 others: masks that are drawings in black and")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mask_that_is_not_that_of_the_image_is_said(turned: bool, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.002, scene().shape)
+    header = write_envi(tmp_path / "scan", (scene() + noise).astype(np.float32))
+    labels = 3 * (scene()[..., 50] > 0.3)
+    np.save(tmp_path / "m.npy", labels[::-1, ::-1] if turned else labels)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        prepared(header, mask=str(tmp_path / "m.npy"))
+    assert len(said) == turned
+    assert all("green pixels on its plants, and" in str(one.message) for one in said)
+
+
+def test_a_mask_with_exchanged_labels_is_refused(tmp_path: Path) -> None:
+    labels = np.zeros(scene().shape[:2], np.uint8)
+    labels[5:25, 30:45], labels[10:18, 6:16] = 3, 7
+    Image.fromarray(255 - labels).save(tmp_path / "m.png")
+    header = write_envi(tmp_path / "scan", scene().astype(np.float32))
+    with pytest.raises(ValueError, match=r"no background \(0\), and numbers from 248 to 255"):
+        prepared(header, mask=str(tmp_path / "m.png"))
+
+
+def test_groups_are_text(tmp_path: Path) -> None:
+    """`1.10` is another plot than `1.1`."""
+    (tmp_path / "t.csv").write_text("file,plot\na,1.10\nb,1.1\nc,1.2\n")
+    images = [Path(f"{name}.raw") for name in "abc"]
+    found = read_table(tmp_path / "t.csv", images, list("abc"), "plot")
+    assert list(found["plot"]) == ["1.10", "1.1", "1.2"]

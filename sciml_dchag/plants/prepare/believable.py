@@ -167,7 +167,7 @@ def _filled(image: RawCube, raw: NDArray[np.float64], made: NDArray[np.float32])
     Raises:
         ValueError: that number is no reflectance, or brighter than a white panel.
     """
-    known = np.isfinite(made).all(axis=0)
+    known = np.asarray(np.isfinite(made).all(axis=0))
     flat = known & (raw == raw[0]).all(axis=0) & (raw[0] != 0)  # what was cut out lies on zeros
     if len(raw) < FILLED_BANDS or flat.mean() < LEAST_FILLED:
         return []
@@ -187,7 +187,7 @@ def _filled(image: RawCube, raw: NDArray[np.float64], made: NDArray[np.float32])
 def _odd_bands(image: RawCube, used: NDArray[np.intp], made: NDArray[np.float32]) -> list[str]:
     """Say which bands have no value at all, or others than both their neighbours everywhere."""
     said = []
-    lost = ~np.isfinite(made).any(axis=1)
+    lost = np.asarray(~np.isfinite(made).any(axis=1))
     if lost.any():
         spans = spans_of(image, used[lost])
         said.append(

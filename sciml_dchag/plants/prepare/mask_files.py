@@ -183,6 +183,11 @@ def _without_grey(path: Path, labels: NDArray[np.int32], drawings: list[str]) ->
     of_gradient = numbers[(beside >= MOSTLY_EDGES) & ~np.isin(numbers, within)]
     many = len(of_gradient) > max(MOST_SMALL, len(numbers) / 2)
     thin = numbers[times.argmax()] >= NEARLY_WHITE and edges.sum() >= MOSTLY_EDGES * grey.sum()
+    if len(numbers) > 1 and numbers[0] >= NEARLY_WHITE and not black.any():
+        raise ValueError(
+            f"The mask {path} has no background (0), and numbers from {numbers[0]} to "
+            f"{numbers[-1]}, as where black and white are exchanged: draw the plants on 0."
+        )
     if len(numbers) > 1 and (thin or (many and len(within) and within.min() >= NEARLY_WHITE)):
         drawings.append(path.name)
         return (labels >= 128).astype(np.int32)

@@ -157,7 +157,9 @@ def _alike(names: Sequence[str]) -> list[int]:
     return [i for i, name in enumerate(small) if times[name] > 1]
 
 
-def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, images: Sequence[Path], names: Sequence[str], group_by: str | None = None
+) -> pd.DataFrame:
     """Read what the user knows of the images.
 
     Args:
@@ -165,6 +167,7 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
             or without suffix, and any others.
         images: the files.
         names: their names in the store.
+        group_by: a column that stays text, as `1.10` and `1.1` are two plots.
 
     Returns:
         One row per image, in the order of the images, indexed by name; other rows are left out.
@@ -194,6 +197,8 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
         raise ValueError(f"The table {path} names {several[0]} twice: keep one of the rows.")
     _check_columns(path, found)
     identities = columns_called(found.columns, (*PLANT_ID_COLUMNS, "date"))
+    if group_by is not None and group_by in found.columns:
+        identities.append(group_by)
     table = with_numbers(found, path, identities).iloc[[row[0] for row in rows]]
     return table.set_index(pd.Index(list(names), name="cube"))
 
@@ -248,7 +253,7 @@ def known_images(
     """
     known, remarks = pd.DataFrame(index=pd.Index(list(names), name="cube")), list[str]()
     if config.table is not None:
-        known = read_table(Path(config.table), paths, names)
+        known = read_table(Path(config.table), paths, names, config.group_by)
     if parts.guard is None:
         known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
         if "train" not in set(known["split"]):

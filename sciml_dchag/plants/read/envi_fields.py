@@ -55,11 +55,15 @@ OFFSET_NAMES = (
 """What is added to all bands, before or after scaling."""
 FWHM_BY_SPACING = (0.02, 50.0)
 """Widths of bands that are believable, as multiples of the distance of bands."""
+FWHM_SPREAD = 20.0
+"""The widest band of a camera is no more than so many times as wide as the narrowest."""
 QUANTITY_NAMES = ("z plot titles", "data units", "units", "quantity", "description")
 """Where headers say whether numbers are radiance or reflectance."""
 CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
 BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
 
+_RADIANCE = re.compile(r"(?<![a-z])[mµμu]?w(att)?s?(?![a-z]).*(?<![a-z])sr(?![a-z])")
+"""Units of radiance, such as `W m-2 sr-1 nm-1`."""
 _NUMBER = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-zµμ]*)", re.IGNORECASE)
 
 
@@ -202,9 +206,16 @@ def fwhm_nm(
     spacing = np.diff(np.unique(wavelength_nm))
     if not len(spacing):
         return fwhm
+    narrow, wide = float(fwhm.min()), float(fwhm.max())
     least, most = (bound * float(np.median(spacing)) for bound in FWHM_BY_SPACING)
+    if wide > FWHM_SPREAD * narrow:
+        remarks.append(
+            f"The fwhm of {path.name}, {narrow:g} to {wide:g}, differs too much for one camera: "
+            f"left aside."
+        )
+        return None
     for factor, units in ((1.0, "nm"), (1000.0, "um"), (0.001, "thousandths of a nm")):
-        if least <= float(np.median(fwhm)) * factor <= most:
+        if least <= narrow * factor and wide * factor <= most:
             if factor != 1:
                 remarks.append(
                     f"The fwhm of {path.name}, {fwhm.min():g} to {fwhm.max():g}, does not fit its "
@@ -337,9 +348,9 @@ def _says(header: Header, quantity: Literal["radiance", "reflect"]) -> bool:
 
 
 def is_radiance(said: str) -> bool:
-    """Whether words say radiance, and nothing of reflectance."""
+    """Whether words say radiance or its units, and nothing of reflectance."""
     plain = said.lower().replace("irradiance", "")
-    return "radiance" in plain and "reflect" not in plain
+    return "reflect" not in plain and ("radiance" in plain or bool(_RADIANCE.search(plain)))
 
 
 def _words(field: str) -> str:

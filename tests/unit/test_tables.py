@@ -147,7 +147,15 @@ def test_tables_in_the_encodings_of_spreadsheets(tmp_path: Path, encoding: str) 
 
 @pytest.mark.parametrize(
     "names",
-    ["file,Plant", "Cube,plant", "IMAGE,Plant", "File Name,plant", "Name,plant", "Plant ID,Date"],
+    [
+        "file,Plant",
+        "Cube,plant",
+        "IMAGE,Plant",
+        "File Name,plant",
+        "Name,plant",
+        "Bild,Plant",
+        "Plant ID,Date",
+    ],
 )
 def test_columns_of_keys_in_other_words_and_capitals(tmp_path: Path, names: str) -> None:
     plants = pd.DataFrame(

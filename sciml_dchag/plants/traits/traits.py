@@ -1,9 +1,9 @@
 """A table of measured traits: read, matched to the images of a store, checked trait by trait.
 
-A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` (or `file`, or
-`image`) is the image's file name, with or without folder and suffix. Without it, rows are found by
-`plant_id`, and `date` if both tables have it. Names of these columns may have any capitals. Units
-stand in the column's name: `LMA (g m-2)`.
+A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` (or `file`,
+`image`, or the first column) is the image's file name, with or without folder and suffix. Without
+it, rows are found by `plant_id`, and `date` if both tables have it. Names of these columns may have
+any capitals. Units stand in the column's name: `LMA (g m-2)`.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def _with_our_keys(path: Path, table: pd.DataFrame, known: set[str]) -> pd.DataF
     if "cube" not in found.columns:
         naming = columns_called(found.columns, IMAGE_COLUMNS)
         of_images = [
-            name for name in naming if any(_image(str(cell), known) for cell in found[name])
+            name
+            for name in dict.fromkeys([*naming, str(found.columns[0])])
+            if any(_image(str(cell), known) for cell in found[name])
         ]
         if of_images or "plant_id" not in found.columns:
             found = found.rename(columns={name: "cube" for name in (*of_images, *naming)[:1]})

@@ -141,7 +141,8 @@ def _with_our_keys(path: Path, table: pd.DataFrame, known: set[str]) -> pd.DataF
         of_images = [
             name
             for name in dict.fromkeys([*naming, str(found.columns[0])])
-            if any(_image(str(cell), known) for cell in found[name])
+            if name not in (*KEYS, *IDENTITY)
+            and any(_image(str(cell), known) for cell in found[name])
         ]
         if of_images or "plant_id" not in found.columns:
             found = found.rename(columns={name: "cube" for name in (*of_images, *naming)[:1]})

@@ -83,27 +83,24 @@ def laws(
       sciml-dchag law-table era5.zarr wind.csv --columns v500,dz500_dx,f --band 30 75
       sciml-dchag laws wind.csv --target v500 --inputs dz500_dx,f --constants c:1 --group day
     """
-    from sciml_dchag.laws.discover import discover
-    from sciml_dchag.laws.table import Constant, read_table
+    from sciml_dchag.laws.discover import find_laws
 
     require_one_process("laws")
     pairs = [text.partition(":") for text in units]
     for name, colon, _ in pairs:
         if not colon:
             raise ValueError(f"--unit {name} has no units: write COLUMN:UNITS, such as v:m s-1.")
-    read = read_table(
-        table, target, _names(inputs), [Constant.parse(text) for text in _names(constants)], group,
-        {name.strip(): unit for name, _, unit in pairs},
-    )  # fmt: skip
-    if read.left_out:
-        say(f"Left out: {read.left_out} rows without a number in one of the columns.")
     place = folder or table.with_name(f"{table.stem}_laws")
     with ProgressBar() as progress:
-        found = discover(
-            read, seconds=seconds, patience=patience, batch=batch, rows=rows, held_out=held_out,
+        found = find_laws(
+            table, target, _names(inputs), constants=_names(constants), group=group,
+            units={name.strip(): unit for name, _, unit in pairs}, seconds=seconds,
+            patience=patience, batch=batch, rows=rows, held_out=held_out,
             bands=_names(index_bands), seed=seed, out=place, overwrite=overwrite,
             progress=progress,
         )  # fmt: skip
+    if found.training.left_out:
+        say(f"Left out: {found.training.left_out} rows without a number in one of the columns.")
     say(found.summary())
     say(f"Formulas: {place / 'laws.csv'}")
 

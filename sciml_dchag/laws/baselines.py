@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.laws.formula import r2
+from sciml_dchag.laws.formula import Formula, r2
 from sciml_dchag.laws.front import folds
 from sciml_dchag.laws.table import Array, LawTable
 from sciml_dchag.laws.two_band import fit_two_band
@@ -34,7 +34,7 @@ def baseline_scores(
     """
     scores = {"mean": (0.0, r2(held_out.y, np.full_like(held_out.y, training.y.mean())))}
     scores["ridge"] = _ridge(training, held_out, training.X.T, held_out.X.T)
-    positive = (training.X > 0).all(axis=1) & (held_out.X > 0).all(axis=1)
+    positive = np.asarray((training.X > 0).all(axis=1) & (held_out.X > 0).all(axis=1))
     if positive.any():
         logs = (_with_logs(table.X, positive) for table in (training, held_out))
         scores["ridge of logarithms"] = _ridge(training, held_out, *logs)
@@ -47,6 +47,30 @@ def baseline_scores(
             r2(held_out.y, index.predict(held_out.X[chosen].T)),
         )
     return scores
+
+
+def index_formulas(training: LawTable, bands: tuple[str, ...]) -> list[Formula]:
+    """The best normalised difference times a fitted constant that has the units of the target.
+
+    A search by proposals meets one pair of bands among many by chance; all pairs are quickly tried.
+    None where there are no two bands of one unit, or no such constant.
+    """
+    from sympy import Symbol
+
+    columns = {column.name: column for column in training.inputs}
+    fitted = [
+        constant
+        for constant in training.constants
+        if constant.value is None and constant.unit.exponents == training.target.unit.exponents
+    ]
+    if len(bands) < 2 or len({columns[b].unit.exponents for b in bands}) > 1 or not fitted:
+        return []
+    chosen = [list(columns).index(band) for band in bands]
+    index = fit_two_band(training.X[chosen].T, training.y)
+    one, other = Symbol(bands[index.first]), Symbol(bands[index.second])
+    difference = (one - other) / (one + other)
+    name = fitted[0].name
+    return [Formula(expression=Symbol(name) * difference, constants={name: index.slope})]
 
 
 def _with_logs(X: Array, positive: NDArray[np.bool_]) -> Array:

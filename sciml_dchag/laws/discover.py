@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ import pandas as pd
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
 from sciml_dchag.files.result_folders import whole_folder
-from sciml_dchag.laws.baselines import baseline_scores, looks_like_bands
+from sciml_dchag.laws.baselines import baseline_scores, index_formulas, looks_like_bands
 from sciml_dchag.laws.front import LEAST_R2, Candidate, front, held_out_rows, law_of
 from sciml_dchag.laws.plots import plot_law
 from sciml_dchag.laws.search import Progress, require_engine, search
-from sciml_dchag.laws.table import LawTable
+from sciml_dchag.laws.table import Constant, LawTable, from_frame, read_table
 
 TABLE, BASELINES, LATEX, PICTURE = "laws.csv", "baselines.csv", "laws.tex", "laws.png"
 FOLDER = folder_kind("a folder of laws", TABLE, (BASELINES, LATEX, PICTURE))
@@ -72,6 +73,46 @@ class Laws:
             + (f" with {constants}" if constants else "")
             + f": R2 {self.law.r2_held_out:.3f} on held-out groups; {beside}."
         )
+
+
+def find_laws(
+    table: pd.DataFrame | str | os.PathLike[str],
+    target: str,
+    inputs: Sequence[str],
+    *,
+    constants: Sequence[str] = (),
+    group: str | None = None,
+    units: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Laws:
+    """Find the simplest formulas, right in units, of a column of a table.
+
+    Args:
+        table: a CSV file, or a table in memory; headings have units in brackets.
+        target, inputs: names of columns, with or without their units.
+        constants: `c:1` and `U:m s-1` are fitted, `g=9.81:m s-2` is given.
+        group: a column whose equal rows are held out together; None: each row by itself.
+        units: of columns by name, which count before those of the headings.
+        **settings: `seconds`, `patience`, `batch`, `rows`, `held_out`, `bands`, `seed`, `out`,
+            `overwrite` and `progress` of `laws.discover.discover`.
+
+    Raises:
+        FileNotFoundError: there is no table.
+        FileExistsError, ModuleNotFoundError, ValueError: as of `discover`; or a column, a constant
+            or units that are not known.
+
+    Example:
+        >>> laws = sd.find_laws("wind.csv", "v500", ["dz500_dx", "f"],
+        ...                     constants=["c:1"], group="sector")  # doctest: +SKIP
+        >>> laws.law.formula.text()  # doctest: +SKIP
+        'c*dz500_dx/f'
+    """
+    parsed = [Constant.parse(text) for text in constants]
+    if isinstance(table, pd.DataFrame):
+        read = from_frame(table, target, inputs, parsed, group, units)
+    else:
+        read = read_table(Path(table), target, inputs, parsed, group, units)
+    return discover(read, **settings)
 
 
 def discover(
@@ -132,10 +173,11 @@ def discover(
         training.rows(np.sort(seen)), seconds=seconds, patience=patience, batch=batch, seed=seed,
         progress=progress,
     )  # fmt: skip
-    candidates = front(formulas, training, rest)
+    named = tuple(bands) or looks_like_bands(table)
+    candidates = front([*formulas, *index_formulas(training, named)], training, rest)
     found = Laws(
         candidates=tuple(candidates), law=law_of(candidates), training=training, held_out=rest,
-        baselines=baseline_scores(training, rest, tuple(bands) or looks_like_bands(table)),
+        baselines=baseline_scores(training, rest, named),
     )  # fmt: skip
     if place is not None:
         _write(found, place, overwrite)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -164,9 +165,9 @@ def _formula(program: Any, table: LawTable) -> Formula:
     names = {f"x{i}": column.name for i, column in enumerate((*table.inputs, *given))}
     names |= {f"k{i}": constant.name for i, constant in enumerate(fitted)}
     local = {short: sympy.Symbol(name) for short, name in names.items()}
-    expression = sympy.nsimplify(
-        sympy.sympify(program.get_infix_str(), locals=local), rational=True
-    )
+    # The number 1 is exact, so that exp(1/2) stays what it is.
+    text = re.sub(r"\b1\.0\b", "1", program.get_infix_str())
+    expression = sympy.sympify(text, locals=local)
     values = {names[k]: v for k, v in program.get_sympy_local_dicts()[0].items()}
     values |= {constant.name: float(constant.value or 0.0) for constant in given}
     held = {str(symbol) for symbol in expression.free_symbols}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +32,8 @@ SECTOR = 30
 
 
 def write_law_table(
-    source: Path,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     columns: Sequence[str],
     *,
     period: Period = (None, None),
@@ -63,6 +64,7 @@ def write_law_table(
         FileNotFoundError: there is nothing at `source`.
         ValueError: a column, a band or a period that is not there.
     """
+    source, out = Path(source), Path(out)
     if out.suffix != ".csv":
         raise ValueError(f"{out} is to be written, and its name must end in .csv.")
     if out.is_dir() or (out.exists() and not overwrite):

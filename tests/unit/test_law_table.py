@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from sciml_dchag.files.samples import sample_path
 from sciml_dchag.weather.law_table import EARTH_RADIUS, EARTH_ROTATION, write_law_table
 
-ERA5 = Path(__file__).parents[1] / "data/weather/era5_state_1959-01-02T00_gaussian_3levels.nc"
+ERA5 = sample_path("era5_state_1959")
 
 
 def field(latitude: np.ndarray, longitude: np.ndarray) -> xr.Dataset:

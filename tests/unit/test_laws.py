@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import sympy
 
-from sciml_dchag.laws.baselines import baseline_scores, looks_like_bands
+from sciml_dchag.laws.baselines import baseline_scores, index_formulas, looks_like_bands
 from sciml_dchag.laws.discover import FOLDER, Laws, _write, discover
 from sciml_dchag.laws.formula import Formula, r2
 from sciml_dchag.laws.front import Candidate, folds, front, held_out_rows, law_of
@@ -231,6 +231,32 @@ def test_baselines_are_scored_on_the_same_rows() -> None:
     assert "two-band index" not in baseline_scores(table.rows(~away), table.rows(away), ())
     with pytest.raises(ValueError, match="r900 is named as a band and is no input"):
         discover(table, bands=["r900"])
+
+
+def test_an_index_law_of_leaves_is_recovered_from_noise() -> None:
+    """PROSPECT-D leaves, 1 % noise: the formula that made the trait is the law."""
+    from prosail.prospect_d import run_prospect
+
+    rng, names = np.random.default_rng(0), ["r550", "r680", "r705", "r750", "r800"]
+    leaves = []
+    for _ in range(150):
+        cab, car = rng.uniform(10, 70), rng.uniform(3, 15)
+        _, reflectance, _ = run_prospect(
+            rng.uniform(1.2, 2.2), cab, car, 0.1, 0.012, 0.006, ant=1.0, prospect_version="D"
+        )
+        leaves.append([reflectance[int(name[1:]) - 400] for name in names])
+    frame = pd.DataFrame(leaves, columns=names)
+    trait = 30 * (frame["r750"] - frame["r705"]) / (frame["r750"] + frame["r705"])
+    frame["trait (ug cm-2)"] = trait * (1 + 0.01 * rng.normal(size=150))
+    frame["species"] = np.arange(150) // 15
+    table = from_frame(frame, "trait", names, [Constant.parse("c:ug cm-2")], "species")
+    away = held_out_rows(table.groups, 0.25, 0)
+    training, rest = table.rows(~away), table.rows(away)
+    law = law_of(front(index_formulas(training, looks_like_bands(table)), training, rest))
+    assert law is not None and law.r2_held_out > 0.99
+    assert law.formula.text() in ("c*(r705 - r750)/(r705 + r750)",)
+    assert law.formula.constants["c"] == pytest.approx(-30e-5, rel=0.01)
+    assert index_formulas(wind(), ()) == []
 
 
 def results(table: LawTable, candidates: list[Candidate]) -> Laws:

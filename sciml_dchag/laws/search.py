@@ -162,7 +162,8 @@ def _formula(program: Any, table: LawTable) -> Formula:
     import sympy
 
     fitted, given = _constants(table)
-    names = {f"x{i}": column.name for i, column in enumerate((*table.inputs, *given))}
+    columns = [*(c.name for c in table.inputs), *(c.name for c in given)]
+    names = {f"x{i}": name for i, name in enumerate(columns)}
     names |= {f"k{i}": constant.name for i, constant in enumerate(fitted)}
     local = {short: sympy.Symbol(name) for short, name in names.items()}
     # The number 1 is exact, so that exp(1/2) stays what it is.

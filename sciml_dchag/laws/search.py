@@ -10,9 +10,11 @@ import contextlib
 import copy
 import io
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import get_start_method, set_start_method
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,7 @@ def search(
         ModuleNotFoundError: physo is not installed.
     """
     require_engine()
+    callback = _Callback(seconds, patience, progress)
     with _contained(seed):
         import physo
         from physo.config.config0 import config0
@@ -81,7 +84,6 @@ def search(
         config["learning_config"]["batch_size"] = batch
         config["priors_config"][0] = ("HardLengthPrior", {"min_length": 1, "max_length": 35})
         logger = RunLogger(do_save=False)
-        callback = _Callback(seconds, patience, progress)
         # physo rounds the names, and so the printed values, of its own fixed constants.
         values = np.stack([*table.X, *(np.full(len(table.y), c.value) for c in given)])
         columns = [*table.inputs, *given]
@@ -110,6 +112,7 @@ class _Callback:
         self.seconds, self.patience, self.progress = seconds, patience, progress
         self.start = time.monotonic()
         self.best, self.waited = 0.0, 0
+        self.stdout, self.stderr = sys.stdout, sys.stderr  # the search has others
 
     def visualise(self, run_logger: Any, batch: Any) -> None:
         """Count the batch, and end the search where it is time."""
@@ -120,9 +123,10 @@ class _Callback:
         else:
             self.waited += 1
         if self.progress is not None:
-            self.progress(int(min(passed, self.seconds)), int(self.seconds), "seconds of search")
-        done = passed >= self.seconds or self.waited >= self.patience
-        if done or reward > 1 - 1e-6:
+            with contextlib.redirect_stdout(self.stdout), contextlib.redirect_stderr(self.stderr):
+                done = int(min(passed, self.seconds))
+                self.progress(done, int(self.seconds), "seconds of search")
+        if passed >= self.seconds or self.waited >= self.patience or reward > 1 - 1e-6:
             raise _Stopped
 
 
@@ -132,7 +136,7 @@ def _contained(seed: int) -> Iterator[None]:
     import matplotlib as mpl
     import torch
 
-    numpy_state = np.random.get_state()
+    numpy_state, start_method = np.random.get_state(), get_start_method(allow_none=True)
     with (
         contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(), torch.random.fork_rng(devices=[]), mpl.rc_context(),
@@ -145,6 +149,7 @@ def _contained(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(numpy_state)
+            set_start_method(start_method, force=True)  # importing physo sets spawn
 
 
 def _exponents(quantity: Any) -> list[float]:

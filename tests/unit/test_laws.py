@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from multiprocessing import get_start_method
 from pathlib import Path
 
 import numpy as np
@@ -297,8 +298,13 @@ def test_a_search_finds_a_law_and_leaves_nothing_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     state = np.random.get_state()[1].copy()
-    found = discover(wind(), seconds=20, patience=2, batch=100, rows=60, out="laws")
+    method = get_start_method(allow_none=True)
+    found = discover(
+        wind(), seconds=20, patience=2, batch=150, rows=60, out="laws",
+        progress=lambda done, total, what: print(what),
+    )  # fmt: skip
     assert found.law is not None and found.law.r2_held_out > 0.99
-    assert capsys.readouterr().out == ""
+    assert set(capsys.readouterr().out.splitlines()) == {"seconds of search"}
+    assert get_start_method(allow_none=True) == method
     assert [path.name for path in tmp_path.iterdir()] == ["laws"]
     np.testing.assert_array_equal(np.random.get_state()[1], state)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from click.testing import Result
 
 from sciml_dchag.files.samples import sample_path
@@ -12,7 +13,10 @@ Call = Callable[..., Result]
 STATE = str(sample_path("era5_state_1959"))
 
 
-def test_from_a_state_to_a_folder_of_laws(own_work: Path, call: Call) -> None:
+def test_from_a_state_to_a_folder_of_laws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.chdir(tmp_path)
     words = ("law-table", STATE, "wind.csv", "--columns", "v500,dz500_dx,f", "--band", "30", "75")
     result = call(*words)
     assert result.exit_code == 0, result.output
@@ -21,7 +25,7 @@ def test_from_a_state_to_a_folder_of_laws(own_work: Path, call: Call) -> None:
 
     asked = ("laws", "wind.csv", "--target", "v500", "--group", "sector")
     refused = call(*asked, "--inputs", "dz500_dx", "--constants", "c:1")
-    assert refused.exit_code != 0 and not (own_work / "wind_laws").exists()
+    assert refused.exit_code != 0 and not (tmp_path / "wind_laws").exists()
     assert "add a constant in m s-1, or one in s to multiply dz500_dx by" in refused.output
 
     search = ("--seconds", "30", "--patience", "1", "--batch", "100", "--rows", "60")
@@ -32,4 +36,4 @@ def test_from_a_state_to_a_folder_of_laws(own_work: Path, call: Call) -> None:
     assert table["complexity"].is_monotonic_increasing
     assert table["r2_training"].is_monotonic_increasing
     assert len(pd.read_csv("wind_laws/baselines.csv")) == 2
-    assert (own_work / "wind_laws/laws.png").stat().st_size > 10_000
+    assert (tmp_path / "wind_laws/laws.png").stat().st_size > 10_000

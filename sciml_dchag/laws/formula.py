@@ -28,10 +28,9 @@ class Formula:
     @property
     def complexity(self) -> int:
         """Operations plus symbols, as written: c * x / f has 5."""
-        from sympy import Symbol, count_ops, preorder_traversal
+        from sympy import count_ops
 
-        symbols = sum(isinstance(node, Symbol) for node in preorder_traversal(self.expression))
-        return int(count_ops(self.expression)) + symbols
+        return int(count_ops(self.expression)) + len(_names_in(self.expression))
 
     def predict(self, table: LawTable) -> Array:
         """Evaluate at each row: (rows,), NaN where the formula has no real value."""
@@ -59,30 +58,31 @@ class Formula:
         What is replaced has the units of the constant that replaces it, which occurs nowhere
         else, so that the formula still has all values that it had.
         """
-        from sympy import Symbol, preorder_traversal
-
         fitted = {c.name: c.unit for c in table.constants if c.value is None}
         now = self
-        while True:
-            nodes = [n for n in preorder_traversal(now.expression) if isinstance(n, Symbol)]
-            count = {name: sum(str(n) == name for n in nodes) for name in now.constants}
-            for part in _parts_of_constants(now.expression, set(fitted)):
-                name = _stands_for(part, fitted, count)
-                if name is not None:
-                    break
-            else:
-                return now
-            value = complex(part.subs(now.constants))
-            if value.imag or not np.isfinite(value.real):
-                return now
-            expression = _replaced(now.expression, part, Symbol(name))
-            held = {str(symbol) for symbol in expression.free_symbols}
-            constants = {**now.constants, name: value.real}
-            now = replace(
-                now,
-                expression=expression,
-                constants={n: v for n, v in constants.items() if n in held},
-            )
+        while (shorter := now._with_one_for_several(fitted)) is not None:
+            now = shorter
+        return now
+
+    def _with_one_for_several(self, fitted: Mapping[str, Unit]) -> Formula | None:
+        """Put one constant for the largest part it can stand for; None if nothing is shorter."""
+        from sympy import Symbol
+
+        names = _names_in(self.expression)
+        count = {name: names.count(name) for name in self.constants}
+        for part in _parts_of_constants(self.expression, set(fitted)):
+            name = _stands_for(part, fitted, count)
+            if name is None:
+                continue
+            expression = _replaced(self.expression, part, Symbol(name))
+            value = complex(part.subs(self.constants))
+            # sympy may write a product out again, which would never end.
+            if _size(expression) < _size(self.expression) and not value.imag and np.isfinite(value):
+                held = {str(symbol) for symbol in expression.free_symbols}
+                constants = {**self.constants, name: value.real}
+                kept = {n: v for n, v in constants.items() if n in held}
+                return replace(self, expression=expression, constants=kept)
+        return None
 
     def refitted(self, table: LawTable) -> Formula:
         """Fit the constants that are not given to all rows, by least squares from their values."""
@@ -123,6 +123,20 @@ class Formula:
         return str(latex(self.expression))
 
 
+def _names_in(expression: Any) -> list[str]:
+    """Names of symbols, as often as they occur."""
+    from sympy import Symbol, preorder_traversal
+
+    return [str(node) for node in preorder_traversal(expression) if isinstance(node, Symbol)]
+
+
+def _size(expression: Any) -> int:
+    """Nodes of the tree."""
+    from sympy import preorder_traversal
+
+    return sum(1 for _ in preorder_traversal(expression))
+
+
 def _parts_of_constants(expression: Any, fitted: set[str]) -> list[Any]:
     """Parts that hold fitted constants and numbers alone, the largest first, but no lone symbol."""
     if not expression.args:
@@ -140,9 +154,7 @@ def _parts_of_constants(expression: Any, fitted: set[str]) -> list[Any]:
 
 def _stands_for(part: Any, fitted: Mapping[str, Unit], count: Mapping[str, int]) -> str | None:
     """The constant that may be written for a part; None where there is none."""
-    from sympy import Symbol, preorder_traversal
-
-    nodes = [str(n) for n in preorder_traversal(part) if isinstance(n, Symbol)]
+    nodes = _names_in(part)
     with_units = [name for name in nodes if any(fitted[name].exponents)]
     if part.is_Add and with_units:
         # A sum of constants of one kind; anything else in it would need units to be followed.

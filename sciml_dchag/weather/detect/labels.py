@@ -190,7 +190,7 @@ class BoxGrid:
 
 def _times(column: pd.Series[str], path: str) -> NDArray[np.datetime64]:
     try:
-        return pd.to_datetime(column).to_numpy().astype("datetime64[ns]")
+        return pd.to_datetime(column, format="ISO8601").to_numpy().astype("datetime64[ns]")
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"data.objects {path} has a time that cannot be read ({error}): write times as "
@@ -210,7 +210,7 @@ def _numbers(
         row = int(np.argmax(bad))
         allowed = "a number" if within is None else f"from {within[0]:g} to {within[1]:g} degrees"
         raise ValueError(
-            f"data.objects {path} has {table[name].iloc[row]!r} as {name} in row {row + 2}: it "
+            f"data.objects {path} has {str(table[name].iloc[row])!r} as {name} in row {row + 2}: it "
             f"must be {allowed}."
         )
     return numbers

@@ -55,7 +55,7 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
         half = draw.uniform(2, 6, (len(middle), 2))
         true = np.concatenate([middle - half, middle + half], axis=1)
         near = true[draw.random(len(true)) < 0.8]
-        boxes = np.concatenate([near + draw.normal(0, 1, near.shape), near[: 3] + 0.5])
+        boxes = np.concatenate([near + draw.normal(0, 1, near.shape), near[:3] + 0.5])
         away = draw.uniform(0, 60, (130 if number == 0 else 3, 2))
         boxes = np.concatenate([boxes, np.concatenate([away, away + 6], axis=1)])
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 0.5)

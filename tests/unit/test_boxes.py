@@ -157,7 +157,9 @@ def test_a_perfect_answer_is_read_back_and_costs_little(box: list[float]) -> Non
     truth, classes = torch.tensor([[turned]]), torch.tensor([[0]])
     parts = objective.parts(said, truth, classes, torch.empty(1, 1, 0))
     assert parts["box"] < 1e-3 and parts["class"] < 0.01
-    other = objective.parts(said, truth + torch.tensor([0, 1.0, 0, 1.0]), classes, torch.empty(1, 1, 0))
+    other = objective.parts(
+        said, truth + torch.tensor([0, 1.0, 0, 1.0]), classes, torch.empty(1, 1, 0)
+    )
     assert other["box"] > 0.1 and other["distance"] > parts["distance"]
 
 
@@ -173,7 +175,9 @@ def test_errors_add_up_over_samples_and_leave_out_what_counts_nothing() -> None:
         return said[images[:, 0, 0, 0].long()]
 
     def error(samples: list[int], counts: list[bool]) -> float:
-        images = torch.tensor(samples, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 8, 16)
+        images = torch.tensor(samples, dtype=torch.float32)[:, None, None, None].expand(
+            -1, 1, 8, 16
+        )
         return float(
             objective.error(
                 model, images, boxes[samples], classes[samples], attributes[samples],

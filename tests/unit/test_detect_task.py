@@ -19,7 +19,7 @@ from sciml_dchag.tasks import recipe_from_mapping, task_of
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.weather.detect.baselines import FinderBaselines
 from sciml_dchag.weather.detect.detector import Detector
-from sciml_dchag.weather.detect.labels import BoxGrid, Located
+from sciml_dchag.weather.detect.labels import BoxGrid, Located, ObjectTable
 from sciml_dchag.weather.detect.scorer import ObjectSums
 from sciml_dchag.weather.detect.training import DetectStore, ObjectSamples
 from sciml_dchag.weather.grid import Grid
@@ -47,9 +47,7 @@ def drawn_lows(times: int = 48) -> tuple[xr.DataArray, pd.DataFrame]:
             latitude = draw.uniform(30, 60) * draw.choice([-1, 1])
             longitude = draw.uniform(-25, 25) + 120 * place
             depth = draw.uniform(25, 50)
-            away = distance_km(
-                latitude, longitude, GRID.latitude[:, None], GRID.longitude[None]
-            )
+            away = distance_km(latitude, longitude, GRID.latitude[:, None], GRID.longitude[None])
             values[time, 0] -= 100 * depth * np.exp(-((away / 900) ** 2) / 2)
             rows.append(
                 {"time": start + time * np.timedelta64(6, "h"), "latitude": latitude,
@@ -202,9 +200,7 @@ def test_scores_are_those_by_hand() -> None:
     sums.add(found, truth, 0.3)
     scores = sums.scores()
     assert scores["f1", "objects"] == 0.5 and scores["recall", "objects"] == 0.5
-    assert scores["place_error", "objects"] == pytest.approx(
-        float(distance_km(50, 0.5, 51, 359.5))
-    )
+    assert scores["place_error", "objects"] == pytest.approx(float(distance_km(50, 0.5, 51, 359.5)))
     assert scores["bias", "depth (hPa)"] == 2 and scores["count_error", "objects"] == 0
     assert scores["f1_iou50", "objects"] == 0.5
     # By falling probability: found, false, found, of two; 51 recalls at 1, 50 at 2 / 3.
@@ -221,7 +217,9 @@ def test_the_finder_on_a_spline_is_nearer(folder: Path) -> None:
     }
     for index in range(20):
         for name, found in baselines.find(index).items():
-            assert np.isnan(found.attributes[:, 1]).all() and np.isfinite(found.attributes[:, 0]).all()
+            assert (
+                np.isnan(found.attributes[:, 1]).all() and np.isfinite(found.attributes[:, 0]).all()
+            )
             sums[name].add(found, opened.objects(store.times[index]), 0.0)
     km = {name: one.scores()["place_error", "objects"] for name, one in sums.items()}
     assert km["spline_finder"] < km["finder"]
@@ -273,6 +271,27 @@ def test_times_that_the_table_does_not_cover_are_refused(folder: Path, tmp_path:
     data = {**mapping(folder)["data"], "objects": str(tmp_path / "lows.csv")}
     with pytest.raises(ValueError, match=r"data.test has 2001-01-11.*: shorten the period"):
         task_of(recipe_from_mapping(mapping(folder, data=data))).open()
+
+
+def test_a_run_is_scored_without_a_finder(run: Path, folder: Path) -> None:
+    """The least probability is then the recipe's, too."""
+    recipe = mapping(folder, evaluation={"finder_channel": "", "score": 0.4, "within_km": 800})
+    found = task_of(recipe_from_mapping(recipe)).evaluate(run)
+    assert found.baselines == [] and found.settings["Least probability"] == "0.40"
+    assert "from the recipe" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+
+
+def test_kinds_are_classes_which_the_finder_must_know(folder: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "lows.csv")
+    table["kind"] = np.where(table["latitude"] > 0, "north", "lows")
+    table.to_csv(tmp_path / "kinds.csv", index=False)
+    read = ObjectTable(str(tmp_path / "kinds.csv"), [])
+    assert read.kinds == ("lows", "north")
+    found = read.at(np.datetime64("2001-01-01", "ns"))
+    assert ((found.classes == 1) == (found.latitude > 0)).all() and len(found) == 3
+    assert not len(read.at(np.datetime64("2001-01-01T01", "ns")))
+    with pytest.raises(ValueError, match="has the kind 'north', which the classical finder"):
+        FinderBaselines(Store.open(folder / "lows.zarr"), "msl", read.kinds, [])
 
 
 def test_other_objects_are_another_run(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def _evaluation(folder: Path, scorer: _Scorer, table: pd.DataFrame) -> Evaluatio
         title=f"Detection scores: {recipe.name}",
         table=table,
         keys=KEYS,
-        reference=BEST if scorer.baselines else "",
+        reference=BEST,
         summary=_summary(table),
         headline="f1",
         labels=LABELS,

@@ -21,7 +21,7 @@ from sciml_dchag.weather.detect.training import DetectRecord, DetectStore, compl
 from sciml_dchag.weather.grid import Grid
 from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
 from sciml_dchag.weather.prepare.recipe import prepare_unless_there
-from sciml_dchag.weather.training_store import check_periods, check_rotation, unused_validation
+from sciml_dchag.weather.training_store import check_periods, check_rotation
 
 
 class DetectTask(Task[DetectRecipe]):
@@ -55,10 +55,8 @@ class DetectTask(Task[DetectRecipe]):
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check store or sources, objects and model."""
-        recipe = self.recipe
-        if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
-            note(unused)
-        if Path(recipe.data.store).exists():
+        # A validation period is of use without validation in training: it sets the least probability.
+        if Path(self.recipe.data.store).exists():
             if attempt(self._with_store):
                 attempt(lambda: in_words(self.expected_model()))
         elif attempt(self._objects):

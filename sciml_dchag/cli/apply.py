@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +107,9 @@ def predict(
     Processes that torchrun starts share out the initial times, whatever the mesh of the training;
     --tp and --fsdp share out a model that is too large for one.
 
-    A MODEL of task.kind detect finds objects at the times of INPUT, a store, and OUTPUT is a folder:
-    boxes.csv and a picture. --score is the least probability; the other options that are about
-    forecasts are refused.
+    A MODEL of task.kind detect finds objects at the times of INPUT, a store, and OUTPUT is a folder
+    with boxes.csv and a picture. --score is the least probability; options that are about forecasts
+    are refused.
 
     --members makes an ensemble, whose members lie along the dimension `number`. They differ by what
     the model missed on days of its training period, for which the store of its training must be
@@ -150,7 +151,7 @@ def predict(
     say(f"Forecasts: {path}")
 
 
-def _refuse(options: dict[str, object], why: str) -> None:
+def _refuse(options: Mapping[str, object], why: str) -> None:
     """Refuse options that are given where they mean nothing."""
     for name, given in options.items():
         if given:

@@ -138,7 +138,7 @@ def test_each_head_asks_for_what_it_needs() -> None:
     for m, arguments, message in (
         (model(), {"lead_hours_B": hours}, "called with visible_BV and no lead_hours_B"),
         (model(), {"lead_hours_B": hours, "visible_BV": visible}, "no lead_hours_B"),
-        (forecaster, {"visible_BV": visible}, "called with lead_hours_B, no visible_BV"),
+        (forecaster, {"visible_BV": visible}, "called with lead_hours_B and no visible_BV"),
         (forecaster, {}, "called with lead_hours_B"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -208,9 +208,9 @@ def _numbers(
         bad |= ~((numbers >= within[0]) & (numbers <= within[1]))
     if bad.any():
         row = int(np.argmax(bad))
+        value = str(table[name].iloc[row])
         allowed = "a number" if within is None else f"from {within[0]:g} to {within[1]:g} degrees"
         raise ValueError(
-            f"data.objects {path} has {str(table[name].iloc[row])!r} as {name} in row {row + 2}: it "
-            f"must be {allowed}."
+            f"data.objects {path} has {value!r} as {name} in row {row + 2}: it must be {allowed}."
         )
     return numbers

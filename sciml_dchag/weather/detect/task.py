@@ -55,7 +55,7 @@ class DetectTask(Task[DetectRecipe]):
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check store or sources, objects and model."""
-        # A validation period is of use without validation in training: it sets the least probability.
+        # A validation period sets the least probability, also without validation in training.
         if Path(self.recipe.data.store).exists():
             if attempt(self._with_store):
                 attempt(lambda: in_words(self.expected_model()))

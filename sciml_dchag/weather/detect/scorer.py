@@ -144,15 +144,17 @@ def scores_table(sums: dict[str, ObjectSums]) -> pd.DataFrame:
         rows.append(
             {
                 "metric": metric, "object": of, "units": units,
-                "perfect": 0.0 if metric in ERRORS else 1.0,
+                "perfect": PERFECT.get(metric, 1.0),
                 **{name: scores[metric, of] for name, scores in columns.items()},
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-ERRORS = {"place_error", "count_error", "count_spread", "bias", "rms"}
-"""Metrics whose perfect value is 0."""
+PERFECT = {
+    "place_error": 0.0, "count_spread": 0.0, "rms": 0.0, "bias": np.nan, "count_error": np.nan,
+}  # fmt: skip
+"""Perfect values that are not 1; biases may be 0 by accident and are compared with none."""
 
 
 def _objects(located: Located) -> Objects:

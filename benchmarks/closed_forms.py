@@ -121,20 +121,29 @@ def stage_flops(s: Shape) -> float:
     tokenize = 2 * n * s.own * (s.P + 1) * s.D
     if s.kind == "tp-only":
         return 3 * (tokenize + attend(n, s.C, s.D) / s.T) - tokenize
-    final = attend(n, s.T, s.D) / s.T
+    final = (mix_first(n, s.T, s.D, s.heads) if s.absorbed else 3 * attend(n, s.T, s.D)) / s.T
     if s.kind == "dchag-l":
         # Absorbed, the weights scale maps before the one product, which tokenizes and sums.
-        return 3 * (tokenize + final) - tokenize
+        return 3 * tokenize + final - tokenize
     if not s.absorbed:
-        return 3 * (tokenize + attend(n, s.own, s.D) + final) - tokenize
+        return 3 * (tokenize + attend(n, s.own, s.D)) + final - tokenize
     maps = 2 * s.own * (s.P + 1) * s.D * (s.D + s.heads)
     scores = 2 * n * s.own * (s.P + 1) * s.heads
-    return 3 * (maps + scores + tokenize + 2 * n * s.D**2 + final) - scores
+    return 3 * (maps + scores + tokenize + 2 * n * s.D**2) + final - scores
 
 
 def attend(n: int, channels: int, dim: int) -> float:
     """Keys and values of so many tokens at n locations, scores and sum, and the output product."""
     return 4 * n * channels * dim**2 + 4 * n * channels * dim + 2 * n * dim**2
+
+
+def mix_first(n: int, tokens: int, dim: int, heads: int) -> float:
+    """A step of attention over tokens that are mixed by each head before the value product.
+
+    Values and output, forward and twice backward; scores and mixing, mixing again, and what each
+    of them gives the tokens, the attention and the score map.
+    """
+    return 12 * n * dim**2 + 14 * n * tokens * dim * heads
 
 
 def sent_over_tp(s: Shape) -> float:

@@ -72,8 +72,8 @@ def load_recipe(path: PathLike, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a YAML file, or `sample:demo_weather` or `sample:demo_plants`, which the package
-            carries.
+        path: a YAML file, or `sample:NAME`, which the package carries: `demo_weather`,
+            `demo_plants`, `msl_forecast` or `between_weather`.
         overrides: changes as on the command line, such as `training.steps=100`; `Recipe.replace`
             takes them as Python values.
 

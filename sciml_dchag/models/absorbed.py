@@ -1,10 +1,11 @@
-"""The absorbed form's kernel: attention over channels straight from their pixels.
+"""The absorbed form's kernels: attention over channels straight from their pixels, and over tokens
+without their keys and values.
 
-Why this is the same function as attention over tokens stands in `aggregation`; here is how it is
-computed without forming anything large. Nothing of the model is known here.
+Why these are the same functions as attention over tokens stands in `aggregation`; here is how they
+are computed without forming anything large. Nothing of the model is known here.
 
 Shapes: N rows (batch and locations), K channels, P pixels of a patch with the constant one,
-h heads, D = h * d features.
+M tokens, D features, h heads of d features.
 """
 
 from __future__ import annotations
@@ -64,8 +65,7 @@ def absorbed_attention(
         with_logsumexp: return that of the scores too, (N, h), for merging with other channels.
         numbers: that the buffer holds; None for what suits the device.
     """
-    device = x_NKP.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_NKP.dtype
+    device, dtype = x_NKP.device.type, _compute_dtype(x_NKP)
     mask_NK = None
     if mask_BLK is not None:
         locations = mask_BLK.shape[1]
@@ -74,6 +74,44 @@ def absorbed_attention(
     return _AbsorbedAttention.apply(  # type: ignore[no-untyped-call]
         x, score_maps, value_maps, mask_NK, with_logsumexp, numbers or buffer_numbers(device)
     )
+
+
+def token_attention(
+    tokens_NMD: Tensor,
+    score_map_Dh: Tensor,
+    value_map_Dhd: Tensor,
+    mask_NM: Tensor | None,
+    numbers: int | None = None,
+) -> Tensor:
+    """Attend over M tokens that share their maps: (N, M, D) -> (N, h, d), in autocast's precision.
+
+    Args:
+        tokens_NMD: tokens.
+        score_map_Dh: tokens to scores, key weight times query.
+        value_map_Dhd: tokens to values.
+        mask_NM: False where a token is missing.
+        numbers: that the buffer holds; None for what suits the device.
+    """
+    numbers = numbers or buffer_numbers(tokens_NMD.device.type)
+    dtype = _compute_dtype(tokens_NMD)
+    tokens, score_map, value_map = (t.to(dtype) for t in (tokens_NMD, score_map_Dh, value_map_Dhd))
+    attended: Tensor = _TokenAttention.apply(  # type: ignore[no-untyped-call]
+        tokens, score_map, value_map.transpose(0, 1), mask_NM, numbers
+    )
+    return attended
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _refuse_second_derivatives() -> None:
+    if torch.is_grad_enabled():  # the gradient is to be differentiated again (create_graph)
+        raise NotImplementedError(
+            "model.implementation absorbed has no second derivatives: set it to materialised, "
+            "which has the same parameters, or leave create_graph out."
+        )
 
 
 class _AbsorbedAttention(torch.autograd.Function):
@@ -125,11 +163,7 @@ class _AbsorbedAttention(torch.autograd.Function):
     def backward(
         ctx: Any, grad_ND: Tensor, grad_logsumexp_Nh: Tensor | None
     ) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again (create_graph)
-            raise NotImplementedError(
-                "model.implementation absorbed has no second derivatives: set it to materialised, "
-                "which has the same parameters, or leave create_graph out."
-            )
+        _refuse_second_derivatives()
         x_NKP, score_maps_KPh, value_maps, attention_hNK = ctx.saved_tensors
         N, K, P = x_NKP.shape
         h = attention_hNK.shape[0]
@@ -188,3 +222,61 @@ def _buffered_rows(x_NKP: Tensor, numbers: int) -> Iterator[tuple[slice, Tensor]
     for start in range(0, N, length):
         rows = slice(start, min(start + length, N))
         yield rows, buffer[: rows.stop - rows.start]
+
+
+class _TokenAttention(torch.autograd.Function):
+    """out_i = (sum_m a_{m,i} t_m) V_i for every head i, with a = softmax_m(t_m A).
+
+    The values of M tokens would take M products with V, and their keys as many; mixed first, the
+    heads take one between them. The mixed tokens, (n, h, D), are formed for a run of rows at a
+    time, and formed again in the backward pass; kept between are t, A, V and a.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tokens_NMD: Tensor,
+        score_map_Dh: Tensor,
+        value_map_hDd: Tensor,
+        mask_NM: Tensor | None,
+        numbers: int,
+    ) -> Tensor:
+        ctx.numbers = numbers
+        scores_NMh = tokens_NMD @ score_map_Dh
+        mask_NM1 = None if mask_NM is None else mask_NM[..., None]
+        attention_NMh = masked_softmax(scores_NMh, mask_NM1, dim=1).to(tokens_NMD.dtype)
+        out_Nhd = tokens_NMD.new_empty(len(tokens_NMD), *value_map_hDd.shape[::2])
+        for rows in _runs(tokens_NMD, value_map_hDd, numbers):
+            mixed_nhD = attention_NMh[rows].mT @ tokens_NMD[rows]
+            out_Nhd[rows] = (mixed_nhD.transpose(0, 1) @ value_map_hDd).transpose(0, 1)
+        ctx.save_for_backward(tokens_NMD, score_map_Dh, value_map_hDd, attention_NMh)
+        return out_Nhd
+
+    @staticmethod
+    def backward(ctx: Any, grad_Nhd: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        _refuse_second_derivatives()
+        tokens_NMD, score_map_Dh, value_map_hDd, attention_NMh = ctx.saved_tensors
+        # Sums over many rows, at least in float32: in bfloat16 a sum stops growing at 256 terms.
+        exact = torch.promote_types(tokens_NMD.dtype, torch.float32)
+        grad_value_map = torch.zeros_like(value_map_hDd, dtype=exact)
+        grad_tokens = torch.empty_like(tokens_NMD)
+        grad_scores_NMh = torch.empty_like(attention_NMh)
+        for rows in _runs(tokens_NMD, value_map_hDd, ctx.numbers):
+            tokens_nMD, attention_nMh = tokens_NMD[rows], attention_NMh[rows]
+            grad_hnd = grad_Nhd[rows].transpose(0, 1)
+            mixed_nhD = attention_nMh.mT @ tokens_nMD
+            grad_value_map += mixed_nhD.permute(1, 2, 0) @ grad_hnd
+            grad_mixed_nhD = (grad_hnd @ value_map_hDd.mT).transpose(0, 1)
+            grad_tokens[rows] = attention_nMh @ grad_mixed_nhD
+            grad_scores_NMh[rows] = tokens_nMD @ grad_mixed_nhD.mT
+        inner_N1h = (attention_NMh * grad_scores_NMh).sum(1, keepdim=True)
+        grad_scores_NMh.sub_(inner_N1h).mul_(attention_NMh)
+        grad_tokens += grad_scores_NMh @ score_map_Dh.mT
+        grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
+        return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype), None, None
+
+
+def _runs(tokens_NMD: Tensor, value_map_hDd: Tensor, numbers: int) -> Iterator[slice]:
+    """Cut N into runs of rows whose mixed tokens are so many numbers."""
+    N, length = len(tokens_NMD), max(1, numbers // value_map_hDd[..., 0].numel())
+    return (slice(start, min(start + length, N)) for start in range(0, N, length))

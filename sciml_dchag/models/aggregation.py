@@ -21,8 +21,9 @@ carries beta) and the query does not depend on the input, so for head i
     output of head i     sum_c a_{c,i} t_c V_i    =  sum_c (a_{c,i} x_c) Z_{c,i},  Z_{c,i} = W_c V_i
 
 and the attention weights a scale P + 1 pixels instead of D features. A and Z are formed once for
-the whole batch; the rest is `absorbed.py`'s. Both implementations have the same parameters and
-agree to rounding.
+the whole batch; the rest is `absorbed.py`'s. Attention over tokens (final, and of a tree) needs
+no keys and values either: sum_g a_{g,i} t_g is formed before the one product with V_i. Both
+implementations have the same parameters and agree to rounding.
 
 Shapes: B batch, L locations, C channels, P pixels of a patch, D embedding, h heads, d = D / h,
 G partitions, S groups of a tree, K channel slots of a group, N = B * L, M tokens or channels that
@@ -36,7 +37,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.absorbed import absorbed_attention, masked_logsumexp, masked_softmax
+from sciml_dchag.models.absorbed import (
+    absorbed_attention,
+    masked_logsumexp,
+    masked_softmax,
+    token_attention,
+)
 from sciml_dchag.models.config import AggregationKind, Implementation
 from sciml_dchag.models.hooks import local, unchanged
 from sciml_dchag.models.spectral import WavelengthTokenizer
@@ -111,10 +117,11 @@ class ChannelAggregation(nn.Module):
         if self.final is None:
             return tokens_BLGD.squeeze(2)
         tokens_BLGD = self.gather(tokens_BLGD)
-        present_BL1G = None
+        present_BL11G = None
         if available_BLC is not None and mask is not None:
-            present_BL1G = self.gather(mask.flatten(3).any(3))[:, :, None]
-        return self.final(tokens_BLGD[:, :, None], present_BL1G).squeeze(2)
+            present_BL11G = self.gather(mask.flatten(3).any(3))[:, :, None, None]
+        attend = self.final.over_tokens if self.implementation == "absorbed" else self.final
+        return attend(tokens_BLGD[:, :, None, None], present_BL11G).squeeze((2, 3))
 
     def partial_tokens(self, x_BLCP: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Turn each partition's channels into one token: (B, L, C, P) -> (B, L, G, D)."""
@@ -137,7 +144,9 @@ class ChannelAggregation(nn.Module):
         if self.layout.groups == 1:
             return tokens_BLGSD.squeeze(3)
         present_BLGS = None if mask_BLGSK is None else mask_BLGSK.any(-1)
-        return self.partial.join_groups(tokens_BLGSD, present_BLGS)
+        return self.partial.join_groups(
+            tokens_BLGSD, present_BLGS, absorbed=self.implementation == "absorbed"
+        )
 
 
 class PartialCrossAttention(nn.Module):
@@ -178,12 +187,10 @@ class PartialCrossAttention(nn.Module):
         nn.init.trunc_normal_(self.query, std=0.02)
         self.output_bias.zero_()
 
-    def forward(self, tokens_BLGxMD: Tensor, mask_BLGxM: Tensor | None = None) -> Tensor:
-        """Attend over materialised tokens: (B, L, G, [S,] M, D) -> (B, L, G, [S,] D)."""
-        grouped = tokens_BLGxMD.dim() == 6
-        tokens = self.enter(tokens_BLGxMD if grouped else tokens_BLGxMD.unsqueeze(3))
-        mask = mask_BLGxM if grouped or mask_BLGxM is None else mask_BLGxM.unsqueeze(3)
-        mask = None if mask is None else mask[..., None]
+    def forward(self, tokens_BLGSMD: Tensor, mask_BLGSM: Tensor | None = None) -> Tensor:
+        """Attend over materialised tokens: (B, L, G, S, M, D) -> (B, L, G, S, D)."""
+        tokens = self.enter(tokens_BLGSMD)
+        mask = None if mask_BLGSM is None else mask_BLGSM[..., None]
         keys = torch.einsum("blgsmd,gde->blgsme", tokens, self.own(self.key_weight))
         values = torch.einsum("blgsmd,gde->blgsme", tokens, self.own(self.value_weight))
         keys, values = (kv.unflatten(-1, (-1, self.head_dim)) for kv in (keys, values))
@@ -192,16 +199,31 @@ class PartialCrossAttention(nn.Module):
         mixed = torch.einsum("blgsmh,blgsmhd->blgshd", attention, values)
         if self.combine is not None:
             mixed = self.combine(mixed, masked_logsumexp(scores, mask, dim=-2))
-        output = self._project(mixed.flatten(-2))
-        return output if grouped else output.squeeze(3)
+        return self._project(mixed.flatten(-2))
+
+    def over_tokens(self, tokens_BLGSMD: Tensor, mask_BLGSM: Tensor | None = None) -> Tensor:
+        """Compute the same without keys and values, where no other rank has tokens of its own."""
+        B, L, G, S = tokens_BLGSMD.shape[:4]
+        tokens, kappa_GDh = self.enter(tokens_BLGSMD), self._kappa()
+        value_GDhd = self.own(self.value_weight).unflatten(-1, (-1, self.head_dim))
+        mask = None if mask_BLGSM is None else mask_BLGSM.expand(B, L, -1, -1, -1)
+        attended = [
+            token_attention(
+                tokens[:, :, g].flatten(0, 2),
+                kappa_GDh[g],
+                value_GDhd[g],
+                None if mask is None else mask[:, :, g].flatten(0, 2),
+                self.buffer_numbers,
+            ).view(B, L, S, -1)
+            for g in range(G)
+        ]
+        return self._project(torch.stack(attended, dim=2))
 
     def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Attend over channels straight from their pixels: -> (B, L, G, S, D)."""
         B, L, G, S = x_BLGSKP.shape[:4]
         x_BLGSKP, maps_GSKPD = self.enter(x_BLGSKP), self.enter(maps_GSKPD)
-        key_heads_GDhd = self.own(self.key_weight).unflatten(-1, (-1, self.head_dim))
-        kappa_GDh = torch.einsum("gDhd,ghd->gDh", key_heads_GDhd, self._scaled_query())
-        value_weight = self.own(self.value_weight)
+        kappa_GDh, value_weight = self._kappa(), self.own(self.value_weight)
         # One plain product a partition: a batched one of few large matrices is slower.
         score_maps = [maps_GSKPD[g] @ kappa_GDh[g] for g in range(G)]
         value_maps = [maps_GSKPD[g] @ value_weight[g] for g in range(G)]
@@ -226,14 +248,23 @@ class PartialCrossAttention(nn.Module):
             mixed = self.combine(mixed, logsumexp)
         return self._project(mixed.flatten(-2))
 
-    def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
+    def join_groups(
+        self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None, *, absorbed: bool
+    ) -> Tensor:
         """Aggregate the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
-        return self(tokens_BLGSD, present_BLGS)
+        attend = self.over_tokens if absorbed else self
+        present = None if present_BLGS is None else present_BLGS[:, :, :, None]
+        return attend(tokens_BLGSD[:, :, :, None], present).squeeze(3)
 
     def _scaled_query(self) -> Tensor:
         """q_i / sqrt(d): (G, h, d)."""
         query = torch.einsum("gd,gde->ge", self.own(self.query), self.own(self.query_weight))
         return query.unflatten(-1, (-1, self.head_dim)) / self.head_dim**0.5
+
+    def _kappa(self) -> Tensor:
+        """Tokens to scores, key weight times scaled query: (G, D, h)."""
+        key_GDhd = self.own(self.key_weight).unflatten(-1, (-1, self.head_dim))
+        return torch.einsum("gDhd,ghd->gDh", key_GDhd, self._scaled_query())
 
     def _project(self, x_BLGSD: Tensor) -> Tensor:
         out = torch.einsum("blgsd,gde->blgse", x_BLGSD, local(self.output_weight))
@@ -287,7 +318,9 @@ class PartialLinear(nn.Module):
         summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, weighted_GSKPD)
         return summed + local(self.bias)[:, None, None].to(summed.dtype)
 
-    def join_groups(self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None) -> Tensor:
+    def join_groups(
+        self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None, *, absorbed: bool
+    ) -> Tensor:
         """Sum the tokens of a tree's groups: (B, L, G, S, D) -> (B, L, G, D)."""
         assert self.group_weight is not None and self.group_bias is not None
         if present_BLGS is not None:

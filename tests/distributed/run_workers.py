@@ -146,15 +146,14 @@ def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
 
 Scores = dict[tuple[str, int, str], tuple[float, float, float]]
 Drawn = dict[tuple[int, str], Any]
+Found = tuple[Scores, Drawn, np.ndarray]
 
 
-def score_and_forecast(
-    runs: dict[str, list[str]], parallel: dict[str, int]
-) -> list[tuple[Scores, Drawn]]:
+def score_and_forecast(runs: dict[str, list[str]], parallel: dict[str, int]) -> list[Found]:
     """Score runs, given with overrides, and write their forecasts, as `evaluate` and `predict` do.
 
-    Return of each the scores by channel, lead time and metric, and on the first rank the fields to
-    draw. Drawing them would take ten times as long.
+    Return of each the scores by channel, lead time and metric, on the first rank the fields to
+    draw, and the counts of lows. Drawing them would take ten times as long.
     """
     from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.parallel.runtime import joined, started_ranks
@@ -182,7 +181,7 @@ def score_and_forecast(
                 for row in scorer.table().itertuples()
             }  # fmt: skip
             drawn = {key: scorer.drawn_fields(*key) for key in scorer.drawn if ranks.first}
-            found.append((scores, drawn))
+            found.append((scores, drawn, scorer.objects.totals))
         predict_period(
             folder, folder / "forecasts.zarr", lead_hours=[6, 12], batch=2, parallel=given
         )
@@ -191,7 +190,7 @@ def score_and_forecast(
 
 def each_scored_and_forecast(
     calls: list[tuple[dict[str, list[str]], dict[str, int]]],
-) -> list[list[tuple[Scores, Drawn]]]:
+) -> list[list[Found]]:
     return [score_and_forecast(*call) for call in calls]
 
 

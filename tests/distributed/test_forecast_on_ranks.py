@@ -78,11 +78,8 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Found = list[tuple[workers.Scores, workers.Drawn]]
-
-
 @pytest.fixture(scope="module")
-def alone(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Found]:
+def alone(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[workers.Found]]:
     """What one process makes of both, whatever the mesh of the training."""
     folder = tmp_path_factory.mktemp("alone") / "runs"
     shutil.copytree(runs, folder)
@@ -92,7 +89,12 @@ def alone(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, F
 def with_overrides(folder: Path) -> dict[str, list[str]]:
     # Fewer scored channels than four ranks of tp.
     direct = ["evaluation.channels=[t500,t2m]"]
-    return {str(folder / "rolled"): [], str(folder / "direct"): direct, str(folder / "chained"): []}
+    lows = ["evaluation.objects=[lows,highs]", "evaluation.objects_channel=z500"]
+    return {
+        str(folder / "rolled"): lows,
+        str(folder / "direct"): direct,
+        str(folder / "chained"): [],
+    }
 
 
 def assert_same_scores(ours: workers.Scores, theirs: workers.Scores) -> None:
@@ -135,7 +137,7 @@ def assert_same_fields(ours: np.ndarray, theirs: np.ndarray, name: str, store: P
 )
 def test_any_mesh_scores_and_forecasts_as_one_process(
     runs: Path,
-    alone: tuple[Path, Found],
+    alone: tuple[Path, list[workers.Found]],
     store: Path,
     tmp_path: Path,
     world: int,
@@ -148,9 +150,11 @@ def test_any_mesh_scores_and_forecasts_as_one_process(
     answers = on_ranks(world, workers.each_scored_and_forecast, calls)
     for number in range(len(meshes)):
         for place, name in enumerate(("rolled", "direct", "chained")):
-            scores, drawn = expected[place]
+            scores, drawn, lows = expected[place]
+            assert lows.any() == (name == "rolled")
             for answer in answers:
                 assert_same_scores(answer[number][place][0], scores)
+                np.testing.assert_allclose(answer[number][place][2], lows, rtol=1e-4, atol=1e-4)
             found = answers[0][number][place][1]
             assert drawn.keys() == found.keys() and drawn
             for key, fields in found.items():
@@ -184,7 +188,7 @@ def test_an_interrupted_call_goes_on_on_any_number_of_ranks(
 
 @pytest.mark.full
 def test_torchrun_scores_and_forecasts_and_speaks_once(
-    runs: Path, alone: tuple[Path, Found], store: Path, tmp_path: Path
+    runs: Path, alone: tuple[Path, list[workers.Found]], store: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "rolled"
     shutil.copytree(runs / "rolled", run)

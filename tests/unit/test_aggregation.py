@@ -9,6 +9,7 @@ from sciml_dchag.models.absorbed import (
     _buffered_rows,
     buffer_numbers,
     masked_softmax,
+    token_attention,
 )
 from sciml_dchag.models.aggregation import ChannelAggregation
 
@@ -127,6 +128,32 @@ def test_gradients_of_the_absorbed_function(masked: bool, with_logsumexp: bool) 
         return tuple(output for output in outputs if output is not None)
 
     assert torch.autograd.gradcheck(attend, (x, score_maps, value_maps))
+
+
+@pytest.mark.parametrize("numbers", [2**20, 12])  # all rows at once, and two at a time of five
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_attention_over_tokens(masked: bool, numbers: int) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
+    score_map = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    value_map = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(5, 4) > 0.6 if masked else None
+    if mask is not None:
+        mask[1] = False  # a row without any token
+
+    def attend(*inputs: torch.Tensor) -> torch.Tensor:
+        return token_attention(*inputs, mask, numbers)
+
+    found = attend(tokens, score_map, value_map)
+    scores = (
+        tokens @ score_map
+        if mask is None
+        else (tokens @ score_map) + torch.where(mask[..., None], 0.0, -torch.inf)
+    )
+    values = torch.einsum("nmD,Dhd->nmhd", tokens, value_map)
+    expected = torch.einsum("nmh,nmhd->nhd", scores.softmax(1).nan_to_num(), values)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(attend, (tokens, score_map, value_map))
 
 
 @pytest.mark.parametrize("implementation", ["absorbed", "materialised"])

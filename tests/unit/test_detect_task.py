@@ -127,7 +127,10 @@ def test_predict_writes_a_table_and_a_picture(run: Path, folder: Path, tmp_path:
     assert table["probability"].min() >= 0.3 and table["time"].nunique() == 2
     store = Store.open(folder / "lows.zarr")
     index = int(np.flatnonzero(store.times == np.datetime64("2001-01-11T00"))[0])
-    by_hand = Detector(run, store).find([index], least_score=0.3)[0]
+    detector = Detector(run, store)
+    by_hand = detector.find([index], least_score=0.3)[0]
+    most, least = (len(detector.find([index], most_overlap=m)[0]) for m in (1.0, 0.01))
+    assert least < most == 8  # task.max_objects
     first = table[table["time"] == "2001-01-11 00:00:00"]
     np.testing.assert_allclose(first["latitude"], by_hand.latitude, atol=1e-3)
     np.testing.assert_allclose(first["depth (hPa)"], by_hand.attributes[:, 0], atol=1e-3)

@@ -79,6 +79,7 @@ class Detector:
         *,
         batch: int = 16,
         least_score: float = LEAST_SCORE,
+        most_overlap: float | None = None,
         progress: Progress | None = None,
     ) -> list[Located]:
         """Find the objects of some times of the store, by falling probability.
@@ -87,10 +88,14 @@ class Detector:
             indices: positions of the times, each with its history before it in the store.
             batch: times that are looked at together.
             least_score: leave out what is less probable.
+            most_overlap: IoU beyond which the less probable of two is a duplicate; None is that of
+                the run's recipe.
             progress: called for times.
         """
         found: list[Located] = []
         places = [int(index) for index in indices]
+        if most_overlap is None:
+            most_overlap = self.recipe.evaluation.most_overlap
         for start in range(0, len(places), batch):
             fields = [self.windows.inputs(index) for index in places[start : start + batch]]
             images = torch.from_numpy(np.stack(fields)).to(self.device)
@@ -98,7 +103,7 @@ class Detector:
                 said = self.objective.predict(self.model, images)
             for one in self.objective.detections(
                 said, least_score=least_score, most=self.recipe.task.max_objects,
-                most_overlap=self.recipe.evaluation.most_overlap,
+                most_overlap=most_overlap,
             ):  # fmt: skip
                 boxes = one.boxes.double().cpu().numpy()
                 latitude, longitude = self.grid.places(boxes)

@@ -95,9 +95,11 @@ class _Scorer:
                 best, self.score = f1, float(score)
 
     def _find(self, indices: np.ndarray, progress: Progress | None) -> list[Located]:
+        evaluation = self.recipe.evaluation
         return self.detector.find(
-            indices, batch=self.recipe.evaluation.batch, least_score=LEAST_SCORE, progress=progress
-        )
+            indices, batch=evaluation.batch, least_score=LEAST_SCORE,
+            most_overlap=evaluation.most_overlap, progress=progress,
+        )  # fmt: skip
 
     def run(self, progress: Progress | None) -> tuple[pd.DataFrame, list[Located]]:
         """Score the test period: the table, and what was found at each time."""

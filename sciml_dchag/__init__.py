@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from sciml_dchag.channels import Channel, ChannelSet
     from sciml_dchag.config import Recipe
+    from sciml_dchag.laws.discover import find_laws
     from sciml_dchag.models.transformer import build_model
     from sciml_dchag.pipeline import run_recipe
     from sciml_dchag.weather.opened import score
@@ -43,6 +44,7 @@ _HOMES = {
     "Recipe": "config",
     "build_model": "models.transformer",
     "evaluate": "api",
+    "find_laws": "laws.discover",
     "from_pretrained": "api",
     "load_recipe": "api",
     "open": "api",
@@ -62,6 +64,7 @@ __all__ = [
     "__version__",
     "build_model",
     "evaluate",
+    "find_laws",
     "from_pretrained",
     "load_recipe",
     "open",

@@ -13,6 +13,7 @@ from sciml_dchag.cli import (
     apply,
     imports,
     launch,
+    laws,
     learn,
     look,
     objects,
@@ -54,6 +55,8 @@ main.add_command(apply.interpolate)
 main.add_command(apply.reconstruct)
 main.add_command(learn.export)
 main.add_command(objects.objects)
+main.add_command(laws.laws)
+main.add_command(laws.law_table)
 main.add_command(imports.import_)
 main.add_command(plants.indices)
 main.add_command(plants.embed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -148,7 +149,8 @@ def score(
     show(scores_table(result.scores))
     out.print(f"Scores: {result.folder / 'scores.csv'}", highlight=False, markup=False)
     out.print(
-        f"To predict new plants: {program()} probe apply {result.folder} STORE predicted.csv",
+        f"To predict new plants: {program()} probe apply {quote(str(result.folder))} STORE "
+        f"predicted.csv",
         highlight=False, markup=False,
     )  # fmt: skip
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from shlex import quote
 
 import click
 
-from sciml_dchag.cli.console import Command, ProgressBar, as_options, out
+from sciml_dchag.cli.console import Command, ProgressBar, as_options, out, program
 from sciml_dchag.cli.generated import options_of
 from sciml_dchag.cli.options import overwrite_option
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -48,6 +49,6 @@ def plants(config: PreparePlants, store: Path, seed: int, overwrite: bool) -> No
         out.print(as_options(line), highlight=False, markup=False, soft_wrap=True)
     if config.quicklooks:
         out.print(f"Pictures: {path / 'quicklooks'}", highlight=False)
-    out.print(f"Store: {path}\nLook at it: sciml-dchag inspect {path}", highlight=False)
+    out.print(f"Store: {path}\nLook at it: {program()} inspect {quote(str(path))}", highlight=False)
     if left_out(prepared):
         click.get_current_context().exit(1)

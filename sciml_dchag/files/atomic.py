@@ -1,9 +1,14 @@
 """Writing a file whole or not at all."""
 
+import errno
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of errors that say that there is no room."""
 
 
 @contextmanager
@@ -28,6 +33,15 @@ def written_beside(path: Path) -> Iterator[Path]:
         if str(error.filename) != str(partial):
             raise
         raise _nowhere(path) from error
+    except OSError as error:
+        if error.errno not in FULL or str(error).startswith("No room to write"):
+            raise
+        explained = OSError(
+            f"No room to write {path} ({os.strerror(error.errno).lower()}): nothing is left "
+            f"behind; make room and repeat the command."
+        )
+        explained.errno = error.errno
+        raise explained from error
     finally:
         partial.unlink(missing_ok=True)
 

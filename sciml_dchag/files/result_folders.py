@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sciml_dchag.files.places import Kind, held, install, remove
+from sciml_dchag.files.resumable import full_disk_explained
 from sciml_dchag.files.zarr_groups import partial_path
 
 
@@ -21,9 +22,10 @@ def whole_folder(path: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         FileExistsError, ValueError: as `places.check_place` says.
+        OSError: the disk is full; nothing is left behind.
     """
     partial = partial_path(path)
-    with held(path, kind, overwrite):
+    with held(path, kind, overwrite), full_disk_explained(path):
         remove(partial)
         partial.mkdir(parents=True)
         try:

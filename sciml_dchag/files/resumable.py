@@ -7,7 +7,6 @@ how, is `places`'.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sciml_dchag.files.atomic import FULL
 from sciml_dchag.files.places import complete, remove
 from sciml_dchag.files.zarr_groups import PROGRESS_FILE, partial_path, read_progress
 
@@ -138,7 +138,6 @@ def full_disk_explained(path: Path, partial: Path | None = None) -> Iterator[Non
 
 def _full(error: Exception) -> int | None:
     """Return the number of an error that says that there is no room; None of another one."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     said = re.search(r"errno = (\d+)", str(error))  # how HDF5 quotes the system
     number = getattr(error, "errno", None) or (int(said[1]) if said else None)
-    return number if number in full else None
+    return number if number in FULL else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sciml_dchag.weather.climax import import_climax
+    from sciml_dchag.weather.law_table import write_law_table
     from sciml_dchag.weather.objects.table import find_highs, find_lows
     from sciml_dchag.weather.opened import ForecastModel, WeatherStore, area_mean, prepare, score
 
@@ -22,6 +23,7 @@ _HOMES = {
     "find_lows": "objects.table",
     "import_climax": "climax",
     "score": "opened",
+    "write_law_table": "law_table",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "import_climax",
     "prepare",
     "score",
+    "write_law_table",
 ]
 
 

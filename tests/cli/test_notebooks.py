@@ -42,12 +42,23 @@ BETWEEN = (
 )
 
 
+LAWS = (
+    "07_laws.ipynb",
+    "{'refused': refused, 'slope': [c.formula.constants.get('c') for c in found.candidates"
+    " if c.formula.text() == 'c*dz500_dx/f'],"
+    " 'held_out': found.law.r2_held_out if found.law else None,"
+    " 'tropics': max([c.r2_held_out for c in nothing.candidates], default=-1),"
+    " 'nothing': nothing.law is None}",
+)
+
+
 def answer(
     name: str,
     question: str,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     steps: int | None = None,
+    batches: int | None = None,
 ) -> Any:
     """Run a notebook in a folder and return what an expression gives after its last cell.
 
@@ -57,6 +68,7 @@ def answer(
         folder: where the notebook runs.
         monkeypatch: sets IPython's folder.
         steps: training steps of every recipe in the notebook, instead of its own number.
+        batches: of small searches for laws, instead of its own patience.
     """
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
@@ -64,6 +76,9 @@ def answer(
         replace_in_code(notebook, r"\bsteps=\d+", f"steps={steps}, warmup_steps=1")
         if name == PLANTS[0]:  # a quarter of the pixels
             replace_in_code(notebook, r"size=\(48, 64\)", "size=(24, 32)")
+    if batches is not None:
+        replace_in_code(notebook, r"batch=\d+", "batch=100, rows=60")
+        replace_in_code(notebook, r"patience=\d+", f"patience={batches}")
     notebook.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps({question}))"))
     client = nbclient.NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(folder)}}
@@ -171,6 +186,25 @@ def test_the_notebook_of_times_between_beats_linear_interpolation(
     assert found["ends"] and found["lows"] == 1183
     assert found["linear"] == pytest.approx(241.4, abs=0.1)
     assert found["model"] < 0.6 * found["linear"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_notebook_of_laws_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch of each search."""
+    found = answer(*LAWS, tmp_path, monkeypatch, batches=1)
+    assert "add a constant in m s-1" in found["refused"]
+    assert found["tropics"] < 0.3
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_the_notebook_of_laws_finds_the_geostrophic_wind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = answer(*LAWS, tmp_path, monkeypatch)
+    assert found["slope"] == pytest.approx([1.04], abs=0.03) and found["held_out"] > 0.9
+    assert found["nothing"] and found["tropics"] < 0.3
 
 
 def test_the_scale_notebook_imports_what_is_there() -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.samples import sample_path
 from sciml_dchag.weather.prepare.checks import standard_geopotential
 from sciml_dchag.weather.prepare.sources import open_era5
 
 DATA = Path(__file__).parents[1] / "data" / "weather"
-GAUSSIAN = str(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc")
+GAUSSIAN = str(sample_path("era5_state_1959"))
 MEMBERS = DATA / "era5_z_t_2members.grib"
 ROWS, COLUMNS = np.linspace(-90, 90, 5), np.arange(0.0, 360.0, 45.0)
 

@@ -148,8 +148,48 @@ def test_reflectance_below_nothing_and_images_of_no_value() -> None:
     empty = np.full(scene().shape, np.nan, "f4")
     with pytest.raises(ValueError, match="scan.raw has no value that is known, and .* all are NaN"):
         believable(raw(empty))
-    empty[20] = 0.3
+    empty[20] = scene()[20]
     assert not believable(raw(empty))
+
+
+@pytest.mark.parametrize(
+    ("fill", "columns", "said"),
+    [
+        (1.5, 10, "holds 1.5 in all bands of 20.0% of its pixels, which is no light"),
+        (-0.3, 1, "holds -0.3 in all bands of 2.0% of its pixels, which is no light"),
+        (1.0, 10, ""), (0.5, 10, ""), (0.0, 10, None),
+    ],
+)  # fmt: skip
+def test_spectra_of_one_number(fill: float, columns: int, said: str | None) -> None:
+    """No light has one number in all bands, though it lies within what reflectance may be."""
+    values = (scene() + np.random.default_rng(0).normal(0, 0.002, scene().shape)).astype("f4")
+    values[:, :columns] = fill
+    if said:
+        with pytest.raises(ValueError, match=f"scan.raw {said}.*`nodata={fill:g}`"):
+            believable(raw(values))
+    else:
+        found = believable(raw(values))
+        assert len(found) == (said is not None) and all("if it stands for" in one for one in found)
+    missing = float(np.float32(fill))
+    assert fill == 0 or not believable(raw(values, missing=missing))
+
+
+def test_the_largest_number_of_a_type_is_no_glint() -> None:
+    numbers = NUMBERS.astype("u2")
+    numbers[:2, :2] = 65535
+    with pytest.raises(ValueError, match="holds 65535 in all bands of 0.2% of its pixels"):
+        believable(raw(numbers, scale=10000.0))
+
+
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_a_band_unlike_its_neighbours_is_said(factor: float) -> None:
+    values = scene().astype("f4")
+    values[..., 20] *= factor
+    (said,) = believable(raw(values))
+    assert "times brighter or darker at 567-568 nm" in said and "`drop_bands=567-568`" in said
+    values[..., 20] = np.nan
+    (said,) = believable(raw(values))
+    assert "no value but 0 in 1 band(s) at 567-568 nm" in said
 
 
 def test_radiance_is_no_reflectance() -> None:

@@ -152,6 +152,17 @@ def test_the_panels_reflectance(tmp_path: Path) -> None:
         panel_factor(str(table), np.array([250.0, 400.0]))
     with pytest.raises(ValueError, match=r"99.*0\.99"):
         panel_factor("99", WAVELENGTH_NM)
+    for text in (
+        "wavelength;factor\n1000;0,8\n300;0,94\n", "# panel 12\n1000\t0,8\n300\t0.94\n",
+        "Wavelength (nm);uncertainty;Reflectance\n300;0,01;0,94\n1000;0,02;0,8\n",
+    ):  # fmt: skip
+        for encoding in ("utf-8-sig", "utf-16"):
+            table.write_text(text, encoding=encoding)
+            np.testing.assert_allclose(panel_factor(str(table), np.array([650.0])), 0.87)
+    for text in ("300,0.94,0.01\n1000,0.8,0.01\n", "300,nan\n1000,0.8\n", "nm,R\n300,0,94\n"):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=r"no table of the panel's reflectance|row 2 has"):
+            panel_factor(str(table), np.array([650.0]))
     table.write_text("a,b\nc,d\n")
     with pytest.raises(ValueError, match="two columns"):
         panel_factor(str(table), WAVELENGTH_NM)

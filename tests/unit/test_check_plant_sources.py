@@ -22,6 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(0).normal(0, 0.002, scene().shape)
     for name, plants in (("a", True), ("b", True), ("empty", False)):
         write_envi(folder / name, (scene(plants) + noise).astype(np.float32))
+    stuck, odd = (scene() + noise).astype(np.float32), (scene() + noise).astype(np.float32)
+    stuck[..., 2], odd[7] = 0.05, -9999
+    write_envi(folder / "stuck", stuck)
+    write_envi(folder / "odd", odd)
     for name, rows in {
         "known": "a,1,train\nb,2,test", "tested": "a,1,test\nb,2,test",
         "misspelt": "a,1,trian\nb,2,test", "without": "a,,train\nb,2,test", "short": "a,1,train",
@@ -53,6 +57,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "pots of another size": ({"pots": "small.png"}, "has 4 x 5 pixels and the image 40 x 50"),
     "black pots": ({"pots": "black.png"}, "is all background"),
     "plants beside the pots": ({"pots": "beside.png"}, "No image has a plant in one of the pots"),
+    "clipped to one value": ({"clip": [0.6, 1.0]}, "has one value over all plant pixels"),
+    "clipped in the infrared": ({"clip": [0.0, 0.3]}, "nm has one value over all plant pixels"),
+    "a band of one value": ({"sources": ["stuck.hdr"]}, "The band at 412.288 nm has one value"),
+    "numbers in a line": ({"sources": ["odd.hdr"]}, "odd.raw holds -9999 in"),
     "no plant": ({"sources": ["empty.hdr"]}, "shows nothing but background"),
     "no plant to train on": (
         {"sources": ["a.hdr", "empty.hdr"], "table": "only.csv"},

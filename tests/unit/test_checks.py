@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from raw_files import GAUSSIAN
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.prepare.checks import (
@@ -79,7 +80,7 @@ def test_winds_stored_upside_down_are_told_by_their_vorticity() -> None:
 
 def test_winds_stored_upside_down_are_told_by_the_geopotential(tmp_path: Path) -> None:
     """Of files with no vorticity, as presets have none: a real state, and its winds turned."""
-    with xr.open_dataset(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc") as raw:
+    with xr.open_dataset(GAUSSIAN) as raw:
         for name in ("u_component_of_wind", "v_component_of_wind"):
             raw[name] = raw[name].isel(latitude=slice(None, None, -1)).drop_vars("latitude")
         raw.to_netcdf(tmp_path / "turned.nc")
@@ -110,7 +111,7 @@ def test_the_standard_atmosphere(level: float, geopotential: float) -> None:
 
 
 def test_geopotential_height_is_told_from_geopotential() -> None:
-    with xr.open_dataset(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc") as raw:
+    with xr.open_dataset(GAUSSIAN) as raw:
         values = raw["geopotential"].transpose("level", "latitude", "longitude").values[None]
     channels = ChannelSet.of("z250,z500,z850")
     check_values(values, TIMES[:1], channels)

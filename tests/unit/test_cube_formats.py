@@ -206,8 +206,7 @@ def test_what_is_not_clear(tmp_path: Path, write: Any) -> None:
 def test_damaged_files(tmp_path: Path, write: Any, kept: int) -> None:
     path = write(tmp_path / "x.mat", cube=TRUTH, wavelength_nm=NM)
     path.write_bytes(path.read_bytes()[:kept])
-    # MATLAB v5 lists what is there: of a file that is cut off, the first array alone.
-    sentence = "is empty" if kept == 0 else "cannot be read as|holds no vector"
+    sentence = "is empty" if kept == 0 else "cannot be read as|is cut off"
     with pytest.raises(ValueError, match=sentence):
         open_cube(path).read_lines(slice(None))
 
@@ -234,3 +233,16 @@ def test_npy_and_what_lies_beside(tmp_path: Path, order: Any) -> None:
     np.save(path, np.array([None, 1], object), allow_pickle=True)
     with pytest.raises(ValueError, match="cannot be read as NumPy"):
         open_cube(path)
+
+
+def test_radiance_is_known_by_names_units_and_descriptions(tmp_path: Path) -> None:
+    io.savemat(tmp_path / "a.mat", {"radiance": TRUTH, "wavelength_nm": NM})
+    write_matlab_73(tmp_path / "b.mat", Radiance_cube=TRUTH, wavelength_nm=NM)
+    np.savez(tmp_path / "c.npz", at_sensor_radiance=TRUTH, wavelength_nm=NM)
+    of_bands = [{"wavelength": f"{nm}", "wavelength_units": "nm"} for nm in NM]
+    write_tiff(tmp_path / "d.tif", bands=of_bands, tags={"Data_Units": "Radiance, W m-2"})
+    for path in sorted(tmp_path.glob("?.*")):
+        assert open_cube(path).radiance, path
+    io.savemat(tmp_path / "a.mat", {"reflectance_from_radiance": TRUTH, "wavelength_nm": NM})
+    write_tiff(tmp_path / "d.tif", bands=of_bands, tags={"Data_Units": "reflectance"})
+    assert not any(open_cube(tmp_path / name).radiance for name in ("a.mat", "d.tif"))

@@ -1,13 +1,15 @@
 """What an ENVI header says beside the layout: fields without a value, and what numbers stand for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from plant_files import counts, scene, write_envi
+from plant_files import BANDS, SAMPLES, camera, counts, scene, write_envi
 
 from sciml_dchag.plants.prepare.calibration import calibrate
 from sciml_dchag.plants.read.cube_files import open_cube
+from sciml_dchag.plants.read.raw_cube import RawCube
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,9 @@ from sciml_dchag.plants.read.cube_files import open_cube
         ({"z plot titles": "{Wavelength, Radiance}"}, True),
         ({"data units": "Radiance (W m-2 sr-1 nm-1)"}, True),
         ({"description": "{radiance, 12 May}"}, True),
+        ({"data units": "uW/(cm^2 nm sr)"}, True),
+        ({"units": "W m-2 sr-1 um-1"}, True),
+        ({"units": "W m-2 um-1"}, False),
         ({"description": "{Reflectance made from radiance}"}, False),
         ({"description": "{with a lamp of known irradiance}"}, False),
         ({}, False),
@@ -58,3 +63,86 @@ def test_exposures_that_are_no_numbers_have_to_be_the_same(tmp_path: Path) -> No
             continue
         with pytest.raises(ValueError, match=r"exposure.* counts (may )?(do )?not compare"):
             calibrate(scan, reference, None)
+
+
+ONES = np.ones((5, SAMPLES, BANDS))
+GAIN = np.linspace(1e-5, 2e-5, BANDS)
+TO_RADIANCE = {"data gain values": "{" + ", ".join(f"{gain:.8g}" for gain in GAIN) + "}"}
+
+
+def test_gains_to_radiance_make_no_reflectance_alone(tmp_path: Path) -> None:
+    """`data gain values` of ENVI: small radiance may pass for reflectance."""
+
+    def of(values: Any, name: str, **fields: Any) -> RawCube:
+        return open_cube(write_envi(tmp_path / name, counts(values), **fields))
+
+    image = of(scene(), "scan", **TO_RADIANCE)
+    with pytest.raises(ValueError, match="scan.raw says that it is radiance, which is no refl"):
+        calibrate(image, None, None)
+    assert not of(scene(), "x", **TO_RADIANCE, **{"data units": "reflectance"}).radiance
+    white, dark = of(ONES, "white"), of(0 * ONES, "dark")
+    with pytest.raises(ValueError, match="scan.raw is radiance by its header and The white ref"):
+        calibrate(image, white, dark)
+    with pytest.raises(ValueError, match="radiance by its header and plain.raw says nothing"):
+        calibrate(of(scene(), "plain"), of(ONES, "white", **TO_RADIANCE), dark)
+
+
+def test_exposures_and_gains_of_the_camera_are_no_part_of_radiance(tmp_path: Path) -> None:
+    """A white of a quarter of the exposure, whose gains to radiance are four times as large."""
+    _, lamp = camera()
+    fourfold = {"data gain values": "{" + ", ".join(f"{4 * gain:.8g}" for gain in GAIN) + "}"}
+    values = {"scan": lamp * scene(), "white": 0.25 * lamp * ONES}
+    scan, white = (
+        open_cube(write_envi(tmp_path / name, np.round(values[name]).astype("u2"), **fields))
+        for name, fields in (
+            ("scan", {"exposure": 4, "gain": 1, **TO_RADIANCE}),
+            ("white", {"exposure": 1, "gain": 2, **fourfold}),
+        )
+    )
+    out = np.empty((BANDS, SAMPLES), np.float32)
+    calibrate(scan, white, None).apply(scan.read_lines(slice(14, 15))[0].T, out)
+    np.testing.assert_allclose(out.T, scene()[14], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "scale"),
+    [
+        ("reflectance scale factor", "10000", 10000), ("reflectance_scale_factor", "{1e4}", 10000),
+        ("Scale_Factor", "0.0001", 10000), ("data scale factor", "100.0", 100),
+    ],
+)  # fmt: skip
+def test_scales_in_every_spelling(tmp_path: Path, field: str, value: str, scale: float) -> None:
+    header = write_envi(tmp_path / "x", np.round(scene() * scale).astype("u2"), **{field: value})
+    assert open_cube(header).scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("reflectance scale factor", "{1, 2}", "where a number above 0 is needed"),
+        ("scale factor", "-1", "where a number above 0 is needed"),
+        ("add offset", "-0.1", "an offset of all bands, which is not applied"),
+        ("reflectance_offset", "1000", "an offset of all bands, which is not applied"),
+    ],
+)
+def test_scales_and_offsets_that_cannot_be_applied(
+    tmp_path: Path, field: str, value: str, sentence: str
+) -> None:
+    header = write_envi(tmp_path / "x", scene().astype("f4"), **{field: value})
+    with pytest.raises(ValueError, match=sentence):
+        open_cube(header)
+    assert open_cube(write_envi(tmp_path / "x", scene().astype("f4"), **{"add offset": 0}))
+
+
+def test_references_of_another_black_level(tmp_path: Path) -> None:
+    scan = open_cube(write_envi(tmp_path / "scan", counts(scene()), **{"black level": 10}))
+    white = open_cube(write_envi(tmp_path / "white", counts(ONES), **{"black level": 200}))
+    with pytest.raises(ValueError, match="white.raw was taken at offset 200 and scan.raw at off"):
+        calibrate(scan, white, None)
+
+
+@pytest.mark.parametrize("widths", [(8, 800), (8, 200), (0.001, 8)])
+def test_widths_of_some_bands_that_cannot_be(tmp_path: Path, widths: tuple[float, float]) -> None:
+    listed = "{" + ", ".join([f"{widths[0]}"] * 30 + [f"{widths[1]}"] * 30) + "}"
+    cube = open_cube(write_envi(tmp_path / "x", counts(scene()), fwhm=listed))
+    assert cube.fwhm_nm is None and "left aside" in cube.remarks[0]

@@ -128,33 +128,33 @@ def test_the_kernel_agrees_with_a_drawn_mask() -> None:
 def test_masks_of_the_user(tmp_path: Path) -> None:
     drawn = (255 * (TRUE > 0)).astype(np.uint8)
     imsave(tmp_path / "a.png", drawn, check_contrast=False)
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", TRUE.shape), TRUE > 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", TRUE.shape, []), TRUE > 0)
     imsave(tmp_path / "rgb.png", np.repeat(drawn[..., None], 3, axis=2), check_contrast=False)
-    np.testing.assert_array_equal(read_mask(tmp_path / "rgb.png", TRUE.shape), TRUE > 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "rgb.png", TRUE.shape, []), TRUE > 0)
     np.save(tmp_path / "b.npy", 7 * TRUE)
-    np.testing.assert_array_equal(read_mask(tmp_path / "b.npy", TRUE.shape), 7 * TRUE)
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.npy", TRUE.shape, []), 7 * TRUE)
     imsave(tmp_path / "c.tif", TRUE.astype(np.uint16), check_contrast=False)
-    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif", TRUE.shape), TRUE)
+    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif", TRUE.shape, []), TRUE)
 
 
 def test_masks_that_do_not_do_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", TRUE)
     with pytest.raises(ValueError, match=r"40 x 50 values and the image 40 x 51"):
-        read_mask(tmp_path / "a.npy", (40, 51))
+        read_mask(tmp_path / "a.npy", (40, 51), [])
     np.save(tmp_path / "b.npy", 0 * TRUE)
     with pytest.raises(ValueError, match="all background"):
-        read_mask(tmp_path / "b.npy", TRUE.shape)
+        read_mask(tmp_path / "b.npy", TRUE.shape, [])
     np.save(tmp_path / "c.npy", np.where(TRUE, 0.5, np.nan))
     with pytest.raises(ValueError, match="whole numbers"):
-        read_mask(tmp_path / "c.npy", TRUE.shape)
+        read_mask(tmp_path / "c.npy", TRUE.shape, [])
     (tmp_path / "d.png").write_text("no picture")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # scikit-image leaves such a file open
         with pytest.raises(ValueError, match="cannot be read"):
-            read_mask(tmp_path / "d.png", TRUE.shape)
+            read_mask(tmp_path / "d.png", TRUE.shape, [])
         gc.collect()
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
-        read_mask(tmp_path / "none.png", TRUE.shape)
+        read_mask(tmp_path / "none.png", TRUE.shape, [])
 
 
 def test_seedlings_beside_bright_plastic() -> None:

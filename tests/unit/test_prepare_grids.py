@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from raw_files import COLUMNS, DATA, ROWS, read, saved, surface, times
+from raw_files import COLUMNS, GAUSSIAN, ROWS, read, saved, surface, times
 
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.store.store import Store
@@ -84,7 +84,7 @@ def test_an_axis_without_coordinates_is_no_axis_of_degrees(tmp_path: Path) -> No
 
 def test_winds_in_files_of_opposite_rows_are_not_taken_for_flipped(tmp_path: Path) -> None:
     """u is stored from the south and v from the north, each under its true labels."""
-    with xr.open_dataset(DATA / "era5_state_1959-01-02T00_gaussian_3levels.nc") as state:
+    with xr.open_dataset(GAUSSIAN) as state:
         u = saved(state[["u_component_of_wind"]], tmp_path / "u.nc")
         v = saved(turned(state[["v_component_of_wind"]]), tmp_path / "v.nc")
         z = saved(westward(state[["geopotential"]]), tmp_path / "z.nc")

@@ -164,7 +164,8 @@ def test_masks_given_and_none(tmp_path: Path) -> None:
     drawn = np.zeros((LINES, SAMPLES), int)
     drawn[2:9, 3:20] = 5
     np.save(tmp_path / "drawn.npy", drawn)
-    store = prepared(tmp_path, mask=str(tmp_path / "drawn.npy"), quicklooks=False)
+    with pytest.warns(UserWarning, match="drawn.npy has 0% green pixels on its plants"):
+        store = prepared(tmp_path, mask=str(tmp_path / "drawn.npy"), quicklooks=False)
     np.testing.assert_array_equal(store.plants("scan"), drawn)  # numbers are kept
     store = prepared(tmp_path, mask="none", quicklooks=False, overwrite=True)
     assert (store.plants("scan") == 1).all()

@@ -289,7 +289,7 @@ def test_standardised_spectra_are_refused_as_features(
         ),
         ({"luck": ["<1"] * 40}, {"traits": ["luck"]}, "holds '<1' in the trait 'luck'"),
         ({}, {"folds": 25}, "there are 40 plants (or groups), but 25 folds need 50"),
-        ({"cube": None}, {}, "where `cube` (the image's file name) is needed"),
+        ({"cube": None}, {}, "where `cube` or `file` (the image's file name) is needed"),
         ({"cube": "elsewhere"}, {}, "its first is elsewhere plant 1, and theirs is c0 plant 1"),
         ({"plant": "x"}, {}, "names a plant 'x'"),
         ({"luck": None, CHLOROPHYLL: None}, {}, "no column of numbers"),

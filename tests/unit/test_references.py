@@ -162,3 +162,50 @@ def test_folders_are_searched_below_and_odd_files_do_not_stop_the_others(tmp_pat
         own = found.references[tmp_path / "d2" / "capture" / "scan.raw"]
         assert own["white"].path == tmp_path / "d2" / "capture" / "WHITEREF_scan.raw"
     assert LINES > 2
+
+
+def even_camera(column_noise: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """Dark counts and those of a lamp that fades to the sides, whose columns differ by little."""
+    rng = np.random.default_rng(5)
+    fading = np.cos(np.linspace(-1.1, 1.1, SAMPLES))[:, None]
+    lamp = 20000 * np.exp(-(((WAVELENGTH_NM - 650) / 300) ** 2)) * fading
+    return rng.uniform(80, 120, (SAMPLES, BANDS)), lamp * rng.normal(1, column_noise, (SAMPLES, 1))
+
+
+def seen(reflectance: Any, name: str = "scan.raw") -> Any:
+    dark, lamp = even_camera()
+    noise = np.random.default_rng(len(name)).normal(0, 3, np.shape(reflectance))
+    return raw(np.round(dark + lamp * reflectance + noise).clip(0).astype(np.uint16), name)
+
+
+@pytest.mark.parametrize("factor", [0.85, 0.7, 0.6])
+@pytest.mark.parametrize(
+    ("columns", "said"), [((0, 10), "0 to 9"), ((38, 50), "38 to 49"), ((15, 25), "15 to 24")]
+)
+def test_a_panel_in_shadow_is_refused(factor: float, columns: tuple[int, int], said: str) -> None:
+    """Not where the image has the same step, as of a lamp or of a slit."""
+    dark, share = seen(0 * ONES, "dark.raw"), ONES.copy()
+    share[:, slice(*columns)] = factor
+    white = seen(share, "white.raw")
+    with pytest.raises(ValueError, match=rf"white.raw is darker by .* in columns {said} of 50"):
+        calibrate(seen(scene()), white, dark)
+    same_light = seen(scene() * share[0])
+    calibration = calibrate(same_light, white, dark)
+    assert not calibration.remarks
+    np.testing.assert_allclose(reflectance(calibration, same_light), scene()[14], atol=0.01)
+    assert not calibrate(seen(scene()), seen(ONES, "white.raw"), dark).remarks
+    if factor == 0.6:
+        (said,) = calibrate(seen(scene()), white, dark, references="band").remarks
+        assert "of 50 alone: the others are left out" in said
+
+
+@pytest.mark.parametrize("columns", [50, 20])
+def test_lines_of_a_panel_in_light_shadow_are_said(columns: int) -> None:
+    share = ONES.copy()
+    share[:4, :columns] = 0.82
+    calibration = calibrate(seen(scene()), seen(share, "white.raw"), seen(0 * ONES, "dark.raw"))
+    (said,) = calibration.remarks
+    assert "% darker in lines 0 to 4 of columns 0 to" in said and "averaged with them" in said
+    flicker = ONES * np.random.default_rng(0).normal(1, 0.03, (8, 1, 1))
+    dark = seen(0 * ONES, "dark.raw")
+    assert not calibrate(seen(scene()), seen(flicker, "white.raw"), dark).remarks

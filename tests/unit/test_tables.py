@@ -7,7 +7,9 @@ import pytest
 
 from sciml_dchag.plants.prepare.splits import Split, assign, read_table
 from sciml_dchag.plants.read.tables import read_text_table, with_numbers
-from sciml_dchag.plants.traits.traits import read_traits
+from sciml_dchag.plants.traits.plant_source import PlantSource
+from sciml_dchag.plants.traits.probe import _groups
+from sciml_dchag.plants.traits.traits import Traits, read_traits
 
 IMAGES = [Path("001.raw"), Path("002.raw")]
 
@@ -125,3 +127,73 @@ def test_traits_are_joined_by_plant_and_date(tmp_path: Path) -> None:
     path.write_text("plant_id;LMA\n07;1\n")
     with pytest.raises(ValueError, match="plant_id 07 is that of several plants"):
         read_traits(path, plants)
+
+
+ENCODINGS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"]
+"""Excel writes the first two; the others come from text editors and older programs."""
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_tables_in_the_encodings_of_spreadsheets(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes("Bild\tHöhe (mm)\r\n001\t1,5\r\n002\t2,25\r\n".encode(encoding))
+    assert list(read_table(path, IMAGES, ["001", "002"])["Höhe (mm)"]) == [1.5, 2.25]
+    path.write_bytes("Cube;Höhe, trocken\n001;1,5\n002;2,25\n".encode(encoding))
+    plants = pd.DataFrame({"cube": ["001", "002"], "plant": [1, 1]})
+    found = read_traits(path, plants)
+    assert found.choose([], None) == ["Höhe, trocken"]
+    assert list(found.values("Höhe, trocken")) == [1.5, 2.25]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "file,Plant",
+        "Cube,plant",
+        "IMAGE,Plant",
+        "File Name,plant",
+        "Name,plant",
+        "Bild,Plant",
+        "Plant ID,Date",
+    ],
+)
+def test_columns_of_keys_in_other_words_and_capitals(tmp_path: Path, names: str) -> None:
+    plants = pd.DataFrame(
+        {"cube": ["a", "b"], "plant": [1, 2], "PlantID": ["a", "b"], "date": ["1", "2"]}
+    )
+    (tmp_path / "t.csv").write_text(f"{names},LMA\nb,2,1.5\na,1,0.5\n")
+    found = read_traits(tmp_path / "t.csv", plants)
+    assert list(zip(found.table["cube"], found.table["plant"], strict=True)) == [("b", 2), ("a", 1)]
+    assert found.keys == ["cube", "plant"] and found.choose([], None) == ["LMA"]
+
+
+def test_the_column_of_keys_is_the_one_that_names_images(tmp_path: Path) -> None:
+    found = table(tmp_path / "t.csv", "name,file\nB73,001.raw\nMo17,002.raw\n")
+    assert list(found["name"]) == ["B73", "Mo17"]
+    plants = pd.DataFrame({"cube": ["001", "002"], "plant": [1, 1], "plant_id": ["A1", "A2"]})
+    (tmp_path / "t.csv").write_text("file,plant_id,LMA\nphoto1.jpg,A2,1.5\nphoto2.jpg,A1,0.5\n")
+    assert list(read_traits(tmp_path / "t.csv", plants).table["cube"]) == ["002", "001"]
+
+
+def test_decimal_commas_in_quotes_and_thousands(tmp_path: Path) -> None:
+    found = table(tmp_path / "t.csv", 'file,LMA,n\n001,"1,5","1,500"\n002,"0,125","2,250"\n')
+    assert list(found["LMA"]) == [1.5, 0.125] and list(found["n"]) == ["1,500", "2,250"]
+    plants = pd.DataFrame({"cube": ["001", "002"], "plant": [1, 1]})
+    with pytest.warns(UserWarning, match="holds '1,500' in the column 'n', which is left out"):
+        assert read_traits(tmp_path / "t.csv", plants).choose([], None) == ["LMA"]
+
+
+def test_rows_of_one_plant_stay_together_without_being_asked() -> None:
+    """By identity, or by number in images whose names differ in a date."""
+    cubes = ["a_2024-05-01", "a_2024-05-08", "b_2024-05-01", "b_2024-05-08"]
+    plants = pd.DataFrame({"cube": cubes, "plant": [1, 1, 1, 1]})
+
+    def groups(known: pd.DataFrame) -> list[str]:
+        traits = Traits(path=Path("t.csv"), table=plants.assign(LMA=1.0), keys=["cube", "plant"])
+        source = PlantSource(path=Path("s.zarr"), plants=known, embeddings=None, store=None,
+                             attribution="", simulated=False)  # fmt: skip
+        return list(_groups(traits, source, None))
+
+    assert groups(plants) == ["a plant 1", "a plant 1", "b plant 1", "b plant 1"]
+    by_id = plants.assign(**{"Plant ID": ["07", "08", "07", "08"]})
+    assert groups(by_id) == ["07", "08", "07", "08"]

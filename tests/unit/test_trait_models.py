@@ -11,13 +11,13 @@ from plant_stores import WAVELENGTH_NM, pairs_of_leaves, write_store
 from sklearn.cross_decomposition import PLSRegression
 
 from sciml_dchag.inspecting import describe
+from sciml_dchag.laws.two_band import fit_two_band
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.traits.nested_regression import fit_linear, predict_out_of_fold, r2_score
 from sciml_dchag.plants.traits.plant_means import plant_spectra
 from sciml_dchag.plants.traits.plant_source import open_source
 from sciml_dchag.plants.traits.probe import probe
 from sciml_dchag.plants.traits.trait_models import apply_models, half_width, read_models
-from sciml_dchag.plants.traits.two_band import fit_two_band
 
 CHLOROPHYLL = "chlorophyll (ug cm-2)"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.plants.crops import require_crop, require_large_enough
@@ -16,7 +19,9 @@ from sciml_dchag.plants.masked.training import (
     masked_model_config,
 )
 from sciml_dchag.plants.prepare.bands import parse_bands
-from sciml_dchag.plants.prepare.finding import find_all_plants, require_in_part
+from sciml_dchag.plants.prepare.blocks import ImageToPrepare
+from sciml_dchag.plants.prepare.finding import FoundPlants, find_all_plants
+from sciml_dchag.plants.prepare.images import to_prepare
 from sciml_dchag.plants.prepare.numbering import read_pots
 from sciml_dchag.plants.prepare.opening import (
     OpenedImage,
@@ -24,14 +29,19 @@ from sciml_dchag.plants.prepare.opening import (
     open_images,
     used_references,
 )
+from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
 from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 from sciml_dchag.plants.store.summary import in_short
+from sciml_dchag.plants.store.writing import block_lines
 from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.task import Attempt
 
 MOST_SEARCHED_BYTES = 2**28
-"""Plants are looked for where all images together are not larger, which takes seconds."""
+"""Images are read whole where they are not larger together, which takes seconds."""
+Together = tuple[dict[str, ImageToPrepare], list[dict[str, Any]]]
+"""What is prepared, and its rows of the table."""
 
 
 def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
@@ -64,7 +74,7 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt to open what a store is to be prepared from."""
     bands: list[NDArray[np.float64]] = []
     images: dict[str, OpenedImage] = {}
-    training: list[str] = []
+    put_together: list[Callable[[Mapping[str, FoundPlants]], Together]] = []
 
     def sources() -> str:
         if not recipe.prepare.sources:
@@ -72,15 +82,16 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
         found = find_sources(recipe.prepare)
         names = dict(zip(found.images, name_images(found.images), strict=True))
         nm = parse_bands(recipe.prepare.bands)
-        opened = open_images(recipe.prepare, found, names, nm, most_bytes=0)
+        most = SAMPLED_BYTES if _are_small(found.images) else 0
+        opened = open_images(recipe.prepare, found, names, nm, most_bytes=most)
         images.update({names[path]: image for path, image in opened.images.items()})
         split = Split.parse(recipe.prepare.split)
         known, _ = known_images(
             recipe.prepare, split, list(opened.images), list(images), recipe.seed
         )
-        training.extend(known.index if split.guard is not None else known.index[
-            known["split"] == "train"
-        ])  # fmt: skip
+        put_together.append(
+            lambda plants: to_prepare(recipe.prepare, opened, names, plants, known, split)
+        )
         if opened.left_out:
             path, reason = next(iter(opened.reasons().items()))
             raise ValueError(f"{len(opened.left_out)} image(s) would be left out: {path}: {reason}")
@@ -106,24 +117,16 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
         return "crops of {} x {} pixels".format(*recipe.data.image_size)
 
     def plants() -> str:
-        if (pots := read_pots(recipe.prepare.pots)) is not None:
+        if (pots := read_pots(recipe.prepare.pots, [])) is not None:
             for image in images.values():
                 pots.at((image.raw.lines, image.raw.samples))
-        if sum(image.raw.path.stat().st_size for image in images.values()) > MOST_SEARCHED_BYTES:
-            return "plants: not looked for, as the images are large"
+        if not _are_small(image.raw.path for image in images.values()):
+            return "plants and their spectra: not looked for, as the images are large"
         found, _ = find_all_plants(recipe.prepare, images, None)
+        _require_statistics(*put_together[0](found))
         number = {
             name: len(np.unique(one.labels()[one.labels() > 0])) for name, one in found.items()
         }
-        if not any(number[name] for name in training):
-            raise ValueError(
-                f"None of the {len(training)} training images shows a plant: choose another "
-                f"`split`, or give plants with `mask=FILE`."
-            )
-        split = Split.parse(recipe.prepare.split)
-        for name, image in images.items() if split.guard is not None else ():
-            for columns in split.cut(image.raw.samples, name).values():
-                require_in_part(found[name].labels(), columns, image.raw.path)
         empty = sum(not count for count in number.values())
         without = f", none in {empty} of them" if empty else ""
         return f"plants: {sum(number.values())} in {len(number)} image(s){without}"
@@ -139,6 +142,32 @@ def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
         attempt(plants)
     if attempt(target) and bands:
         _check_model(recipe, bands[0], attempt)
+
+
+def _are_small(paths: Iterable[Path]) -> bool:
+    """Whether files are so small together that check may read them whole."""
+    return sum(path.stat().st_size for path in paths if path.is_file()) <= MOST_SEARCHED_BYTES
+
+
+def _require_statistics(
+    images: Mapping[str, ImageToPrepare], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Work out what training normalises by, as when the store is written.
+
+    Raises:
+        ValueError: no training image has a plant, or a band cannot be normalised.
+    """
+    training = [name for name, row in zip(images, rows, strict=True) if row["split"] == "train"]
+    nm = images[training[0]].maker.wavelength_nm
+    moments = RunningMoments(len(nm))
+    for name in training:
+        image = images[name]
+        mask = image.found.labels()[:, image.columns] > 0
+        first = 0
+        for block in image.blocks(block_lines(len(nm), image.width)):
+            add_plants(moments, block, mask[first : first + block.shape[1]])
+            first += block.shape[1]
+    spectral_statistics(moments, nm, training)
 
 
 def expected_model(recipe: MaskedRecipe) -> ModelConfig:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.calibration import Calibration
-from sciml_dchag.plants.prepare.references import SAMPLED_BYTES, sampled
+from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES, sampled
+from sciml_dchag.plants.read.envi_fields import largest
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 MOST_REFLECTANCE, BRIGHT_REFLECTANCE = 2.0, 1.2
@@ -33,6 +34,10 @@ LEAST_LARGE = 0.005
 """Where nearly all values are below, they have been divided twice."""
 SAME_NUMBER, LEAST_SAME = 0.5, 1e-4
 """A number that so many of such values share, and so many of all, stands for no data."""
+LEAST_FILLED, FILLED_BANDS = 1e-3, 10
+"""Spectra of one number in so many bands or more are no light; so large a fraction is said."""
+ODD_BAND, ODD_NM = 3.0, 30.0
+"""A band whose median is so many times that of both neighbours within so many nm, or they its."""
 SCALES = (100.0, 1000.0, 10000.0, 65535.0)
 """What reflectance is usually multiplied by."""
 SCALES_OF_8_BITS = (100.0, 255.0)
@@ -88,6 +93,7 @@ def require_believable(
         return _beside_references(image, used, made, high, low)
     for beyond in (low, high):
         _refuse_undeclared(image, values.raw, made, known, beyond)
+    said = _filled(image, values.raw, made)
     number = int(known.sum())
     if high.sum() > MOST_GLINTS * number or low.sum() > MOST_LOW * number:
         bad = _bad_bands(known, high | low)
@@ -107,9 +113,10 @@ def require_believable(
             else f"{image.path.name} has no value above {np.nanmax(made):.3g}, which is darker "
             f"than any plant: say what its numbers are to be divided by with `scale=NUMBER`."
         )
+    said += _odd_bands(image, used, made)
     if doubt := _below_dark(image, made, "dark was subtracted twice, or an offset is missing"):
-        return [doubt]
-    return _doubts(image, made, "look whether its scale is right")
+        return [*said, doubt]
+    return [*said, *_doubts(image, made, "look whether its scale is right")]
 
 
 def _sample(
@@ -152,6 +159,59 @@ def _refuse_undeclared(
         f"is no reflectance: if it stands for no data, say so with `nodata={same:g}`, and else "
         f"what its numbers are to be divided by with `scale=NUMBER`."
     )
+
+
+def _filled(image: RawCube, raw: NDArray[np.float64], made: NDArray[np.float32]) -> list[str]:
+    """Say that many spectra are one number, as no light is: what is cut out, or no data.
+
+    Raises:
+        ValueError: that number is no reflectance, or brighter than a white panel.
+    """
+    known = np.asarray(np.isfinite(made).all(axis=0))
+    flat = known & (raw == raw[0]).all(axis=0) & (raw[0] != 0)  # what was cut out lies on zeros
+    if len(raw) < FILLED_BANDS or flat.mean() < LEAST_FILLED:
+        return []
+    found, times = np.unique(raw[0, flat], return_counts=True)
+    number, share = float(found[times.argmax()]), times.max() / len(known)
+    value = float(made[0, flat][raw[0, flat] == number][0])
+    glints = share <= MOST_GLINTS and number != largest(image.dtype)  # those that are cut off
+    if share < LEAST_FILLED or (value > BRIGHT_REFLECTANCE and glints):
+        return []
+    said = f"{image.path.name} holds {number:g} in all bands of {share:.1%} of its pixels"
+    fix = f"if it stands for no data, say so with `nodata={number:g}`"
+    if not BELOW_DARK <= value <= BRIGHT_REFLECTANCE:
+        raise ValueError(f"{said}, which is no light: {fix}.")
+    return [f"{said}: {fix}."]
+
+
+def _odd_bands(image: RawCube, used: NDArray[np.intp], made: NDArray[np.float32]) -> list[str]:
+    """Say which bands have no value at all, or others than both their neighbours everywhere."""
+    said = []
+    lost = np.asarray(~np.isfinite(made).any(axis=1))
+    if lost.any():
+        spans = spans_of(image, used[lost])
+        said.append(
+            f"{image.path.name} has no value but 0 in {int(lost.sum())} band(s) at {spans} nm: "
+            f"leave them out with `drop_bands={spans}`."
+        )
+    order = np.argsort(image.wavelength_nm[used], kind="stable")
+    order = order[~lost[order]]
+    nm, level = image.wavelength_nm[used][order], np.nanmedian(made[order], axis=1)
+    if len(order) < 3:
+        return said
+    before, after, mine = level[:-2], level[2:], level[1:-1]
+    odd = (mine > ODD_BAND * np.maximum(before, after)) | (
+        ODD_BAND * mine < np.minimum(before, after)
+    )
+    odd &= (nm[2:] - nm[:-2] <= ODD_NM) & (np.minimum(before, after) > LEAST_LARGE)
+    if odd.any():
+        spans = spans_of(image, used[order[1:-1][odd]])
+        said.append(
+            f"{image.path.name} is {ODD_BAND:g} times brighter or darker at {spans} nm than in the "
+            f"bands on either side: leave these bands out with `drop_bands={spans}` if they are "
+            f"bad."
+        )
+    return said
 
 
 def _bad_bands(known: NDArray[np.bool_], beyond: NDArray[np.bool_]) -> NDArray[np.bool_]:

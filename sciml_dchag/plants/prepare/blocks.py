@@ -26,6 +26,9 @@ from sciml_dchag.plants.prepare.finding import FoundPlants
 from sciml_dchag.plants.prepare.quicklooks import Caption, Sketch, save
 from sciml_dchag.plants.read.raw_cube import RawCube, read_lines
 
+MOST_VALUE = 1e6
+"""What is larger is no value of whatever scale."""
+
 
 @dataclass(eq=False, kw_only=True)
 class ImageToPrepare:
@@ -91,6 +94,8 @@ class ImageToPrepare:
                 counts = calibration.apply(raw, kept.buffer)
                 lost = counts.saturated + counts.missing
                 bands.apply(products, kept.buffer, out, gaps=gaps or lost > 0)
+            if raw.dtype.kind == "f":
+                counts.missing += _set_aside(out)
             if self.clip is not None:
                 low, high = self.clip
                 counts.clipped = int(np.count_nonzero(out < low) + np.count_nonzero(out > high))
@@ -159,6 +164,19 @@ class ImageToPrepare:
             store,
         )
         self.sketch = None
+
+
+def _set_aside(values: NDArray[np.float32]) -> int:
+    """Make what cannot be a value NaN, such as 1e30; returns how many there are.
+
+    Squares of a single such number would end training, wherever in an image it stands.
+    """
+    highest, lowest = np.nanmax(values, initial=0), np.nanmin(values, initial=0)
+    if max(highest, -lowest) <= MOST_VALUE:
+        return 0
+    wrong = np.abs(values) > MOST_VALUE
+    values[wrong] = np.nan
+    return int(wrong.sum())
 
 
 def _standardise(spectra: NDArray[np.float32]) -> None:

@@ -8,7 +8,6 @@ whether the result can be is looked at by `believable`; making other bands is `b
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.prepare.panel import brightness, shadow_remarks
 from sciml_dchag.plants.prepare.references import (
     DEAD,
     FAINT,
@@ -29,11 +29,12 @@ from sciml_dchag.plants.prepare.references import (
     WEAK_BY_DARK,
     Mean,
     average,
-    brightness,
     ceiling_for,
     check_reference,
+    is_radiance,
 )
 from sciml_dchag.plants.read.raw_cube import RawCube
+from sciml_dchag.plants.read.tables import read_rows
 
 MOST_DEAD = 0.1
 """Fraction of columns from which on a band's white reference is said to be weak."""
@@ -182,6 +183,8 @@ def calibrate(
     level = 0.0 if dark is None else float(brightness(dark).mean())
     bright = average(white, references, white_ceiling, level)
     remarks = [*bright.remarks, *_saturation_remarks(white, bright, white_ceiling)]
+    if references == "column":
+        remarks += shadow_remarks(image, white, level)
     white_values, white_factor = _values(white, bright)
     if dark is None:
         remarks.append(
@@ -195,7 +198,7 @@ def calibrate(
         dark_values, dark_factor = _values(dark, low)
         dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
         known = bright.known & low.known
-        if image.exposure_ms != dark.exposure_ms:
+        if image.exposure_ms != dark.exposure_ms and not is_radiance(image, dark):
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "
                 f"and {image.path.name} of {image.exposure_ms:g} ms: it is taken as it is."
@@ -219,8 +222,9 @@ def calibrate(
         ),
     )
     longer = 1.0
-    if image.exposure_ms is not None and white.exposure_ms is not None:
-        longer = white.exposure_ms / image.exposure_ms
+    white_ms, image_ms = white.exposure_ms, image.exposure_ms
+    if white_ms is not None and image_ms is not None and not is_radiance(image, white):
+        longer = white_ms / image_ms
     image_factor, image_offset = image.factors()
     gain = np.full(above.shape, np.nan)
     np.divide(
@@ -323,13 +327,15 @@ def _read_panel(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         raise FileNotFoundError(
             f"There is no file {path} of the panel's reflectance: give a CSV, or a number."
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    numbers = _numbers(rows) or _numbers(rows[1:])  # the first row may hold names
+    rows, separator = read_rows(path, comments="#")
+    if separator != ",":  # a comma is then a decimal one
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    numbers = _numbers(rows, _panel_columns(rows[0]))
     if not numbers:
         raise ValueError(
             f"{path} is no table of the panel's reflectance: it needs two columns, wavelength in "
-            f"nm and factor, separated by a comma."
+            f"nm and factor, separated by commas, semicolons or tabs; among more of them one "
+            f"is called wavelength and one reflectance or factor."
         )
     nm, values = np.array(sorted(numbers)).T
     if (twice := nm[1:][np.diff(nm) == 0]).size:
@@ -339,8 +345,26 @@ def _read_panel(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return nm, values
 
 
-def _numbers(rows: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-    try:
-        return [(float(row[0]), float(row[1])) for row in rows]
-    except (ValueError, IndexError):
+def _panel_columns(names: Sequence[str]) -> list[int]:
+    """Places of wavelength and factor: the only two columns, or those of these names."""
+    if len(names) == 2:
+        return [0, 1]
+    small = [name.lower() for name in names]
+    found = [
+        [i for i, name in enumerate(small) if name.startswith(begins)]
+        for begins in (("wave", "lambda"), ("reflect", "factor"))
+    ]
+    return [places[0] for places in found if len(places) == 1]
+
+
+def _numbers(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[tuple[float, float]]:
+    """Pairs of wavelength and factor; the first row may hold names. None where others are there."""
+    if len(columns) != 2 or len({len(row) for row in rows}) > 1:
         return []
+    for some in (rows, rows[1:]):
+        try:
+            pairs = [(float(row[columns[0]]), float(row[columns[1]])) for row in some]
+        except ValueError:
+            continue
+        return pairs if np.isfinite(pairs).all() else []
+    return []

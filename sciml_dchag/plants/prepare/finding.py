@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.prepare import plant_mask
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
-from sciml_dchag.plants.prepare.mask_files import read_mask
+from sciml_dchag.plants.prepare.mask_files import of_drawings, read_mask
 from sciml_dchag.plants.prepare.numbering import (
     Labels,
     Place,
@@ -40,6 +40,10 @@ LEAST_SIMILAR, SIMILAR, MUCH_LARGER = 3, 2.0, 1.5
 least so many others, whose sizes differ by no more than the second."""
 MOST_OF_BORDER = 0.9
 """A mask whose plant has so much of the image's border may be one of the background."""
+LEAST_GREEN = 0.005
+"""A smaller fraction of an image that is green says nothing of a mask."""
+MOST_OF_PLANTS = 1.1
+"""No plant reflects more in the median."""
 MOSTLY_KNOWN = 0.5
 """Bands that have a value in fewer columns, as where white is saturated, show no plants."""
 
@@ -86,7 +90,8 @@ def find_all_plants(
         ValueError: no image has a plant, or pots of another size than an image.
         FileNotFoundError: there is no label image of the pots.
     """
-    pots = read_pots(config.pots)
+    drawings: list[str] = []
+    pots = read_pots(config.pots, drawings)
     found: dict[str, FoundPlants] = {}
     for done, (name, image) in enumerate(images.items(), start=1):
         found[name] = _plants_of(config, image, pots)
@@ -98,7 +103,7 @@ def find_all_plants(
         raise ValueError(
             "No image has a plant in one of the pots: look at `pots`." if seen else empty[0].doubt
         )
-    remarks = []
+    remarks = of_drawings(drawings)
     if config.mask is None and pots is None:
         remarks += _number_series(found)
     remarks += [plants.doubt for plants in found.values() if plants.doubt]
@@ -108,54 +113,91 @@ def find_all_plants(
 def _plants_of(config: PreparePlants, image: OpenedImage, pots: Pots | None) -> FoundPlants:
     raw = image.raw
     shape = (raw.lines, raw.samples)
-    doubt, details = "", dict[str, Any]()
+    doubts, details = list[str](), dict[str, Any]()
     if config.mask == NO_MASK:
         labels, details["mask"] = np.ones(shape, np.int32), "none: all pixels are plant 1"
     elif image.mask is not None:
-        labels, details["mask"] = read_mask(image.mask, shape), f"given: {image.mask.name}"
-        doubt = _exchanged(labels, image.mask.name)
+        labels, details["mask"] = read_mask(image.mask, shape, []), f"given: {image.mask.name}"
+        doubts += _exchanged(labels, image.mask.name) or _elsewhere(image, labels)
     else:
         try:
-            seen = plant_mask.segment(_colours(image), raw.path.name, config.index, config.plants)
+            colours = _colours(image)
+            seen = plant_mask.segment(colours, raw.path.name, config.index, config.plants)
         except plant_mask.NoPlantError as error:
             return FoundPlants.of(np.zeros(shape, np.int32), {"mask": NO_PLANT}, str(error))
         labels = seen.plants
         details = {"mask": seen.index, "mask_threshold": seen.threshold}
         if pots is None and config.plants is None:
-            doubt = _much_larger(labels, raw.path.name)
+            doubts += _much_larger(labels, raw.path.name)
+        doubts += _too_bright(colours, labels, raw.path.name)
     if pots is not None:
         labels, beside = by_pots(labels, pots.at(shape))
         details |= {"numbers": f"by pots: {pots.source}"}
         if beside:
-            doubt = f"{raw.path.name} has {beside} pixels of plants in no pot, which are left out."
-    return FoundPlants.of(labels, details, doubt)
+            doubts.append(
+                f"{raw.path.name} has {beside} pixels of plants in no pot, which are left out."
+            )
+    return FoundPlants.of(labels, details, " ".join(doubts))
 
 
-def _exchanged(labels: Labels, name: str) -> str:
+def _exchanged(labels: Labels, name: str) -> list[str]:
     """Say that a mask's one plant lies around what is none; else nothing."""
     border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]]) > 0
     if labels.max() != 1 or labels.all() or border.mean() < MOST_OF_BORDER:
-        return ""
-    return (
+        return []
+    return [
         f"The mask {name} takes {border.mean():.0%} of the image's border for plant: look whether "
         f"plant and background are exchanged in it."
+    ]
+
+
+def _elsewhere(image: OpenedImage, labels: Labels) -> list[str]:
+    """Say that what is green lies beside the mask's plants and not on them; else nothing.
+
+    A mask of an image turned or mirrored, or of another one of the same size, fits as well.
+    """
+    green = plant_mask.green_pixels(_colours(image))
+    plants = labels > 0
+    if green is None or not green[~plants].sum() > green[plants].sum():
+        return []
+    if green[plants].mean() > 0.5 or green.mean() < LEAST_GREEN:
+        return []
+    assert image.mask is not None
+    return [
+        f"The mask {image.mask.name} has {green[plants].mean():.0%} green pixels on its plants, "
+        f"and {green[~plants].sum() / green.sum():.0%} of what is green in {image.raw.path.name} "
+        f"lies beside them: look whether it is that image's, and not turned or mirrored."
+    ]
+
+
+def _too_bright(colours: Mapping[str, NDArray[np.float32]], labels: Labels, name: str) -> list[str]:
+    """Say that most of the plants reflects more than a white panel; else nothing."""
+    level = max(
+        (float(np.nanmedian(of_span[labels > 0])) for of_span in colours.values()), default=0.0
     )
+    if not level > MOST_OF_PLANTS:
+        return []
+    return [
+        f"The plants of {name} reflect {level:.2g} in the median, more than a perfect panel: "
+        f"look at its white reference, at `white_reflectance` and at whether they are nearer to "
+        f"the lamp."
+    ]
 
 
-def _much_larger(labels: Labels, name: str) -> str:
+def _much_larger(labels: Labels, name: str) -> list[str]:
     """Say that one object is as large as several others, which differ little; else nothing."""
     sizes = np.bincount(labels.ravel())[1:]
     order = np.argsort(sizes)[::-1]
     others = sizes[order[1:]]
     if len(others) < LEAST_SIMILAR or others[0] > SIMILAR * others[-1]:
-        return ""
+        return []
     if sizes[order[0]] < MUCH_LARGER * others[0]:
-        return ""
-    return (
+        return []
+    return [
         f"Plant {order[0] + 1} of {name} is {sizes[order[0]] / np.median(others):.1f} times as "
         f"large as the others, as if plants touched, which are one without `pots`: look at its "
         f"picture."
-    )
+    ]
 
 
 def _number_series(found: dict[str, FoundPlants]) -> list[str]:

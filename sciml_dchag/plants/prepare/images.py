@@ -144,7 +144,7 @@ def _write(
     found, remarks = find_all_plants(
         config, {names[path]: image for path, image in opened.images.items()}, progress
     )
-    images, rows = _to_prepare(config, opened, names, found, known, parts)
+    images, rows = to_prepare(config, opened, names, found, known, parts)
     _warn([*opened.remarks, *remarks])
     opened.remarks.clear()  # said once, should an image break and writing begin again
     raws = [image.raw for image in opened.images.values()]
@@ -191,7 +191,7 @@ def _write(
     )
 
 
-def _to_prepare(
+def to_prepare(
     config: PreparePlants,
     opened: OpenedImages,
     names: Mapping[Path, str],
@@ -199,7 +199,22 @@ def _to_prepare(
     known: pd.DataFrame,
     parts: Split,
 ) -> tuple[dict[str, ImageToPrepare], list[dict[str, Any]]]:
-    """Put together what is prepared, each image or its parts, with its row of the table."""
+    """Put together what is prepared, each image or its parts, with its row of the table.
+
+    Args:
+        config: the settings.
+        opened: the images.
+        names: their names in the store, by file.
+        found: their plants, by name.
+        known: what is known of them, from `splits.known_images`.
+        parts: how they are split.
+
+    Returns:
+        What is prepared by its name in the store, and the row of each.
+
+    Raises:
+        ValueError: a part of an image without a plant.
+    """
     images: dict[str, ImageToPrepare] = {}
     rows: list[dict[str, Any]] = []
     for path, image in opened.images.items():

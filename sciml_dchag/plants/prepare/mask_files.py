@@ -8,6 +8,7 @@ give their places and not their colours; black and white drawings are one plant,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +23,17 @@ EDGE_PIXELS, MOSTLY_EDGES = 2, 0.9
 """So much of the grey of a drawing lies so near to both its black and its white."""
 LEAST_PIXELS, MOST_SMALL = 8, 4
 """More numbers than that of fewer pixels are grey edges."""
+DENSE, PATCH = 2, 0.5
+"""Numbers of plants leave out no more than every other one, and fill so much of their box."""
 
 
-def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
+def read_mask(path: Path, shape: tuple[int, int], drawings: list[str]) -> NDArray[np.int32]:
     """Read a mask of an image.
 
     Args:
         path: as `read_labels`.
         shape: rows and columns of the image.
+        drawings: as `read_labels`.
 
     Returns:
         0 for background, and the number of the plant, (rows, columns).
@@ -38,7 +42,7 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
         FileNotFoundError: there is no such file.
         ValueError: it is no mask, of another size, or all background.
     """
-    labels = read_labels(path)
+    labels = read_labels(path, drawings)
     if labels.shape != shape:
         raise ValueError(
             f"The mask {path} has {' x '.join(map(str, labels.shape))} values and the image "
@@ -47,11 +51,12 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
     return labels
 
 
-def read_labels(path: Path) -> NDArray[np.int32]:
+def read_labels(path: Path, drawings: list[str]) -> NDArray[np.int32]:
     """Read a label image: 0 for background, and one number a plant; white alone is plant 1.
 
     Args:
         path: PNG or TIFF of grey, palette or 1 bit, or NPY.
+        drawings: the file's name is added where greys of a drawing are made black and white.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -85,7 +90,19 @@ def read_labels(path: Path) -> NDArray[np.int32]:
         raise ValueError(f"The mask {path} is all background (0): draw the plants into it.")
     if len(plants) == 1 and plants[0] in WHITE:
         return (labels > 0).astype(np.int32)
-    return _without_grey(path, labels) if kind == "grey" else labels
+    return _without_grey(path, labels, drawings) if kind == "grey" else labels
+
+
+def of_drawings(names: Sequence[str]) -> list[str]:
+    """Say once which masks are taken for drawings."""
+    if not names:
+        return []
+    more = f" and {len(names) - 3} others" if len(names) > 3 else ""
+    are = "masks that are drawings" if len(names) > 1 else "a mask that is a drawing"
+    return [
+        f"{', '.join(names[:3])}{more}: {are} in black and white with greys, from half white on "
+        f"taken for plant 1."
+    ]
 
 
 def _read(path: Path) -> tuple[NDArray[Any], Literal["numbers", "grey", "lossy"]]:
@@ -144,11 +161,11 @@ def _from_lossy(path: Path, found: NDArray[Any]) -> NDArray[np.uint8]:
     return np.where(grey >= 128, 255, 0).astype(np.uint8)
 
 
-def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def _without_grey(path: Path, labels: NDArray[np.int32], drawings: list[str]) -> NDArray[np.int32]:
     """Take a drawing in black and white, with edges in grey, for one plant.
 
     Raises:
-        ValueError: many numbers of few pixels each, which are edges of several plants.
+        ValueError: many numbers that lie beside others as the edges of several plants do.
     """
     from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
@@ -162,25 +179,42 @@ def _without_grey(path: Path, labels: NDArray[np.int32]) -> NDArray[np.int32]:
     within = np.unique(labels[(low == high) & ~black])
     least_beside = minimum_filter(np.where(black, np.iinfo(np.int32).max, labels), size=3)
     graded = (high != labels) | (least_beside != labels)
-    of_gradient = [
-        n for n in numbers
-        if n not in within and graded[labels == n].mean() >= MOSTLY_EDGES
-    ]  # fmt: skip
+    beside = np.bincount(labels[graded], minlength=int(numbers[-1]) + 1)[numbers] / times
+    of_gradient = numbers[(beside >= MOSTLY_EDGES) & ~np.isin(numbers, within)]
     many = len(of_gradient) > max(MOST_SMALL, len(numbers) / 2)
     thin = numbers[times.argmax()] >= NEARLY_WHITE and edges.sum() >= MOSTLY_EDGES * grey.sum()
-    if len(numbers) > 1 and (thin or (many and len(within) and within.min() >= NEARLY_WHITE)):
-        warnings.warn(
-            f"The mask {path.name} is a drawing in black and white with {len(numbers) - 1} greys: "
-            f"from half white on it is taken for plant 1.",
-            stacklevel=4,
+    if len(numbers) > 1 and numbers[0] >= NEARLY_WHITE and not black.any():
+        raise ValueError(
+            f"The mask {path} has no background (0), and numbers from {numbers[0]} to "
+            f"{numbers[-1]}, as where black and white are exchanged: draw the plants on 0."
         )
+    if len(numbers) > 1 and (thin or (many and len(within) and within.min() >= NEARLY_WHITE)):
+        drawings.append(path.name)
         return (labels >= 128).astype(np.int32)
-    small = numbers[times < LEAST_PIXELS]
-    if many or len(small) > max(MOST_SMALL, len(numbers) / 2):
-        wrong, where = (of_gradient, "beside others") if many else (small, "in few pixels")
+    small = numbers[(times < LEAST_PIXELS) & (beside > 0)]
+    wrong, where = (of_gradient, "beside others") if many else (small, "in few pixels")
+    if len(wrong) > max(MOST_SMALL, len(numbers) / 2) and not _are_plants(labels, wrong):
         raise ValueError(
             f"The mask {path} holds {len(wrong)} numbers that lie {where} each, such as "
             f"{wrong[0]}, which are the edges of a smoothed drawing and no plants: save it without "
-            f"anti-aliasing."
+            f"anti-aliasing, or in 16 bits if they are plants."
         )
     return labels
+
+
+def _are_plants(labels: NDArray[np.int32], suspected: NDArray[np.int32]) -> bool:
+    """Whether small numbers that touch others are plants: counted on, and each a patch of its own.
+
+    Greys of a smoothed drawing are spread over all from black to white, and lie all around it.
+    """
+    from scipy.ndimage import find_objects, label
+
+    numbers = np.unique(labels[labels > 0])
+    if numbers[-1] - numbers[0] > DENSE * len(numbers):
+        return False
+    boxes = find_objects(labels)
+    patches = 0
+    for number in suspected:
+        mine = labels[boxes[number - 1]] == number
+        patches += label(mine, np.ones((3, 3)))[1] == 1 and mine.mean() >= PATCH
+    return patches >= MOSTLY_EDGES * len(suspected)

@@ -178,8 +178,12 @@ def _nearest(places: Sequence[Place]) -> float:
     return float(apart[apart > 0].min())
 
 
-def read_pots(text: str | None) -> Pots | None:
+def read_pots(text: str | None, drawings: list[str]) -> Pots | None:
     """Read what `pots` says: a grid, or a label image.
+
+    Args:
+        text: what it says.
+        drawings: as of `mask_files.read_labels`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -194,4 +198,4 @@ def read_pots(text: str | None) -> Pots | None:
             f"`pots={text}` is neither ROWSxCOLUMNS, such as 2x3, nor a label image that is there: "
             f"check its name."
         )
-    return Pots(labels=read_labels(Path(text)), source=Path(text).name)
+    return Pots(labels=read_labels(Path(text), drawings), source=Path(text).name)

@@ -19,8 +19,9 @@ from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_ban
 from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
-from sciml_dchag.plants.prepare.mask_files import read_mask
-from sciml_dchag.plants.prepare.references import SAMPLED_BYTES, ceiling_for
+from sciml_dchag.plants.prepare.mask_files import of_drawings, read_mask
+from sciml_dchag.plants.prepare.references import ceiling_for, require_counts
+from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
 from sciml_dchag.plants.prepare.splits import safe_name
 from sciml_dchag.plants.read.cube_files import FoundImages, find_images, open_cube
 from sciml_dchag.plants.read.own_references import KINDS, Kind, OwnReference
@@ -94,10 +95,13 @@ def open_images(
     """
     opened = OpenedImages(left_out=dict(found.failed))
     parse_spans(config.drop_bands)
+    drawings: list[str] = []
     references = _References(config)
     for path, name in names.items():
         try:
             image, remarks = _open(path, name, found, config, references, target_nm, most_bytes)
+            if image.mask is not None:
+                read_mask(image.mask, (image.raw.lines, image.raw.samples), drawings)
         except REFUSED as error:
             opened.left_out[path] = error
             continue
@@ -106,6 +110,7 @@ def open_images(
     if not opened.images:
         raise next(iter(opened.left_out.values()))
     _require_same_bands(opened)
+    opened.remarks += of_drawings(list(dict.fromkeys(drawings)))
     opened.remarks += _on_references(opened, found, references.given[0], config)
     return opened
 
@@ -145,7 +150,8 @@ class _References:
         Those of its folder give way to one that was given from that folder.
         """
         white, dark = self.given
-        if not self._config.own_references or (white is None and not _counts(raw)):
+        unfinished = raw.may_be_counts or raw.radiance
+        if not self._config.own_references or (white is None and not unfinished):
             return white, dark
         chosen: list[RawCube | None] = []
         for kind, other in zip(KINDS, self.given, strict=True):
@@ -172,6 +178,9 @@ def _open(
     raw = _open_with(path, config)
     white, dark = references.of(raw, found.references[path])
     if white is not None:  # looked for once, and not each time that the image is calibrated
+        for cube, most in ((raw, most_bytes), (white, SAMPLED_BYTES), (dark, SAMPLED_BYTES)):
+            if cube is not None:
+                require_counts(cube, most)
         ceiling = ceiling_for(raw, white, most_bytes) or raw.saturation
         raw = replace(raw, saturation=ceiling, ceiling_said=True)
 
@@ -191,7 +200,7 @@ def _open(
     remarks += require_believable(raw, made, maker.used, most_bytes=most_bytes)
     image = OpenedImage(
         raw=raw, white=white, dark=dark, calibrate=calibration, maker=maker,
-        mask=_mask_of(config.mask, path, name, raw),
+        mask=_mask_of(config.mask, path, name),
     )  # fmt: skip
     return image, remarks
 
@@ -207,11 +216,6 @@ def _open_with(path: Path, config: PreparePlants) -> RawCube:
     if config.bit_depth is not None:
         raw = replace(raw, saturation=2.0**config.bit_depth - 1, ceiling_said=True)
     return without_bands(raw, parse_spans(config.drop_bands))
-
-
-def _counts(raw: RawCube) -> bool:
-    """Whether numbers may be counts: whole ones that the file does not scale."""
-    return raw.dtype.kind in "iu" and raw.scale == 1 and raw.band_gain is None
 
 
 def _on_references(
@@ -282,8 +286,8 @@ def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=1e-3)
 
 
-def _mask_of(mask: str | None, image: Path, name: str, raw: RawCube) -> Path | None:
-    """Find the mask that the user gives for an image, and see that it fits."""
+def _mask_of(mask: str | None, image: Path, name: str) -> Path | None:
+    """Find the mask that the user gives for an image."""
     if mask is None or mask == NO_MASK:
         return None
     path = Path(mask)
@@ -293,7 +297,6 @@ def _mask_of(mask: str | None, image: Path, name: str, raw: RawCube) -> Path | N
         beside = [path / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES]
         there = {f"{file.stem}{file.suffix.lower()}": file for file in path.iterdir()}
         path = next((there[file.name] for file in beside if file.name in there), beside[0])
-    read_mask(path, (raw.lines, raw.samples))
     return path
 
 

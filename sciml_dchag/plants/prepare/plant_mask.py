@@ -117,6 +117,13 @@ class NoPlantError(ValueError):
     """An image without a plant, as of a pot in which nothing has grown."""
 
 
+def green_pixels(colours: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_] | None:
+    """Where NDVI is that of a plant, (rows, columns); None where the camera does not see it."""
+    if "ndvi" not in _possible(colours):
+        return None
+    return np.asarray(_index(colours, "ndvi", "") > GREEN_NDVI)
+
+
 def _not_green(index: Index) -> str:
     words = {"ndvi": f"NDVI above {GREEN_NDVI:g}", "excess-green": "an excess of green"}
     return f" (no plant with {words[index]})" if index in words else ""

@@ -1,13 +1,12 @@
 """White and dark references: whether they fit an image, what of them can be used, their means.
 
 Each column of a push-broom image has been seen by pixels of its own, so that references are
-averaged over lines alone, unless asked otherwise. What is no panel is left out, and so is what is
-saturated.
+averaged over lines alone, unless asked otherwise. What is no panel (`panel`) is left out, and so is
+what is saturated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
+from sciml_dchag.plants.prepare.panel import find_panel
+from sciml_dchag.plants.prepare.sampling import (
+    LINES_AT_ONCE,
+    SAMPLED_BYTES,
+    read_block,
+    sampled,
+)
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 SAME_NM = 0.5
@@ -30,14 +36,6 @@ LEAST_AT_CEILING = 3
 PLATEAU_BANDS, PLATEAU_DROP, PLATEAU_PIXELS = 3, 4, 0.01
 """Any other largest number is a ceiling where so many neighbouring bands have it in so large a
 fraction of the pixels, and the next band is lower by more than so many counts, as no lamp is."""
-PANEL_LEAST = 0.75
-"""Lines of a column that are darker than so much of its bright ones do not show the panel."""
-PANEL_EDGE = 1.5
-"""Neighbouring columns of one panel do not differ by such a factor."""
-PANEL_COLUMN = 0.5
-"""Columns darker than so much of the median one, beyond such an edge, do not show the panel."""
-MOST_COLUMNS_BESIDE = 0.02
-"""More of the columns beside the panel are refused; fewer have no value."""
 WEAK, FAINT = 3.0, 8.0
 """White less than so many times the error of its mean above dark is masked, or warned of."""
 FAINT_BY_NOISE = 1.5
@@ -46,11 +44,11 @@ WEAK_BY_DARK, FAINT_BY_DARK = 0.01, 0.05
 """The same as fractions of dark, which drifts by as much."""
 DEAD = 0.02
 """A pixel of the sensor that sees less than so much of the median one's light is dead."""
+LEAST_COUNT, LEAST_BY_TOP, MOST_BELOW = -100, 0.02, 0.001
+"""Dark that was subtracted leaves counts no further below 0, by number and by the largest one, but
+in so small a fraction."""
 LEAST_ERROR = 0.3
 """Of whole numbers, counts."""
-SAMPLED_BYTES = 2**25
-"""Most bytes of a file that are looked at before it is prepared; of smaller ones every line."""
-_LINES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,6 +95,9 @@ def check_reference(image: RawCube, name: str, reference: RawCube, references: R
             f"{there} is {reference.samples} pixels wide and {image.path.name} {image.samples}: "
             f"give one of the same width, or average it over all columns with `references=band`."
         )
+    _check_quantity(image, there, reference)
+    if is_radiance(image, reference):  # of which exposure and gain are no part any more
+        return
     if (reference.exposure_ms is None) != (image.exposure_ms is None):
         said, unsaid = (reference, image) if image.exposure_ms is None else (image, reference)
         raise ValueError(
@@ -105,6 +106,24 @@ def check_reference(image: RawCube, name: str, reference: RawCube, references: R
             f"header."
         )
     _check_settings(image, there, reference)
+
+
+def is_radiance(image: RawCube, reference: RawCube) -> bool:
+    """Whether an image and a reference that fits it are radiance, as one of them says."""
+    return image.radiance or reference.radiance
+
+
+def _check_quantity(image: RawCube, there: str, reference: RawCube) -> None:
+    """Refuse radiance beside counts; whole numbers that are not scaled are counts."""
+    for one, other, words in (
+        (image, reference, f"{image.path.name} is radiance by its header and {there} "),
+        (reference, image, f"{there} is radiance by its header and {image.path.name} "),
+    ):
+        if one.radiance and not other.radiance and other.may_be_counts:
+            raise ValueError(
+                f"{words}says nothing of it, so that their numbers do not compare: give references "
+                f"that were saved as the image was."
+            )
 
 
 def _check_settings(image: RawCube, there: str, reference: RawCube) -> None:
@@ -154,14 +173,6 @@ def ceiling_of(numbers: NDArray[Any], said: float | None) -> float | None:
     return float(top) if cut.mean() >= PLATEAU_PIXELS else None
 
 
-def sampled(cube: RawCube, most_bytes: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Read lines that are evenly spread over an image, the first and the last among them."""
-    line_bytes = cube.samples * cube.bands * cube.dtype.itemsize
-    number = min(cube.lines, max(3, most_bytes // max(line_bytes, 1)))
-    for line in np.unique(np.linspace(0, cube.lines - 1, number).astype(int)).tolist():
-        yield line, cube.read_lines(slice(line, line + 1))[0]
-
-
 def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES) -> float | None:
     """Return the number at which image and references of one camera are saturated.
 
@@ -170,32 +181,68 @@ def ceiling_for(image: RawCube, white: RawCube, most_bytes: int = SAMPLED_BYTES)
     """
     if (said := next((cube for cube in (image, white) if cube.ceiling_said), None)) is not None:
         return said.saturation
-    looked = [_top_and_ceiling(image, most_bytes), _top_and_ceiling(white, SAMPLED_BYTES)]
-    top = max(top for top, _ in looked)
-    found = [ceiling for _, ceiling in looked if ceiling is not None]
-    return top if top in found else None
+    looked = [_range_of(image, most_bytes), _range_of(white, SAMPLED_BYTES)]
+    top = max(one.top for one in looked)
+    return top if top in [one.ceiling for one in looked] else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Range:
+    """What numbers of a file, as far as it is looked at, reach to."""
+
+    top: float
+    """The largest."""
+    ceiling: float | None
+    """Where they are cut off."""
+    lowest: float
+    """The least."""
+    below: float
+    """Fraction below what counts may be."""
+    same: bool
+    """Whether most of these are one number."""
 
 
 @lru_cache(maxsize=64)
-def _top_and_ceiling(cube: RawCube, most_bytes: int) -> tuple[float, float | None]:
-    """The largest number of a file, as far as it is looked at, and where it is cut off."""
+def _range_of(cube: RawCube, most_bytes: int) -> _Range:
     order = np.argsort(cube.wavelength_nm, kind="stable")
     numbers = np.stack([line[:, order] for _, line in sampled(cube, most_bytes)])
     known = np.isfinite(numbers)
     if cube.missing is not None:
         known &= numbers != cube.missing
     top = numbers.max(where=known, initial=0)
-    return float(top), ceiling_of(numbers, cube.missing)
+    below = numbers[known & (numbers < min(LEAST_COUNT, -LEAST_BY_TOP * float(top)))]
+    times = np.unique(below, return_counts=True)[1]
+    return _Range(
+        top=float(top),
+        ceiling=ceiling_of(numbers, cube.missing),
+        lowest=float(numbers.min(where=known, initial=0)),
+        below=below.size / max(int(known.sum()), 1),
+        same=bool(below.size) and float(times.max()) > below.size / 2,
+    )
 
 
-@lru_cache(maxsize=64)
-def brightness(reference: RawCube) -> NDArray[np.float64]:
-    """Mean over bands at each pixel, (lines, columns)."""
-    shown = np.empty((reference.lines, reference.samples))
-    for first in range(0, reference.lines, _LINES_AT_ONCE):
-        block = np.nan_to_num(_block(reference, first), posinf=0, neginf=0)
-        shown[first : first + len(block)] = block.mean(axis=2, dtype=np.float64)
-    return shown
+def require_counts(cube: RawCube, most_bytes: int = SAMPLED_BYTES) -> None:
+    """Refuse counts that are far below 0, as those that their type does not hold.
+
+    Raises:
+        ValueError: there are more than some odd ones.
+    """
+    if cube.dtype.kind != "i" or not cube.may_be_counts:
+        return
+    found = _range_of(cube, most_bytes)
+    if found.below <= MOST_BELOW:
+        return
+    share = f"{found.below:.1%} of its values"
+    said = f"{cube.path.name} holds numbers down to {found.lowest:g} in {share}"
+    if found.same:
+        raise ValueError(
+            f"{said}, which no camera counts: if it stands for no data, say so with "
+            f"`nodata={found.lowest:g}`."
+        )
+    raise ValueError(
+        f"{said}, as where counts above {np.iinfo(cube.dtype).max} were stored with a sign: say "
+        f"that they have none (data type 12 for 2 in an ENVI header), or save them again."
+    )
 
 
 @lru_cache(maxsize=64)  # white and dark are those of many images
@@ -220,12 +267,12 @@ def average(
     panel: NDArray[np.bool_] | None = None
     remarks: tuple[str, ...] = ()
     if dark_level is not None:
-        panel, remarks = _panel(reference, dark_level, references)
+        panel, remarks = find_panel(reference, dark_level, references)
     shape = (reference.bands, reference.samples)
     total, count, squares, pairs = (np.zeros(shape) for _ in range(4))
     saturated = np.zeros(shape, bool)
-    for first in range(0, reference.lines, _LINES_AT_ONCE):
-        block = _block(reference, first)
+    for first in range(0, reference.lines, LINES_AT_ONCE):
+        block = read_block(reference, first)
         known = np.isfinite(block)
         if reference.missing is not None:
             known &= block != reference.missing
@@ -259,52 +306,3 @@ def average(
         saturated=at_ceiling,
         remarks=remarks,
     )
-
-
-def _block(reference: RawCube, first: int) -> NDArray[Any]:
-    return reference.read_lines(slice(first, min(first + _LINES_AT_ONCE, reference.lines)))
-
-
-def _panel(
-    white: RawCube, dark_level: float, references: References
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Find the panel in a white scan: where it is, (lines, columns), and remarks."""
-    shows = f"The white reference {white.path.name} shows its panel in"
-    shown = np.maximum(brightness(white) - dark_level, 0)
-    bright = np.quantile(shown, 0.95, axis=0, method="lower")
-    panel = shown >= PANEL_LEAST * bright
-    beside = _beside_panel(bright)
-    remarks = []
-    if beside.any():
-        places = np.flatnonzero(~beside)
-        where = f"{shows} columns {places[0]} to {places[-1]} of {white.samples} alone"
-        if references == "column" and beside.mean() > MOST_COLUMNS_BESIDE:
-            raise ValueError(
-                f"{where}: give one whose panel is as wide as the image, or average it over the "
-                f"panel with `references=band`."
-            )
-        remarks.append(f"{where}: the others are left out.")
-        panel &= ~beside
-    lines = panel[:, ~beside].mean(axis=1) > 0.5
-    if not lines.all():
-        places = np.flatnonzero(lines)
-        remarks.append(
-            f"{shows} lines {places[0]} to {places[-1]} of {white.lines}: what is darker is left "
-            f"out."
-        )
-    return panel, tuple(remarks)
-
-
-def _beside_panel(bright: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Columns from either side up to an edge, all of which are much darker than what is between.
-
-    A lamp that fades towards the sides has no edge, and a column behind dust is not at a side.
-    """
-    beside = np.zeros(len(bright), bool)
-    light = bright[bright > 0.1 * bright.max()] if bright.max() > 0 else bright
-    dark = bright < PANEL_COLUMN * np.median(light)
-    for side in (slice(None), slice(None, None, -1)):
-        run = int(np.argmin(np.append(dark[side], False)))  # dark columns from this side on
-        if 0 < run < len(bright) and bright[side][run] > PANEL_EDGE * bright[side][run - 1]:
-            beside[side][:run] = True
-    return beside

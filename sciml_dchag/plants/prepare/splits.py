@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,15 @@ from sciml_dchag.files.zarr_groups import (
     require_plain_name,
 )
 from sciml_dchag.plants.prepare.config import PreparePlants
-from sciml_dchag.plants.read.tables import read_text_table, with_numbers
+from sciml_dchag.plants.read.tables import (
+    IMAGE_COLUMNS,
+    PLANT_ID_COLUMNS,
+    columns_called,
+    read_text_table,
+    with_numbers,
+)
 from sciml_dchag.plants.store.cubes import SPLITS
 
-KEY_COLUMNS = ("file", "filename", "file_name", "image", "cube", "name")
-"""What the column with the names of files is called in a table; else it is the first one."""
-IDENTITIES = ("plant_id", "plantid", "plant id")
-"""What the column is called that says which plant an image shows; its values stay text."""
 _DATE = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 """A date in the name of an image."""
 GUARD_COLUMNS = 4
@@ -119,6 +122,11 @@ def safe_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).lstrip("._-") or "image"
 
 
+def without_date(name: str) -> str:
+    """The name of an image but for its date, which images of one plant or tray share."""
+    return _DATE.sub("", name).strip("._-") or name
+
+
 def name_images(paths: Sequence[Path]) -> list[str]:
     """Name images after their files, and where these repeat after their folders too.
 
@@ -149,7 +157,9 @@ def _alike(names: Sequence[str]) -> list[int]:
     return [i for i, name in enumerate(small) if times[name] > 1]
 
 
-def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, images: Sequence[Path], names: Sequence[str], group_by: str | None = None
+) -> pd.DataFrame:
     """Read what the user knows of the images.
 
     Args:
@@ -157,6 +167,7 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
             or without suffix, and any others.
         images: the files.
         names: their names in the store.
+        group_by: a column that stays text, as `1.10` and `1.1` are two plots.
 
     Returns:
         One row per image, in the order of the images, indexed by name; other rows are left out.
@@ -169,14 +180,12 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     found = found.rename(columns=lambda name: "split" if name.lower() == "split" else name)
     if list(found.columns).count("split") > 1:
         raise ValueError(f"The table {path} has two columns 'split': rename one of them.")
-    key = next((str(c) for c in found.columns if str(c).lower() in KEY_COLUMNS), found.columns[0])
+    spellings = _spellings(images, names)
+    key = _key_column(found, set[str]().union(*spellings))
     keys = list(found.pop(key))
     if twice := sorted({value for value in keys if keys.count(value) > 1}):
         raise ValueError(f"The table {path} names {twice[0]} twice: keep one of the rows.")
-    rows = [
-        [i for i, value in enumerate(keys) if value in spellings]
-        for spellings in _spellings(images, names)
-    ]
+    rows = [[i for i, value in enumerate(keys) if value in of_image] for of_image in spellings]
     missing = [image.name for image, row in zip(images, rows, strict=True) if not row]
     if missing:
         others = f" and {len(missing) - 5} others" if len(missing) > 5 else ""
@@ -187,7 +196,9 @@ def read_table(path: Path, images: Sequence[Path], names: Sequence[str]) -> pd.D
     if several := [image.name for image, row in zip(images, rows, strict=True) if len(row) > 1]:
         raise ValueError(f"The table {path} names {several[0]} twice: keep one of the rows.")
     _check_columns(path, found)
-    identities = [str(n) for n in found.columns if str(n).lower() in (*IDENTITIES, "date")]
+    identities = columns_called(found.columns, (*PLANT_ID_COLUMNS, "date"))
+    if group_by is not None and group_by in found.columns:
+        identities.append(group_by)
     table = with_numbers(found, path, identities).iloc[[row[0] for row in rows]]
     return table.set_index(pd.Index(list(names), name="cube"))
 
@@ -210,6 +221,13 @@ TAKEN = (
     FINISHED_FOLDER, PICTURES_FOLDER,
 )  # fmt: skip
 """Names in a plant store that no column may have."""
+
+
+def _key_column(table: pd.DataFrame, spellings: AbstractSet[str]) -> str:
+    """Find the column that names images: called so, best with images in it; else the first."""
+    called = columns_called(table.columns, IMAGE_COLUMNS)
+    with_images = [column for column in called if not spellings.isdisjoint(table[column])]
+    return next(iter([*with_images, *called]), str(table.columns[0]))
 
 
 def _check_columns(path: Path, table: pd.DataFrame) -> None:
@@ -235,7 +253,7 @@ def known_images(
     """
     known, remarks = pd.DataFrame(index=pd.Index(list(names), name="cube")), list[str]()
     if config.table is not None:
-        known = read_table(Path(config.table), paths, names)
+        known = read_table(Path(config.table), paths, names, config.group_by)
     if parts.guard is None:
         known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
         if "train" not in set(known["split"]):
@@ -283,9 +301,9 @@ def assign(
 def _groups(table: pd.DataFrame, group_by: str | None, path: str | None) -> list[str]:
     """The group of each image: by the column asked for, by plant, or the image itself."""
     if group_by is None:
-        group_by = next((str(c) for c in table.columns if str(c).lower() in IDENTITIES), None)
+        group_by = next(iter(columns_called(table.columns, PLANT_ID_COLUMNS)), None)
         if group_by is None or table[group_by].isna().any():
-            return [_DATE.sub("", str(name)).strip("._-") or str(name) for name in table.index]
+            return [without_date(str(name)) for name in table.index]
     if group_by not in table:
         have = f"its columns are {', '.join(map(str, table.columns))}" if path else "there is none"
         raise ValueError(

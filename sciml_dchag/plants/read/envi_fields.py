@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,23 +33,37 @@ SETTING_NAMES = {
         "gain", "camera gain", "sensor gain", "analog gain", "analogue gain", "gain value",
         "gain mode", "gain db",
     ),
+    "offset": ("offset", "camera offset", "black level", "blacklevel"),
     "binning": ("binning", "camera binning"),
     "spectral binning": ("spectral binning", "binning spectral"),
     "spatial binning": ("spatial binning", "binning spatial"),
 }  # fmt: skip
 """Settings of the camera that counts depend on, and what cameras call them."""
 GAIN_FIELDS = (
-    ("data reflectance gain values", "data reflectance offset values"),
-    ("data gain values", "data offset values"),
+    (("data reflectance gain values", "data reflectance offset values"), False),
+    (("data gain values", "data offset values"), True),
 )
-"""Factors and offsets by band; those that give reflectance go before those that give radiance."""
+"""Factors and offsets by band, and whether they give radiance; reflectance goes before."""
+SCALE_NAMES = ("reflectance scale factor", "reflectance scale", "reflectance factor")
+"""What numbers are divided by to give reflectance."""
+PLAIN_SCALE_NAMES = ("scale factor", "data scale factor", "data scale", "scale")
+"""The same, or what they are multiplied by."""
+OFFSET_NAMES = (
+    "reflectance offset", "reflectance add offset", "reflectance offset factor", "add offset",
+    "scale offset", "data offset", "offset factor",
+)  # fmt: skip
+"""What is added to all bands, before or after scaling."""
 FWHM_BY_SPACING = (0.02, 50.0)
 """Widths of bands that are believable, as multiples of the distance of bands."""
+FWHM_SPREAD = 20.0
+"""The widest band of a camera is no more than so many times as wide as the narrowest."""
 QUANTITY_NAMES = ("z plot titles", "data units", "units", "quantity", "description")
 """Where headers say whether numbers are radiance or reflectance."""
 CEILING_NAMES = ("ceiling", "saturation", "saturation level", "saturation value")
 BIT_DEPTH_NAMES = ("bit depth", "bitdepth", "sensor bit depth", "adc bits", "bits per pixel")
 
+_RADIANCE = re.compile(r"(?<![a-z])[mµμu]?w(att)?s?(?![a-z]).*(?<![a-z])sr(?![a-z])")
+"""Units of radiance, such as `W m-2 sr-1 nm-1`."""
 _NUMBER = re.compile(r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-zµμ]*)", re.IGNORECASE)
 
 
@@ -86,7 +100,8 @@ def optional_fields(
             f"a band."
         )
     fwhm = _numbers(header, "fwhm", path, bands, remarks)
-    gain, offset = _gains(header, path, bands)
+    _refuse_offset(header, path)
+    gain, offset, to_radiance = _gains(header, path, bands)
     fields = {
         "wavelength_nm": wavelengths,
         "fwhm_nm": fwhm_nm(None if fwhm is None else fwhm * factor, wavelengths, path, remarks),
@@ -99,7 +114,7 @@ def optional_fields(
         "saturation": (ceiling := _saturation(header, dtype)) or largest(dtype),
         "ceiling_said": ceiling is not None,
         "missing": _finite(header.get("data ignore value")),
-        "radiance": _says_radiance(header),
+        "radiance": to_radiance or _says(header, "radiance"),
         "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
     }
     return fields, remarks
@@ -191,9 +206,16 @@ def fwhm_nm(
     spacing = np.diff(np.unique(wavelength_nm))
     if not len(spacing):
         return fwhm
+    narrow, wide = float(fwhm.min()), float(fwhm.max())
     least, most = (bound * float(np.median(spacing)) for bound in FWHM_BY_SPACING)
+    if wide > FWHM_SPREAD * narrow:
+        remarks.append(
+            f"The fwhm of {path.name}, {narrow:g} to {wide:g}, differs too much for one camera: "
+            f"left aside."
+        )
+        return None
     for factor, units in ((1.0, "nm"), (1000.0, "um"), (0.001, "thousandths of a nm")):
-        if least <= float(np.median(fwhm)) * factor <= most:
+        if least <= narrow * factor and wide * factor <= most:
             if factor != 1:
                 remarks.append(
                     f"The fwhm of {path.name}, {fwhm.min():g} to {fwhm.max():g}, does not fit its "
@@ -231,13 +253,13 @@ def _good_bands(header: Header, path: Path, bands: int) -> NDArray[np.bool_] | N
 
 def _gains(
     header: Header, path: Path, bands: int
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Read factors and offsets by band.
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, bool]:
+    """Read factors and offsets by band, and whether they give radiance.
 
     Raises:
         ValueError: they are not one number a band, or a factor is not above 0.
     """
-    for names in GAIN_FIELDS:
+    for names, to_radiance in GAIN_FIELDS:
         if not any(name in header for name in names):
             continue
         values: list[NDArray[np.float64]] = []
@@ -258,8 +280,19 @@ def _gains(
         gain, offset = values
         if (gain == 1).all() and not offset.any():
             continue
-        return gain, offset
-    return None, None
+        return gain, offset, to_radiance and not _says(header, "reflect")
+    return None, None, False
+
+
+def _refuse_offset(header: Header, path: Path) -> None:
+    """Refuse an offset of all bands, which may be added before or after scaling."""
+    for field, value in header.items():
+        if _words(field) in OFFSET_NAMES and _finite(value) != 0:
+            raise ValueError(
+                f"The header {path} has {field} = {' '.join(_items(value))}, an offset of all "
+                f"bands, which is not applied: give it by band as `data reflectance offset "
+                f"values`, or save the numbers with it and remove the field."
+            )
 
 
 def _settings(header: Header) -> tuple[tuple[str, str], ...]:
@@ -269,7 +302,7 @@ def _settings(header: Header) -> tuple[tuple[str, str], ...]:
     if exposures and exposure_ms(header) is None:  # `automatic`, or in words that are not known
         found["exposure"] = " ".join(exposures)
     for field, value in header.items():
-        words = " ".join(re.findall(r"[a-z0-9]+", field.lower()))
+        words = _words(field)
         for name, spellings in SETTING_NAMES.items():
             if words in spellings and (items := _items(value)):
                 found[name] = " ".join(
@@ -280,11 +313,26 @@ def _settings(header: Header) -> tuple[tuple[str, str], ...]:
 
 
 def _scale(header: Header, path: Path, remarks: list[str]) -> float:
-    """Return what numbers are divided by. ENVI's field divides; others may multiply."""
-    if (divisor := _finite(header.get("reflectance scale factor"))) is not None and divisor > 0:
+    """Return what numbers are divided by. ENVI's field divides; others may multiply.
+
+    Raises:
+        ValueError: it is no number above 0.
+    """
+    said: dict[str, float] = {}
+    for field, value in header.items():
+        if (name := _words(field)) in (*SCALE_NAMES, *PLAIN_SCALE_NAMES):
+            number = _finite(value)
+            if number is None or number <= 0:
+                raise ValueError(
+                    f"The header {path} has {field} = {' '.join(_items(value))}, where a number "
+                    f"above 0 is needed: correct it, or remove it and say what numbers are divided "
+                    f"by with `scale=NUMBER`."
+                )
+            said[name] = number
+    if (divisor := next((said[name] for name in SCALE_NAMES if name in said), None)) is not None:
         return divisor
-    factor = _finite(header.get("scale factor"))
-    if factor is None or factor <= 0 or factor == 1:
+    factor = next((said[name] for name in PLAIN_SCALE_NAMES if name in said), 1.0)
+    if factor == 1:
         return 1.0
     if factor < 1:
         remarks.append(f"The scale factor {factor:g} of {path.name} is taken to multiply.")
@@ -293,11 +341,20 @@ def _scale(header: Header, path: Path, remarks: list[str]) -> float:
     return factor
 
 
-def _says_radiance(header: Header) -> bool:
-    """Whether a header says that numbers are radiance, and nothing of reflectance."""
-    said = " ".join(" ".join(_items(header.get(name, ""))) for name in QUANTITY_NAMES).lower()
-    plain = said.replace("irradiance", "")
-    return "radiance" in plain and "reflect" not in plain
+def _says(header: Header, quantity: Literal["radiance", "reflect"]) -> bool:
+    """Whether a header says that numbers are reflectance, or radiance and not reflectance."""
+    said = " ".join(" ".join(_items(header.get(name, ""))) for name in QUANTITY_NAMES)
+    return is_radiance(said) if quantity == "radiance" else "reflect" in said.lower()
+
+
+def is_radiance(said: str) -> bool:
+    """Whether words say radiance or its units, and nothing of reflectance."""
+    plain = said.lower().replace("irradiance", "")
+    return "reflect" not in plain and ("radiance" in plain or bool(_RADIANCE.search(plain)))
+
+
+def _words(field: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", field.lower()))
 
 
 def _saturation(header: Header, dtype: np.dtype[Any]) -> float | None:
@@ -327,8 +384,9 @@ def _items(value: str | list[str]) -> list[str]:
 
 
 def _finite(value: str | list[str] | None) -> float | None:
+    items = [] if value is None else _items(value)
     try:
-        number = float(value) if isinstance(value, str) else np.nan
+        number = float(items[0]) if len(items) == 1 else np.nan
     except ValueError:
         return None
     return float(number) if np.isfinite(number) else None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short
-from sciml_dchag.plants.read.envi_fields import largest
+from sciml_dchag.plants.read.envi_fields import is_radiance, largest
 from sciml_dchag.plants.read.raw_cube import RawCube, ReadLines
 from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm
 
@@ -53,6 +54,7 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
         begin = file.read(520)
     if HDF5_SIGNATURE in (begin[:8], begin[512:520]):
         return _open_matlab_73(path, wavelengths)
+    _require_whole(path, begin)
     from scipy import io
 
     try:
@@ -77,6 +79,32 @@ def open_matlab(path: Path, wavelengths: Given = None) -> RawCube:
         return np.dtype(MATLAB_TYPES[kinds[name]]), cache(lambda: load(name))
 
     return _assemble(path, arrays, wavelengths, load, read_whole, fix="save it with -v7.3")
+
+
+def _require_whole(path: Path, begin: bytes) -> None:
+    """Refuse a file of version 5 that ends within one of its arrays, which then is not listed.
+
+    Behind 128 bytes, each array says its length; those that are not compressed are padded.
+    """
+    if not begin.startswith(b"MATLAB 5"):
+        return
+    order: Literal["little", "big"] = "little" if begin[126:128] == b"IM" else "big"
+    size, place = path.stat().st_size, 128
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            tag = file.read(8)
+            kind, length = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))
+            end = place + 8 + (length if kind == _COMPRESSED else -(-length // 8) * 8)
+            if len(tag) < 8 or end > size:
+                raise ValueError(
+                    f"{path} is cut off: it has {size} bytes where its last array ends after "
+                    f"{max(end, place + 8)}, so copy it again."
+                )
+            place = end
+
+
+_COMPRESSED = 15
 
 
 def _opaque(file: Any) -> list[str]:
@@ -227,7 +255,8 @@ def _open_matlab_73(path: Path, wavelengths: Given) -> RawCube:
             block = np.moveaxis(file[name][tuple(reversed(index))].T, axis, -1)
         return np.asarray(block, dtype=block.dtype.newbyteorder("="))
 
-    return _cube(path, arrays[name], axis, dtypes[name], nm, read, remarks)
+    cube = _cube(path, arrays[name], axis, dtypes[name], nm, read, remarks)
+    return replace(cube, radiance=is_radiance(name))
 
 
 def _assemble(
@@ -244,7 +273,8 @@ def _assemble(
     size = int(np.prod(arrays[name])) * dtype.itemsize
     if hasattr(array, "cache_info") and size > LARGE_BYTES:
         remarks += (f"{path.name} is read whole, {size / 1e9:.1f} GB: {fix} to read it in parts.",)
-    return _cube(path, arrays[name], axis, dtype, nm, _lines_of(array, axis), remarks)
+    cube = _cube(path, arrays[name], axis, dtype, nm, _lines_of(array, axis), remarks)
+    return replace(cube, radiance=is_radiance(name))
 
 
 def _choose(

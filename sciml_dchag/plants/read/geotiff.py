@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.plants.read.envi_fields import fwhm_nm, good_bands, largest
+from sciml_dchag.plants.read.envi_fields import (
+    QUANTITY_NAMES,
+    fwhm_nm,
+    good_bands,
+    is_radiance,
+    largest,
+)
 from sciml_dchag.plants.read.formats import damaged, plain_type
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import from_names, to_nm
@@ -50,6 +56,7 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
             tags = image.tags()
             each = [{**image.tags(i), **image.tags(i, ns="IMAGERY")} for i in range(1, bands + 1)]
             names = [description or "" for description in image.descriptions]
+            units = " ".join(unit or "" for unit in image.units)
     except rasterio.errors.RasterioError as error:
         raise damaged(path, "GeoTIFF", error) from error
     remarks: list[str] = []
@@ -84,9 +91,17 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
         band_offset=None if one_scale else offsets,
         saturation=largest(dtype),
         missing=None if missing is None or np.isnan(missing) else float(missing),
+        radiance=_says_radiance(tags, [*names, units]),
         simulated=str(tags.get("simulated", "0")) == "1",
         remarks=tuple(remarks),
     )
+
+
+def _says_radiance(tags: Mapping[str, str], words: Sequence[str]) -> bool:
+    """Whether tags of the file, descriptions of bands or their units say radiance."""
+    small = {name.lower().replace("_", " "): value for name, value in tags.items()}
+    tagged = [small.get(name, "") for name in (*QUANTITY_NAMES, "tifftag imagedescription")]
+    return is_radiance(" ".join([*words, *tagged]))
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class RawCube:
         """Number of bands."""
         return len(self.wavelength_nm)
 
+    @property
+    def may_be_counts(self) -> bool:
+        """Whether numbers may be counts: whole ones that the file does not scale."""
+        return self.dtype.kind in "iu" and self.scale == 1 and self.band_gain is None
+
     def require_memory(self, most: int) -> None:
         """Refuse an image of which one line, or the map of its plants, does not fit in memory.
 

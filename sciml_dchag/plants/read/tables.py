@@ -6,10 +6,11 @@ and a decimal comma is read where the comma does not separate.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,14 @@ import pandas as pd
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "NULL", "null", "-")
 """What stands for a missing number in a column of numbers."""
+IMAGE_COLUMNS = ("cube", "file", "filename", "image", "imagename", "imagefile", "name")
+"""What columns are called that name images, the surest first, as `plain_name` spells them."""
+PLANT_ID_COLUMNS = ("plantid",)
+"""What the column is called that says which plant an image shows; its values stay text."""
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _COMMA_NUMBER = re.compile(r"[-+]?(\d+(,\d*)?|,\d+)([eE][-+]?\d+)?")
+_NO_THOUSANDS = re.compile(r",(?!\d{3}$)")
+"""In a cell in quotes: `"1,5"`, and not `"1,500"`, which may be either."""
 _CODE = re.compile(r"[-+]?0\d+")
 """A number that begins with a zero too many is a name."""
 
@@ -28,11 +35,11 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no table in UTF-8 or Latin-1 with one name a column.
+        ValueError: it is no table of text with one name a column.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}: check its name.")
-    rows, _ = _rows(path)
+    rows, _ = read_rows(path)
     names = rows[0]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"The table {path} has two columns {twice[0]!r}: rename one of them.")
@@ -45,9 +52,20 @@ def read_text_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows[1:], columns=pd.Index(names), dtype=object)
 
 
+def plain_name(column: object) -> str:
+    """Spell the name of a column without capitals, blanks, dashes and underscores."""
+    return re.sub(r"[\s_-]+", "", str(column)).lower()
+
+
+def columns_called(columns: Iterable[object], names: Sequence[str]) -> list[str]:
+    """Return those of a table's columns that have one of some names, in the order of the names."""
+    plain = {str(column): plain_name(column) for column in columns}
+    return [column for name in names for column, spelt in plain.items() if spelt == name]
+
+
 def comma_is_decimal(path: Path) -> bool:
     """Whether a comma in a table's cell is a decimal one, as something else separates cells."""
-    return _rows(path)[1] != ","
+    return read_rows(path)[1] != ","
 
 
 def with_numbers(table: pd.DataFrame, path: Path, keys: Sequence[str]) -> pd.DataFrame:
@@ -70,7 +88,7 @@ def _typed(column: pd.Series, decimal: bool) -> pd.Series:
     cells = [str(cell) for cell in column]
     known = [cell for cell in cells if cell not in MISSING]
     plain = all(_NUMBER.fullmatch(cell) for cell in known)
-    if not plain and decimal:
+    if not plain and (decimal or any(_NO_THOUSANDS.search(cell) for cell in known)):
         plain = all(_COMMA_NUMBER.fullmatch(cell) for cell in known)
         known, cells = ([cell.replace(",", ".") for cell in some] for some in (known, cells))
     if not known or not plain or any(_CODE.fullmatch(cell) for cell in known):
@@ -85,25 +103,29 @@ def _text(column: pd.Series) -> pd.Series:
     return column.map(lambda cell: None if cell == "" else cell)
 
 
-def _rows(path: Path) -> tuple[list[list[str]], str]:
-    """Cells of all rows that are not empty, and what separates them."""
-    content = path.read_bytes()
-    if content.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path} is no table of text, as of Excel: save it as CSV.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    if "\0" in text or not text.strip():
+def read_rows(path: Path, comments: str = "") -> tuple[list[list[str]], str]:
+    """Cells of all rows that are not empty, stripped of blanks, and what separates them.
+
+    Args:
+        path: text in UTF-8, UTF-16 (Excel's "Unicode text") or Latin-1, whose cells commas,
+            semicolons or tabs separate.
+        comments: letters with which lines begin that are left out.
+
+    Raises:
+        ValueError: it is no table of text.
+    """
+    text = unicodedata.normalize("NFC", read_text(path))
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if line.lstrip()[0] not in comments]
+    if not lines:
         raise ValueError(
             f"{path} is no table: give a CSV with one row per image, whose first column names its "
             f"file."
         )
-    lines = [line for line in unicodedata.normalize("NFC", text).splitlines() if line.strip()]
     if said := re.fullmatch(r"sep=([,;\t])", lines[0].strip(" ")):  # Excel's own first line
         lines = lines[1:] or [""]
-    separator = said[1] if said else max(",;\t", key=lines[0].count)  # a comma without any
     try:
+        separator = said[1] if said else _separator(lines)
         found = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise ValueError(f"{path} is no table ({error}): save it as CSV.") from error
@@ -111,6 +133,47 @@ def _rows(path: Path) -> tuple[list[list[str]], str]:
     if not rows:
         raise ValueError(f"{path} is no table: it has no names of columns.")
     return _without_empty_ends(rows), separator
+
+
+def read_text(path: Path) -> str:
+    """Text of a file that a spreadsheet or an editor has saved, in the encoding that it is in.
+
+    Raises:
+        ValueError: it is a workbook of Excel or holds no text.
+    """
+    content = path.read_bytes()
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(f"{path} is no table of text, as of Excel: save it as CSV.")
+    encodings = ["utf-8-sig", "latin-1"]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif content[1::2].count(0) > len(content) / 4:  # without a mark, as names are mostly ASCII
+        encodings = ["utf-16-le"]
+    elif content[::2].count(0) > len(content) / 4:
+        encodings = ["utf-16-be"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise ValueError(f"{path} is no text: save it as CSV.")
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """What separates cells: what gives all rows the same number of them, a comma last.
+
+    A comma may be a decimal one, or stand in the name of a column.
+    """
+    widths = {}
+    for separator in "\t;,":
+        rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+        widths[separator] = {len(row) for row in rows}
+    for separator, width in widths.items():
+        if len(width) == 1 and max(width) > 1:
+            return separator
+    return max(",;\t", key=lines[0].count)  # a comma without any
 
 
 def _without_empty_ends(rows: list[list[str]]) -> list[list[str]]:

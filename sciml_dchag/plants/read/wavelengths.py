@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sciml_dchag.plants.read.tables import read_rows, read_text
 
 BELIEVABLE_NM = (100.0, 100_000.0)
 """Ultraviolet to thermal infrared: what lies outside is in other units than it says."""
@@ -22,6 +23,8 @@ NANOMETRES = ("nm", "nanometer", "nanometers", "nanometre", "nanometres")
 MICROMETRES = (
     "um", "µm", "μm", "micrometer", "micrometers", "micrometre", "micrometres", "micron", "microns",
 )  # fmt: skip
+COMMENTS = "#;"
+"""With which lines of a file of wavelengths begin that say nothing."""
 UNSAID = ("", "unknown", "none")
 
 _NAMED = re.compile(
@@ -114,37 +117,49 @@ def read_wavelengths(path: str | Path) -> tuple[NDArray[np.float64], str | None]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} of wavelengths: check its name.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{path} is no text: a file of wavelengths has one number a line."
-        ) from None
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and line[0] not in "#;"]
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    lines = [line for line in lines if line and line[0] not in COMMENTS]
     if not lines:
         raise ValueError(f"{path} holds no wavelengths: it needs one number a line.")
     if _is_number(re.split(r"[,;\s]+", lines[0].strip(", "))[0]):
-        rows = [[cell for cell in re.split(r"[,;\s]+", line) if cell] for line in lines]
-        if len(rows) > 1 and max(map(len, rows)) > 1 and len({len(row) for row in rows}) == 1:
-            raise ValueError(
-                f"{path} has {len(rows[0])} columns without names: name that of the wavelengths "
-                f"`wavelength_nm`, or keep it alone."
-            )
-        return to_nm([cell for row in rows for cell in row], None, str(path))
-    table = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
-    names = [name.strip().lower() for name in table[0]]
+        return to_nm(_plain_numbers(path, lines), None, str(path))
+    rows, separator = read_rows(path, COMMENTS)
+    if not re.search(r"[,;\t]", lines[0]):  # one column, in which a comma is a decimal one
+        rows, separator = [[line] for line in lines], ""
+    names = [name.lower() for name in rows[0]]
     chosen = [i for i, name in enumerate(names) if name.startswith(("wave", "lambda"))]
     if len(names) == 1:
         chosen = [0]
-    if len(chosen) != 1 or any(len(row) <= chosen[0] for row in table[1:]) or len(table) == 1:
+    if len(chosen) != 1 or any(len(row) != len(names) for row in rows[1:]) or len(rows) == 1:
         raise ValueError(
             f"{path} has the columns {', '.join(names)}: one of them has to be `wavelength_nm`, "
             f"with a number in each row."
         )
     said = re.findall(r"[a-zµμ]+", names[chosen[0]])
     units = next((word for word in said if word in NANOMETRES + MICROMETRES), None)
-    return to_nm([row[chosen[0]] for row in table[1:]], units, str(path))
+    cells = [row[chosen[0]] for row in rows[1:]]
+    if separator != ",":
+        cells = [cell.replace(",", ".") for cell in cells]
+    return to_nm(cells, units, str(path))
+
+
+def _plain_numbers(path: Path, lines: Sequence[str]) -> list[str]:
+    """Numbers of a file without names, of one row or one column.
+
+    Raises:
+        ValueError: there are several columns.
+    """
+    # Between semicolons or tabs a comma is a decimal one; else it separates.
+    decimal = any(re.search(r"[;\t]", line.strip(";\t")) for line in lines)
+    between = r"[;\s]+" if decimal else r"[,;\s]+"
+    rows = [[cell for cell in re.split(between, line) if cell] for line in lines]
+    if len(rows) > 1 and max(map(len, rows)) > 1 and len({len(row) for row in rows}) == 1:
+        raise ValueError(
+            f"{path} has {len(rows[0])} columns without names: name that of the wavelengths "
+            f"`wavelength_nm`, or keep it alone, with decimal points."
+        )
+    cells = [cell for row in rows for cell in row]
+    return [cell.replace(",", ".") for cell in cells] if decimal else cells
 
 
 def _units_by_magnitude(numbers: NDArray[np.float64], where: str) -> str:

@@ -212,7 +212,8 @@ def _write_map(
     )  # fmt: skip
     path.parent.mkdir(exist_ok=True)
     packed = {name: {"zlib": True, "complevel": 1} for name in maps}
-    dataset.to_netcdf(path, engine="h5netcdf", encoding=packed)
+    # In memory first: HDF5 ends the process where it cannot write all of a file that it closes.
+    path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=packed))
 
 
 def _draw(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sciml_dchag.plants.traits.two_band import fit_two_band
+from sciml_dchag.laws.two_band import fit_two_band
 
 Array = NDArray[np.float64]
 

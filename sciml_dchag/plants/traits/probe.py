@@ -28,6 +28,8 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.plants.prepare.splits import without_date
+from sciml_dchag.plants.read.tables import PLANT_ID_COLUMNS, columns_called
 from sciml_dchag.plants.traits.nested_regression import (
     REGRESSORS,
     TWO_BAND,
@@ -104,7 +106,8 @@ def probe(
         traits: columns of it; none takes every column of numbers that can be scored.
         store_path: the store of embeddings; None takes the one that they are from.
         group: a column of the table of traits or of the store whose equal rows stay together;
-            None keeps rows of one plant (or image) together.
+            None keeps those of one plant together, by `plant_id` where there is one, or of one
+            number in images whose names differ in a date alone.
         folds: outer folds, and inner ones.
         seed: of the division into folds.
         out: the folder; None writes `NAME_probe` beside the source.
@@ -197,23 +200,37 @@ def scores_table(scores: pd.DataFrame) -> Table:
 def _groups(table: Traits, source: PlantSource, group: str | None) -> pd.Series:
     """A label a row of the table; rows of one label stay together."""
     if group is None:
-        return table.table[table.keys].astype(str).agg(" plant ".join, axis=1)
-    if group in table.table.columns:
-        labels = table.table[group]
-    elif group in source.plants.columns:
-        of_plants = source.plants.drop_duplicates(table.keys).set_index(table.keys)[group]
-        labels = table.table[table.keys].join(of_plants, on=table.keys)[group]
-    else:
-        raise ValueError(
-            f"Neither {table.path} nor the store has a column {group!r} to group "
-            f"by: name one that they have, or leave `group` out."
-        )
+        rows = table.table.assign(cube=table.table["cube"].map(without_date))
+        of_place = rows[table.keys].astype(str).agg(" plant ".join, axis=1)
+        known = (*table.table.columns, *source.plants.columns)
+        if not (named := columns_called(known, PLANT_ID_COLUMNS)):
+            return of_place
+        by_id = _column(table, source, named[0])
+        return by_id.astype(str).where(by_id.notna(), of_place)
+    labels = _column(table, source, group)
     if labels.isna().any():
         raise ValueError(
             f"{int(labels.isna().sum())} rows have nothing in the column {group!r} to group by: "
             f"fill it in."
         )
     return labels.astype(str)
+
+
+def _column(table: Traits, source: PlantSource, group: str) -> pd.Series:
+    """A column of the table of traits, or of the store's, a row of the former.
+
+    Raises:
+        ValueError: neither has it.
+    """
+    if group in table.table.columns:
+        return table.table[group]
+    if group in source.plants.columns:
+        of_plants = source.plants.drop_duplicates(table.keys).set_index(table.keys)[group]
+        return table.table[table.keys].join(of_plants, on=table.keys)[group]
+    raise ValueError(
+        f"Neither {table.path} nor the store has a column {group!r} to group "
+        f"by: name one that they have, or leave `group` out."
+    )
 
 
 def _scorable(

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from sciml_dchag._version import __version__
 from sciml_dchag.files.atomic import write_text
+from sciml_dchag.laws.two_band import TwoBandIndex, fit_two_band
 from sciml_dchag.plants.traits.nested_regression import TWO_BAND, fit_linear
 from sciml_dchag.plants.traits.plant_source import EMBEDDING, PlantSource, open_source
-from sciml_dchag.plants.traits.two_band import TwoBandIndex, fit_two_band
 
 FORMAT = "sciml-dchag-traits-1"
 MODELS = "models.json"

@@ -1,8 +1,9 @@
 """A table of measured traits: read, matched to the images of a store, checked trait by trait.
 
-A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` is the image's
-file name, with or without folder and suffix. Without `cube`, rows are found by `plant_id`, and
-`date` if both tables have it. Units stand in the column's name: `LMA (g m-2)`.
+A row is a plant (columns `cube` and `plant`) or a whole image (`cube` alone); `cube` (or `file`,
+`image`, or the first column) is the image's file name, with or without folder and suffix. Without
+it, rows are found by `plant_id`, and `date` if both tables have it. Names of these columns may have
+any capitals. Units stand in the column's name: `LMA (g m-2)`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,19 @@ import numpy as np
 import pandas as pd
 
 from sciml_dchag.plants.prepare.splits import safe_name
-from sciml_dchag.plants.read.tables import read_text_table, with_numbers
+from sciml_dchag.plants.read.tables import (
+    IMAGE_COLUMNS,
+    PLANT_ID_COLUMNS,
+    columns_called,
+    read_text_table,
+    with_numbers,
+)
 
 KEYS = ("cube", "plant")
 NEARLY = 0.5
 """A column with no more cells that are no numbers is meant as a trait."""
+_LIKE_NUMBER = re.compile(r"[<>~]?\s*[-+]?\d[\d,.' ]*\s*%?")
+"""With a thousands separator, a percent sign or a bound, which is not read."""
 IDENTITY = ("plant_id", "date")
 """What a plant is known by instead, in both tables."""
 
@@ -89,11 +98,12 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
     if not path.is_file():
         raise FileNotFoundError(f"There is no table of traits at {path}: name a CSV file.")
     text = read_text_table(path)
+    known_cubes = set(plants["cube"])
+    text = _with_our_keys(path, text, known_cubes)
     table = with_numbers(text, path, ("cube", *IDENTITY))
     if "cube" not in table.columns:
-        table = _with_images(path, table, plants)
+        table = _with_images(path, table, _with_identity(plants))
     keys = [key for key in KEYS if key in table.columns]
-    known_cubes = set(plants["cube"])
     matched = table.assign(cube=[_image(str(name), known_cubes) for name in table["cube"]])
     if "plant" in keys:
         matched["plant"] = _plant_numbers(path, table["plant"])
@@ -113,6 +123,43 @@ def read_traits(path: Path, plants: pd.DataFrame) -> Traits:
     return Traits(path=path, table=matched, keys=keys)
 
 
+def _with_our_keys(path: Path, table: pd.DataFrame, known: set[str]) -> pd.DataFrame:
+    """Call the columns that name images and plants `cube`, `plant`, `plant_id` and `date`.
+
+    Raises:
+        ValueError: two of them would be called the same.
+    """
+    found = _with_identity(table)
+    numbers = [  # in other capitals it may be what plants are called
+        name
+        for name in columns_called(found.columns, ("plant",))
+        if all(re.fullmatch(r"\d+(\.0*)?", str(cell)) for cell in found[name])
+    ]
+    found = found.rename(columns={name: "plant" for name in numbers})
+    if "cube" not in found.columns:
+        naming = columns_called(found.columns, IMAGE_COLUMNS)
+        of_images = [
+            name
+            for name in dict.fromkeys([*naming, str(found.columns[0])])
+            if name not in (*KEYS, *IDENTITY)
+            and any(_image(str(cell), known) for cell in found[name])
+        ]
+        if of_images or "plant_id" not in found.columns:
+            found = found.rename(columns={name: "cube" for name in (*of_images, *naming)[:1]})
+    names = list(found.columns)
+    if twice := [key for key in (*KEYS, *IDENTITY) if names.count(key) > 1]:
+        raise ValueError(f"The table {path} has two columns {twice[0]!r}: rename one of them.")
+    return found
+
+
+def _with_identity(table: pd.DataFrame) -> pd.DataFrame:
+    """Call the columns of an identity as we do."""
+    said = {"plant_id": PLANT_ID_COLUMNS, "date": ("date",)}
+    return table.rename(
+        columns={name: key for key, names in said.items() for name in columns_called(table, names)}
+    )
+
+
 def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.DataFrame:
     """Find the image and the number of each row's plant by its identity.
 
@@ -122,9 +169,9 @@ def _with_images(path: Path, table: pd.DataFrame, plants: pd.DataFrame) -> pd.Da
     keys = [key for key in IDENTITY if key in table.columns and key in plants.columns]
     if "plant_id" not in keys:
         raise ValueError(
-            f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` (the "
-            f"image's file name) is needed, or `plant_id` as in the store's table: name the column "
-            f"so."
+            f"{path} has the columns {', '.join(map(str, table.columns[:8]))} where `cube` or "
+            f"`file` (the image's file name) is needed, or `plant_id` as in the store's table: "
+            f"name the column so."
         )
     of_plant: dict[tuple[str, ...], tuple[str, int]] = {}
     for row in plants.to_dict("records"):
@@ -148,7 +195,10 @@ def _tell_nearly_numbers(path: Path, table: pd.DataFrame) -> None:
     for name in table.columns:
         column = table[name].dropna()
         wrong = column[~np.isfinite(pd.to_numeric(column, errors="coerce"))]
-        if len(column) and 0 < len(wrong) <= NEARLY * len(column):
+        meant = len(wrong) <= NEARLY * len(column) or all(
+            map(_LIKE_NUMBER.fullmatch, map(str, wrong))
+        )
+        if len(wrong) and meant:
             warnings.warn(
                 f"{path} holds {wrong.iloc[0]!r} in the column {name!r}, which is left out as no "
                 f"numbers: fix it, or leave the cell empty.",

@@ -1,0 +1,1 @@
+"""Laws with units: the simplest formulas that relate the columns of a table."""

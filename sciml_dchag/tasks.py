@@ -52,6 +52,11 @@ TASKS = {
         task="sciml_dchag.weather.interpolate.task:InterpolateTask",
         model="sciml_dchag.weather.interpolate.model:InterpolateModel",
     ),
+    "detect": Entry(
+        recipe="sciml_dchag.weather.detect.config:DetectRecipe",
+        task="sciml_dchag.weather.detect.task:DetectTask",
+        model="sciml_dchag.weather.detect.model:DetectModel",
+    ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -70,6 +71,12 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
     help="Off leaves a control branch out, so that its base forecasts.",
 )
 @click.option(
+    "--score",
+    type=click.FloatRange(0.0, 1.0),
+    default=None,
+    help="Least probability of an object; by default that of the run's evaluation, or 0.25.",
+)
+@click.option(
     "--tp",
     type=click.IntRange(min=1),
     default=1,
@@ -88,7 +95,7 @@ output_argument = click.argument("output", type=click.Path(path_type=Path))
 def predict(
     model: Path, source: Path, output: Path, start: str | None, end: str | None,
     every_hours: int | None, lead_hours: str | None, batch: int, members: int | None, seed: int,
-    control: str, tp: int, fsdp: int, device: str | None, overwrite: bool,
+    control: str, score: float | None, tp: int, fsdp: int, device: str | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Forecast with MODEL (a run, a checkpoint or an exported file) from INPUT into OUTPUT.
 
@@ -100,6 +107,10 @@ def predict(
     Processes that torchrun starts share out the initial times, whatever the mesh of the training;
     --tp and --fsdp share out a model that is too large for one.
 
+    A MODEL of task.kind detect finds objects at the times of INPUT, a store, and OUTPUT is a folder
+    with boxes.csv and a picture. --score is the least probability; options that are about forecasts
+    are refused.
+
     --members makes an ensemble, whose members lie along the dimension `number`. They differ by what
     the model missed on days of its training period, for which the store of its training must be
     there.
@@ -109,12 +120,25 @@ def predict(
       sciml-dchag predict runs/A stores/A.zarr forecasts.zarr --lead-hours 6,24
       sciml-dchag predict runs/A stores/A.zarr ensemble.zarr --lead-hours 72,240 --members 20
       sciml-dchag predict A.safetensors today.nc tomorrow.nc --lead-hours 24
+      sciml-dchag predict runs/lows stores/A.zarr lows --start-time 2026-02-01
       torchrun --nproc-per-node 4 -m sciml_dchag predict runs/A stores/A.zarr forecasts.zarr --tp 2
     """
     from sciml_dchag.config import from_mapping
     from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.weather.forecast.predict import predict_period
 
+    if _kind(model) == "detect":
+        of_forecasts = {
+            "--lead-hours": lead_hours, "--members": members, "--seed": seed,
+            "--control": control == "off", "--tp": tp > 1, "--fsdp": fsdp > 1,
+        }  # fmt: skip
+        _refuse(of_forecasts, f"{model} finds objects")
+        _find_objects(
+            model, source, output, period=(start, end), every_hours=every_hours, batch=batch,
+            score=score, device=device, overwrite=overwrite,
+        )  # fmt: skip
+        return
+    _refuse({"--score": score is not None}, f"{model} finds no objects")
     saved = _require_kind(model, "forecast", "predict")
     degrees = {"tp": tp, "fsdp": fsdp, "device": device or saved.device}
     with ProgressBar() as progress:
@@ -125,6 +149,23 @@ def predict(
             parallel=from_mapping(ParallelConfig, degrees), progress=progress,
         )  # fmt: skip
     say(f"Forecasts: {path}")
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that are given where they mean nothing."""
+    for name, given in options.items():
+        if given:
+            raise click.UsageError(f"{name} has no meaning where {why}: leave it out.")
+
+
+def _find_objects(model: Path, source: Path, output: Path, **options: Any) -> None:
+    """Find the objects of a store and say how many there are."""
+    from sciml_dchag.weather.detect.predict import predict as predict_objects
+
+    require_one_process("predict")
+    with ProgressBar() as progress:
+        table = predict_objects(model, source, output, progress=progress, **options)
+    say(f"Objects: {len(table):,} at {table['time'].nunique():,} times, in {output}")
 
 
 @click.command(cls=Command)
@@ -225,8 +266,17 @@ def reconstruct(
     say(f"ENVI: {output / 'envi'}")
 
 
-OF_KIND = {"forecast": "predict", "masked": "reconstruct", "interpolate": "interpolate"}
+OF_KIND = {
+    "forecast": "predict", "masked": "reconstruct", "interpolate": "interpolate",
+    "detect": "predict",
+}  # fmt: skip
 """What applies a model, by its task."""
+
+
+def _kind(model: Path) -> str:
+    from sciml_dchag.training.export import find_model
+
+    return find_model(model).checkpoint.kind
 
 
 def _require_kind(model: Path, kind: str, command: str) -> Checkpoint:

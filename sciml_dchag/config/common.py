@@ -17,7 +17,9 @@ MOST_NAME_BYTES = 200
 MOST_SAMPLES = 10**6
 """Most samples of a batch: larger numbers are slips, and would be listed one by one."""
 MOST_WORKERS = 1024
-FROM_DATA = ("input_channels", "output_channels", "wavelength_nm", "image_size")
+FROM_DATA = (
+    "input_channels", "output_channels", "attributes", "wraps", "wavelength_nm", "image_size",
+)  # fmt: skip
 """Knobs of a model that no recipe sets."""
 
 
@@ -227,5 +229,5 @@ class Recipe:
         if self.model.control.base and self.training.start_from:
             raise ValueError("model.control starts from its base: leave training.start_from out.")
         for key in FROM_DATA:
-            if any(getattr(self.model, key)):
+            if getattr(self.model, key) not in ((), (0, 0), False):
                 raise ValueError(f"model.{key} is filled in from the data: leave it out.")

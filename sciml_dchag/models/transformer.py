@@ -19,17 +19,23 @@ from sciml_dchag.models.backbone import Backbone, nothing_after
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.control import ControlBranch
 from sciml_dchag.models.decoder import MaskedDecoder
+from sciml_dchag.models.detection import DetectionHead
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.hooks import unchanged
+from sciml_dchag.models.pyramid import Pyramid
 from sciml_dchag.models.spectral import WavelengthHead
 from sciml_dchag.models.tokenizer import ChannelTokenizer, patchify, unpatchify
+
+_GIVEN = {"forecast": (True, False), "masked": (False, True), "detect": (False, False)}
+"""Whether a model is given lead times, and visible locations, by its head."""
 
 
 class ChannelTransformer(nn.Module):
     """The shared model: channel stage, backbone, head. Tensors in, tensors out.
 
     A forecaster sees all locations and the lead time; a masked autoencoder sees some locations,
-    on which alone channel stage and backbone work, and has a decoder before the head.
+    on which alone channel stage and backbone work, and has a decoder before the head; a detector
+    sees all locations.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -56,7 +62,7 @@ class ChannelTransformer(nn.Module):
             depth=config.depth,
             heads=config.heads,
             dropout=config.dropout,
-            lead_time=not masked,
+            lead_time=config.head == "forecast",
         )
         self.decoder = None
         if masked:
@@ -115,20 +121,26 @@ class ChannelTransformer(nn.Module):
                 every sample, numbered by rows from the top; other pixels have no effect.
 
         Returns:
-            (B, C_out, H, W).
+            (B, C_out, H, W); of a detector what each cell says, (B, A, N), `DetectionHead`.
 
         Raises:
             ValueError: a forecaster needs lead times, a masked autoencoder visible locations.
         """
-        masked = self.decoder is not None
-        if (lead_hours_B is None) != masked or (visible_BV is None) == masked:
-            needed = "visible_BV and no lead_hours_B" if masked else "lead_hours_B, no visible_BV"
+        if (lead_hours_B is not None, visible_BV is not None) != _GIVEN[self.config.head]:
+            needed = " and ".join(
+                f"{'' if given else 'no '}{name}"
+                for name, given in zip(
+                    ("lead_hours_B", "visible_BV"), _GIVEN[self.config.head], strict=True
+                )
+            )
             raise ValueError(f"A model with head {self.config.head!r} is called with {needed}.")
         if not len(x_BCHW):
             raise ValueError("A batch without samples has nothing to map: give at least one.")
         features_BLD = self.encode(x_BCHW, available_BCHW, visible_BV, lead_hours_B)
         if self.decoder is not None:
             features_BLD = self.decoder(features_BLD, visible_BV)
+        if isinstance(self.head, DetectionHead):
+            return self.head(features_BLD, x_BCHW, available_BCHW)
         return unpatchify(self.head(features_BLD), self.config.patch, x_BCHW.shape[-2])
 
     def encode(
@@ -161,8 +173,20 @@ def _of_channels(
     return x_BLCP[:, :, which], None if available_BLC is None else available_BLC[:, :, which]
 
 
-def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead:
+def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead | DetectionHead:
     channels, patch_pixels = len(config.output_channels), config.patch**2
+    if config.head == "detect":
+        pyramid = Pyramid(
+            channels=len(config.input_channels),
+            partitions=config.partitions,
+            image_size=config.image_size,
+            patch=config.patch,
+            embed_dim=config.embed_dim,
+            width=config.pyramid_dim,
+        )
+        return DetectionHead(
+            pyramid, classes=channels, attributes=len(config.attributes), wraps=config.wraps
+        )
     if config.channel_embedding == "wavelength":
         return WavelengthHead(
             channels=channels,
@@ -220,6 +244,9 @@ def count_parameters(model: ChannelTransformer) -> int:
     """Count what is learnt: all parameters, less the padding of uneven partitions."""
     tokenizer, partial, head = model.aggregation.tokenizer, model.aggregation.partial, model.head
     padding = 0
+    if isinstance(head, DetectionHead):
+        pixels = head.pyramid.pixels
+        padding += pixels.layout.padding * pixels.weight[0, 0].numel()
     if isinstance(tokenizer, ChannelTokenizer):
         of_a_slot = sum(parameter[0, 0].numel() for parameter in tokenizer.parameters())
         padding += tokenizer.layout.padding * of_a_slot

@@ -32,6 +32,7 @@ from sciml_dchag.channels import Channel
 from sciml_dchag.config import to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.heads import ForecastHead
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.export import require_place, write_model
@@ -339,6 +340,7 @@ def _head(
         "bias": given.take("head.4.bias", P * V).unflatten(0, (P, V)).t(),
     }
     place = [channels.index(name) for name in config.output_channels]
+    assert isinstance(model.head, ForecastHead)
     layout = model.head.full_layout
     for name, values in stage.items():
         slots = values.new_zeros(layout.partitions * layout.slots, *values.shape[1:])

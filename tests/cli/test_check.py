@@ -65,7 +65,10 @@ def test_check_of_a_recipe_needs_seconds_and_no_network(
     assert "is not there yet: `run` prepares it" in result.stdout
     assert re.search(r"model: \d[\d,]+,\d{3} parameters", result.stdout), result.stdout
     recipe = load_recipe(path)
-    said = {"interpolate": "ok     windows of 12 h"}.get(recipe.task.kind, "ok     lead times")
+    of_kind = {
+        "interpolate": "ok     windows of 12 h", "detect": "objects cover the training period",
+    }  # fmt: skip
+    said = of_kind.get(recipe.task.kind, "ok     lead times")
     masked = recipe.model.head == "masked"
     assert ("locations are seen" if masked else said) in result.stdout
     if path.stem in ("gcm80_forecast", "poplar_masked"):  # their sources are simulated first

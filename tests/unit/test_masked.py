@@ -136,9 +136,9 @@ def test_each_head_asks_for_what_it_needs() -> None:
     forecaster = build_model(dataclasses.replace(CONFIG, head="forecast"))
     visible, hours = task().draw(SAMPLES)[0], torch.ones(3)
     for m, arguments, message in (
-        (model(), {"lead_hours_B": hours}, "called with visible_BV and no lead_hours_B"),
+        (model(), {"lead_hours_B": hours}, "called with no lead_hours_B and visible_BV"),
         (model(), {"lead_hours_B": hours, "visible_BV": visible}, "no lead_hours_B"),
-        (forecaster, {"visible_BV": visible}, "called with lead_hours_B, no visible_BV"),
+        (forecaster, {"visible_BV": visible}, "called with lead_hours_B and no visible_BV"),
         (forecaster, {}, "called with lead_hours_B"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,0 +1,72 @@
+"""What detectors of both wings share: batches of images with boxes, their errors and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.transformer import ChannelTransformer
+from sciml_dchag.objectives.detection import DetectionObjective
+from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.training.batches import Batch
+
+
+@dataclass(frozen=True)
+class DetectionBatch(Batch):
+    """Images and their objects, padded to as many for each."""
+
+    images: Tensor
+    """(B, C, H, W): the channels that this rank reads, normalised, NaN where missing."""
+    boxes: Tensor
+    """(B, M, 4): (x0, y0, x1, y1) in pixels; anything where there is no object."""
+    classes: Tensor
+    """(B, M): positions among the model's classes; -1 where there is no object."""
+    attributes: Tensor
+    """(B, M, T): in deviations of the training data, NaN where not known."""
+
+    counts: Tensor
+    """(B,): False where a sample fills a batch up and counts nothing."""
+
+    def without(self, absent: list[bool]) -> DetectionBatch:
+        """Return the batch with some samples counting nothing."""
+        return dataclasses.replace(self, counts=self.counts & ~torch.tensor(absent))
+
+
+def detection_objective(config: ModelConfig) -> DetectionObjective:
+    """Build the objective of a model."""
+    return DetectionObjective(
+        image_size=config.image_size, patch=config.patch, classes=len(config.output_channels),
+        wraps=config.wraps,
+    )  # fmt: skip
+
+
+class DetectionData:
+    """Errors and weights of images with boxes, on this rank.
+
+    Args:
+        model: on this rank.
+        ranks: this process and the others; those that see the same samples each add up the errors
+            of their own share of them.
+    """
+
+    def __init__(self, model: ChannelTransformer, ranks: Ranks) -> None:
+        self.objective = detection_objective(model.config).to(ranks.device)
+        self.objective.complete = ranks.complete
+        rank, count = ranks.channels
+        self.objective.own_samples = slice(rank, None, count)
+
+    def error(self, model: ChannelTransformer, batch: DetectionBatch) -> Tensor:
+        """Sum the errors of classes, boxes and attributes."""
+        return self.objective.error(model, *batch.tensors)
+
+    def weight(self, batch: DetectionBatch) -> Tensor:
+        """Count the objects."""
+        return self.objective.weight(batch.classes, batch.counts)
+
+    def without(self, batch: DetectionBatch, absent: list[bool]) -> DetectionBatch:
+        """Leave some samples out."""
+        return batch.without(absent)

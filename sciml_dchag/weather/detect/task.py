@@ -1,0 +1,120 @@
+"""The task of finding objects; see `training.task.Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import in_words
+from sciml_dchag.objectives.detection import planned_loss
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.weather.detect.config import DetectRecipe
+from sciml_dchag.weather.detect.evaluate import evaluate
+from sciml_dchag.weather.detect.labels import ObjectTable
+from sciml_dchag.weather.detect.training import DetectRecord, DetectStore, complete_model_config
+from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
+from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.training_store import check_periods, check_rotation
+
+
+class DetectTask(Task[DetectRecipe]):
+    """Learn to find objects in the states of a weather store."""
+
+    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
+        """Regrid raw files into the store, with statistics and climatology."""
+        data = self.recipe.data
+        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
+
+    def open(self) -> DetectStore:
+        """Open the weather store and the table of objects."""
+        return DetectStore(self.recipe)
+
+    def expected_model(self) -> ModelConfig:
+        """Take channels and grid from the store, or from `prepare`, and kinds from the table."""
+        if Path(self.recipe.data.store).exists():
+            return self.open().model_config()
+        channels, _ = self.recipe.prepared_size()
+        grid = Grid.named(self.recipe.prepare.grid)
+        return complete_model_config(
+            self.recipe, tuple(channels.names), grid.latitude, grid.longitude, self._table().kinds
+        )
+
+    def _table(self) -> ObjectTable:
+        return ObjectTable(self.recipe.data.objects, self.recipe.task.attributes)
+
+    def planned_loss(self) -> PlannedLoss:
+        """The error of objects."""
+        return planned_loss
+
+    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        """Check store or sources, objects and model."""
+        # A validation period sets the least probability, also without validation in training.
+        if Path(self.recipe.data.store).exists():
+            if attempt(self._with_store):
+                attempt(lambda: in_words(self.expected_model()))
+        elif attempt(self._objects):
+            self._check_before_store(attempt, note)
+
+    def _with_store(self) -> str:
+        opened = self.open()
+        times = opened.store.times[opened.store.time_indices(self.recipe.data.train)]
+        number = sum(len(opened.objects(time)) for time in times)
+        return f"{number:,} objects at {len(times)} times of the training period"
+
+    def _objects(self) -> str:
+        table = self._table()
+        return f"{len(table.times):,} objects ({', '.join(table.kinds)}) in {table.path}"
+
+    def _check_before_store(self, attempt: Attempt, note: Callable[[str], None]) -> None:
+        data, prepare = self.recipe.data, self.recipe.prepare
+
+        def periods(store: Announced) -> str:
+            check_periods(store, data)
+            check_rotation(store, data.rotate)
+            self._table().require_covers(store.times[store.time_indices(data.train)], "train")
+            return "periods do not touch each other, and objects cover the training period"
+
+        def model() -> str:
+            if announced is None:
+                return in_words(self.expected_model())
+            return in_words(
+                complete_model_config(
+                    self.recipe, tuple(announced.channels.names), announced.latitude,
+                    announced.longitude, self._table().kinds,
+                )
+            )  # fmt: skip
+
+        announced = preview(prepare, data.store, data.train, attempt, note)
+        if announced is not None:
+            store = announced
+            attempt(lambda: periods(store))
+        if announced is not None or cannot_be_opened_here(prepare):
+            attempt(model)
+
+    def evaluate(
+        self,
+        run: Path,
+        *,
+        parallel: ParallelConfig | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Score the test period beside the classical finder."""
+        return evaluate(run, self.recipe, progress=progress)
+
+    @classmethod
+    def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+        """Channels, kinds and attributes of objects, and the period of the statistics."""
+        data = checkpoint.read_data(DetectRecord, path)
+        return {
+            "channels": list(data.channels),
+            "objects": list(data.kinds),
+            "attributes": list(checkpoint.recipe["task"]["attributes"]),
+            "statistics": " to ".join(data.statistics_period),
+        }

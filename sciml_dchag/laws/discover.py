@@ -52,10 +52,13 @@ class Laws:
         return pd.DataFrame(rows, columns=columns)
 
     def constants_of(self, candidate: Candidate) -> str:
-        """Write a candidate's constants: `c = 1.04 1; U = 3.2 m s-1`."""
-        units = {constant.name: constant.unit.text() for constant in self.training.constants}
+        """Write a candidate's constants: `c = 1.04; U = 3.2 m s-1`."""
+        units = {
+            constant.name: f" {constant.unit.text()}" if any(constant.unit.exponents) else ""
+            for constant in self.training.constants
+        }
         held = candidate.formula.constants.items()
-        return "; ".join(f"{name} = {value:.6g} {units[name]}" for name, value in held)
+        return "; ".join(f"{name} = {value:.6g}{units[name]}" for name, value in held)
 
     def summary(self) -> str:
         """Say what was found in a sentence."""

@@ -98,7 +98,3 @@ class DetectRecipe(WeatherRecipe):
         super().__post_init__()
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="detect"))
-        if not self.data.objects:
-            raise ValueError(
-                "data.objects is empty: name a table of objects, as `sciml-dchag objects` writes."
-            )

@@ -62,11 +62,15 @@ class ObjectTable:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it lacks a column, or holds what is no time, place or number.
+        ValueError: no file is named, it lacks a column, or holds what is no time, place or number.
     """
 
     def __init__(self, path: str, attributes: Sequence[str]) -> None:
         self.path, self.attributes = path, tuple(attributes)
+        if not path:
+            raise ValueError(
+                "data.objects is empty: name a table of objects, as `sciml-dchag objects` writes."
+            )
         file = Path(resolve_samples([path])[0])
         if not file.is_file():
             raise FileNotFoundError(

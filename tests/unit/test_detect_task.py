@@ -238,7 +238,7 @@ def test_check_and_plan_know_the_task(folder: Path, tmp_path: Path) -> None:
         ("model.patch=1", "must be even"),
         ("model.patch=16", "do not divide"),
         ("data.objects=nothing.csv", "does not exist"),
-        ("data.objects=", "is empty: name a table of objects"),
+        ("data.objects=''", "is empty: name a table of objects"),
         ("task.attributes=[colour]", "has no column 'colour'"),
         ("task.max_objects=2", "raise it to 3"),
         ("data.history_hours=[6]", "must all be below 0"),

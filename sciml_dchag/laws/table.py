@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sciml_dchag.files.tables import read_text_table, with_numbers
 from sciml_dchag.laws.units import Unit, can_be_made
 
 Array = NDArray[np.float64]
@@ -124,7 +125,7 @@ def read_table(
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name a CSV file.")
-    frame = pd.read_csv(path)
+    frame = with_numbers(read_text_table(path), path, [group] if group else [])
     return from_frame(frame, target, inputs, constants, group, units, name=path.name)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sciml_dchag.files.tables import read_text_table, with_numbers
 from sciml_dchag.plants.prepare.splits import Split, assign, read_table
-from sciml_dchag.plants.read.tables import read_text_table, with_numbers
 from sciml_dchag.plants.traits.plant_source import PlantSource
 from sciml_dchag.plants.traits.probe import _groups
 from sciml_dchag.plants.traits.traits import Traits, read_traits

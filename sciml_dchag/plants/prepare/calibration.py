@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.files.tables import read_rows
 from sciml_dchag.plants.prepare.config import References
 from sciml_dchag.plants.prepare.panel import brightness, shadow_remarks
 from sciml_dchag.plants.prepare.references import (
@@ -34,7 +35,6 @@ from sciml_dchag.plants.prepare.references import (
     is_radiance,
 )
 from sciml_dchag.plants.read.raw_cube import RawCube
-from sciml_dchag.plants.read.tables import read_rows
 
 MOST_DEAD = 0.1
 """Fraction of columns from which on a band's white reference is said to be weak."""

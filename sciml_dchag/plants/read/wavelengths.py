@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.plants.read.tables import read_rows, read_text
+from sciml_dchag.files.tables import read_rows, read_text
 
 BELIEVABLE_NM = (100.0, 100_000.0)
 """Ultraviolet to thermal infrared: what lies outside is in other units than it says."""

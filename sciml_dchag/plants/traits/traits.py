@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sciml_dchag.plants.prepare.splits import safe_name
-from sciml_dchag.plants.read.tables import (
+from sciml_dchag.files.tables import (
     IMAGE_COLUMNS,
     PLANT_ID_COLUMNS,
     columns_called,
     read_text_table,
     with_numbers,
 )
+from sciml_dchag.plants.prepare.splits import safe_name
 
 KEYS = ("cube", "plant")
 NEARLY = 0.5

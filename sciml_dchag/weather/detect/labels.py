@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.files.tables import read_text_table, with_numbers
 from sciml_dchag.weather.area import goes_around
 from sciml_dchag.weather.objects.sphere import EARTH_KM
 from sciml_dchag.weather.store.layout import iso
@@ -76,7 +77,7 @@ class ObjectTable:
             raise FileNotFoundError(
                 f"data.objects {path} does not exist: write one with `sciml-dchag objects`."
             )
-        table = pd.read_csv(file)
+        table = with_numbers(read_text_table(file), file, ["kind"])
         wanted = ("time", "latitude", "longitude", *self.attributes)
         if missing := [name for name in wanted if name not in table.columns]:
             raise ValueError(

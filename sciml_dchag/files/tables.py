@@ -47,7 +47,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
         if len(row) != len(names):
             raise ValueError(
                 f"{path} is no table: row {number} has {len(row)} cells and the first one "
-                f"{len(names)} names, so give a CSV with one row per image."
+                f"{len(names)} names, so give a CSV whose rows are as long as its first."
             )
     return pd.DataFrame(rows[1:], columns=pd.Index(names), dtype=object)
 
@@ -119,8 +119,7 @@ def read_rows(path: Path, comments: str = "") -> tuple[list[list[str]], str]:
     lines = [line for line in lines if line.lstrip()[0] not in comments]
     if not lines:
         raise ValueError(
-            f"{path} is no table: give a CSV with one row per image, whose first column names its "
-            f"file."
+            f"{path} is no table, as it is empty: give a CSV whose first row names its columns."
         )
     if said := re.fullmatch(r"sep=([,;\t])", lines[0].strip(" ")):  # Excel's own first line
         lines = lines[1:] or [""]

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
+import io
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+MOST_BYTES = 2**28
+"""A packed table unfolds to no more."""
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "NULL", "null", "-")
 """What stands for a missing number in a column of numbers."""
 IMAGE_COLUMNS = ("cube", "file", "filename", "image", "imagename", "imagefile", "name")
@@ -137,10 +142,14 @@ def read_rows(path: Path, comments: str = "") -> tuple[list[list[str]], str]:
 def read_text(path: Path) -> str:
     """Text of a file that a spreadsheet or an editor has saved, in the encoding that it is in.
 
+    A file packed by gzip is unpacked.
+
     Raises:
         ValueError: it is a workbook of Excel or holds no text.
     """
     content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = _unpacked(content, path)
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise ValueError(f"{path} is no table of text, as of Excel: save it as CSV.")
     encodings = ["utf-8-sig", "latin-1"]
@@ -158,6 +167,18 @@ def read_text(path: Path) -> str:
         if "\0" not in text:
             return text
     raise ValueError(f"{path} is no text: save it as CSV.")
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    """What a gzip file holds, of a size that a table may have."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file ({error}): copy it again.") from error
+    if len(unpacked) > MOST_BYTES:
+        raise ValueError(f"{path} holds more than {MOST_BYTES:,} bytes: give a smaller table.")
+    return unpacked
 
 
 def _separator(lines: Sequence[str]) -> str:

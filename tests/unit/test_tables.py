@@ -1,5 +1,6 @@
 """Tables of users: keys are text, and numbers are read in every spelling."""
 
+import gzip
 from pathlib import Path
 
 import pandas as pd
@@ -197,3 +198,18 @@ def test_rows_of_one_plant_stay_together_without_being_asked() -> None:
     assert groups(plants) == ["a plant 1", "a plant 1", "b plant 1", "b plant 1"]
     by_id = plants.assign(**{"Plant ID": ["07", "08", "07", "08"]})
     assert groups(by_id) == ["07", "08", "07", "08"]
+
+
+def test_a_packed_table_is_read_and_what_is_damaged_or_vast_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"a;b\n1,5;2\n"))
+    table = with_numbers(read_text_table(path), path, [])
+    assert table.to_dict("list") == {"a": [1.5], "b": [2]}
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(ValueError, match="damaged gzip file"):
+        read_text_table(path)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(257):
+            file.write(bytes(2**20))
+    with pytest.raises(ValueError, match="more than 268,435,456 bytes"):
+        read_text_table(path)

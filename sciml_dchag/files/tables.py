@@ -23,10 +23,6 @@ MOST_BYTES = 2**28
 """A packed table unfolds to no more."""
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "NULL", "null", "-")
 """What stands for a missing number in a column of numbers."""
-IMAGE_COLUMNS = ("cube", "file", "filename", "image", "imagename", "imagefile", "name")
-"""What columns are called that name images, the surest first, as `plain_name` spells them."""
-PLANT_ID_COLUMNS = ("plantid",)
-"""What the column is called that says which plant an image shows; its values stay text."""
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _COMMA_NUMBER = re.compile(r"[-+]?(\d+(,\d*)?|,\d+)([eE][-+]?\d+)?")
 _NO_THOUSANDS = re.compile(r",(?!\d{3}$)")

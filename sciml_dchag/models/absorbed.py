@@ -217,11 +217,15 @@ class _AbsorbedAttention(torch.autograd.Function):
 def _buffered_rows(x_NKP: Tensor, numbers: int) -> Iterator[tuple[slice, Tensor]]:
     """Cut N into runs of rows, each with a contiguous buffer of its shape, the same memory."""
     N, K, P = x_NKP.shape
-    length = max(1, numbers // (K * P))
-    buffer = x_NKP.new_empty(min(length, N), K, P)
-    for start in range(0, N, length):
-        rows = slice(start, min(start + length, N))
+    buffer = x_NKP.new_empty(min(max(1, numbers // (K * P)), N), K, P)
+    for rows in _runs(N, K * P, numbers):
         yield rows, buffer[: rows.stop - rows.start]
+
+
+def _runs(rows: int, numbers_of_a_row: int, numbers: int) -> Iterator[slice]:
+    """Cut rows into runs that have at most so many numbers, or one row."""
+    length = max(1, numbers // numbers_of_a_row)
+    return (slice(start, min(start + length, rows)) for start in range(0, rows, length))
 
 
 class _TokenAttention(torch.autograd.Function):
@@ -246,7 +250,7 @@ class _TokenAttention(torch.autograd.Function):
         mask_NM1 = None if mask_NM is None else mask_NM[..., None]
         attention_NMh = masked_softmax(scores_NMh, mask_NM1, dim=1).to(tokens_NMD.dtype)
         out_Nhd = tokens_NMD.new_empty(len(tokens_NMD), *value_map_hDd.shape[::2])
-        for rows in _runs(tokens_NMD, value_map_hDd, numbers):
+        for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
             mixed_nhD = attention_NMh[rows].mT @ tokens_NMD[rows]
             out_Nhd[rows] = (mixed_nhD.transpose(0, 1) @ value_map_hDd).transpose(0, 1)
         ctx.save_for_backward(tokens_NMD, score_map_Dh, value_map_hDd, attention_NMh)
@@ -261,7 +265,7 @@ class _TokenAttention(torch.autograd.Function):
         grad_value_map = torch.zeros_like(value_map_hDd, dtype=exact)
         grad_tokens = torch.empty_like(tokens_NMD)
         grad_scores_NMh = torch.empty_like(attention_NMh)
-        for rows in _runs(tokens_NMD, value_map_hDd, ctx.numbers):
+        for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), ctx.numbers):
             tokens_nMD, attention_nMh = tokens_NMD[rows], attention_NMh[rows]
             grad_hnd = grad_Nhd[rows].transpose(0, 1)
             mixed_nhD = attention_nMh.mT @ tokens_nMD
@@ -274,9 +278,3 @@ class _TokenAttention(torch.autograd.Function):
         grad_tokens += grad_scores_NMh @ score_map_Dh.mT
         grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
         return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype), None, None
-
-
-def _runs(tokens_NMD: Tensor, value_map_hDd: Tensor, numbers: int) -> Iterator[slice]:
-    """Cut N into runs of rows whose mixed tokens are so many numbers."""
-    N, length = len(tokens_NMD), max(1, numbers // value_map_hDd[..., 0].numel())
-    return (slice(start, min(start + length, N)) for start in range(0, N, length))

@@ -27,6 +27,16 @@ def sharded_axes(tensor: Tensor) -> dict[str, int]:
     return {name: dim for name, dim in zip(names, dims, strict=True) if dim is not None}
 
 
+def sharded_like(parameter: Tensor, own: Tensor) -> Tensor:
+    """Make one tensor of all ranks' parts, sharded as a parameter is; it shares their memory."""
+    if not isinstance(parameter, DTensor):
+        return own
+    return DTensor.from_local(
+        own, parameter.device_mesh, parameter.placements, run_check=False,
+        shape=parameter.shape, stride=parameter.stride(),
+    )  # fmt: skip
+
+
 def build_mesh(config: ParallelConfig, ranks: int, device_type: str) -> DeviceMesh:
     """Build the mesh of all ranks; the process group must have been started.
 

@@ -206,6 +206,22 @@ def started_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def evaluated_on_one_process(what: str) -> None:
+    """Refuse to evaluate what several processes would evaluate each for itself.
+
+    Args:
+        what: in the plural, such as Interpolators.
+
+    Raises:
+        ValueError: torchrun has started several.
+    """
+    if started_ranks() > 1:
+        raise ValueError(
+            f"{what} are evaluated on one process, and torchrun has started several: start it "
+            f"without torchrun."
+        )
+
+
 def _versions() -> tuple[None, dict[str, tuple[str, str]]]:
     """Say what runs here."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from sciml_dchag.config import TrainingConfig
 from sciml_dchag.config.parts import frozen_of, rates_of
@@ -21,7 +20,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.hooks import local
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.apply import plain_name
-from sciml_dchag.parallel.mesh import sharded_axes
+from sciml_dchag.parallel.mesh import sharded_axes, sharded_like
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -108,16 +107,6 @@ class ShardedAdamW(torch.optim.AdamW):
             for name, parameter in self.trained.items()
             for key, value in self.state[self.own[name]].items()
         }
-
-
-def sharded_like(parameter: Tensor, own: Tensor) -> Tensor:
-    """Make one tensor of all ranks' parts, sharded as a parameter is; it shares their memory."""
-    if not isinstance(parameter, DTensor):
-        return own
-    return DTensor.from_local(
-        own, parameter.device_mesh, parameter.placements, run_check=False,
-        shape=parameter.shape, stride=parameter.stride(),
-    )  # fmt: skip
 
 
 def parts_in_words(config: ModelConfig, training: TrainingConfig) -> str:

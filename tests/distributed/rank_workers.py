@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciml_dchag.models.config import ControlConfig, ModelConfig
+from sciml_dchag.models.hooks import local
 from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 from sciml_dchag.objectives.masked import MaskedObjective
@@ -91,15 +92,6 @@ def whole(parameter: Tensor) -> Tensor:
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part, whose memory it shares.
-
-    AdamW treats each element by itself, and its operations on distributed tensors take most of a
-    test's time. That the trainer's optimizer works on these, runs on ranks prove.
-    """
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def three_steps(
     kind: str, channels: int, tree: int, implementation: str, dtype: torch.dtype,
     parallel: dict[str, Any] | None, head: str = "forecast", mesh: DeviceMesh | None = None,
@@ -122,7 +114,8 @@ def three_steps(
         samples = slice(number * share, (number + 1) * share)
     learn = {"forecast": forecast_loss, "control": control_loss}.get(head, masked_loss)
     # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
-    # attention's key bias are, into whole steps.
+    # attention's key bias are, into whole steps. AdamW treats each element by itself; on distributed
+    # tensors its operations take most of a test's time. Runs on ranks prove the trainer's own.
     own_parts = [nn.Parameter(local(parameter.detach())) for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(own_parts, lr=1e-3, eps=1e-5)
     found: dict[str, Tensor] = {}

@@ -17,7 +17,7 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import MOST_SOURCES, provenance_in_words
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.parallel.runtime import started_ranks
+from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.plants.masked import plots as reconstruction_plots
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.metrics import METRICS
@@ -55,11 +55,7 @@ def evaluate(
     Raises:
         ValueError: no test image, a store that does not fit the checkpoint, or several processes.
     """
-    if started_ranks() > 1:
-        raise ValueError(
-            "Masked autoencoders are evaluated on one process, and torchrun has started several: "
-            "start it without torchrun."
-        )
+    evaluated_on_one_process("Masked autoencoders")
     store = CubeStore.open(recipe.data.store)
     reconstructor = Reconstructor(run, store, recipe.parallel.device)
     images, options = store.split("test"), recipe.evaluation

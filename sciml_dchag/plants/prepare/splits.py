@@ -18,8 +18,6 @@ import numpy as np
 import pandas as pd
 
 from sciml_dchag.files.tables import (
-    IMAGE_COLUMNS,
-    PLANT_ID_COLUMNS,
     columns_called,
     read_text_table,
     with_numbers,
@@ -31,6 +29,7 @@ from sciml_dchag.files.zarr_groups import (
     require_plain_name,
 )
 from sciml_dchag.plants.prepare.config import PreparePlants
+from sciml_dchag.plants.read.columns import IMAGE_COLUMNS, PLANT_ID_COLUMNS
 from sciml_dchag.plants.store.cubes import SPLITS
 
 _DATE = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")

@@ -28,8 +28,9 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place, folder_kind
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.tables import PLANT_ID_COLUMNS, columns_called
+from sciml_dchag.files.tables import columns_called
 from sciml_dchag.plants.prepare.splits import without_date
+from sciml_dchag.plants.read.columns import PLANT_ID_COLUMNS
 from sciml_dchag.plants.traits.nested_regression import (
     REGRESSORS,
     TWO_BAND,

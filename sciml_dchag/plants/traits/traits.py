@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 
 from sciml_dchag.files.tables import (
-    IMAGE_COLUMNS,
-    PLANT_ID_COLUMNS,
     columns_called,
     read_text_table,
     with_numbers,
 )
 from sciml_dchag.plants.prepare.splits import safe_name
+from sciml_dchag.plants.read.columns import IMAGE_COLUMNS, PLANT_ID_COLUMNS
 
 KEYS = ("cube", "plant")
 NEARLY = 0.5

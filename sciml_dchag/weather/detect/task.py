@@ -13,24 +13,19 @@ from sciml_dchag.objectives.detection import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.detect.config import DetectRecipe
 from sciml_dchag.weather.detect.evaluate import evaluate
 from sciml_dchag.weather.detect.labels import ObjectTable
 from sciml_dchag.weather.detect.training import DetectRecord, DetectStore, complete_model_config
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
-from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.prepare.preview import Announced
+from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import check_periods, check_rotation
 
 
-class DetectTask(Task[DetectRecipe]):
+class DetectTask(WeatherTask[DetectRecipe]):
     """Learn to find objects in the states of a weather store."""
-
-    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
-        """Regrid raw files into the store, with statistics and climatology."""
-        data = self.recipe.data
-        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
     def open(self) -> DetectStore:
         """Open the weather store and the table of objects."""
@@ -60,7 +55,7 @@ class DetectTask(Task[DetectRecipe]):
             if attempt(self._with_store):
                 attempt(lambda: in_words(self.expected_model()))
         elif attempt(self._objects):
-            self._check_before_store(attempt, note)
+            self.check_before_store(attempt, note, self._periods, self._model)
 
     def _with_store(self) -> str:
         opened = self.open()
@@ -72,31 +67,18 @@ class DetectTask(Task[DetectRecipe]):
         table = self._table()
         return f"{len(table.times):,} objects ({', '.join(table.kinds)}) in {table.path}"
 
-    def _check_before_store(self, attempt: Attempt, note: Callable[[str], None]) -> None:
-        data, prepare = self.recipe.data, self.recipe.prepare
+    def _periods(self, store: Announced) -> str:
+        data = self.recipe.data
+        check_periods(store, data)
+        check_rotation(store, data.rotate)
+        self._table().require_covers(store.times[store.time_indices(data.train)], "train")
+        return "periods do not touch each other, and objects cover the training period"
 
-        def periods(store: Announced) -> str:
-            check_periods(store, data)
-            check_rotation(store, data.rotate)
-            self._table().require_covers(store.times[store.time_indices(data.train)], "train")
-            return "periods do not touch each other, and objects cover the training period"
-
-        def model() -> str:
-            if announced is None:
-                return in_words(self.expected_model())
-            return in_words(
-                complete_model_config(
-                    self.recipe, tuple(announced.channels.names), announced.latitude,
-                    announced.longitude, self._table().kinds,
-                )
-            )  # fmt: skip
-
-        announced = preview(prepare, data.store, data.train, attempt, note)
-        if announced is not None:
-            store = announced
-            attempt(lambda: periods(store))
-        if announced is not None or cannot_be_opened_here(prepare):
-            attempt(model)
+    def _model(self, store: Announced) -> ModelConfig:
+        return complete_model_config(
+            self.recipe, tuple(store.channels.names), store.latitude, store.longitude,
+            self._table().kinds,
+        )  # fmt: skip
 
     def evaluate(
         self,

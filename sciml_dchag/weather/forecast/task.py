@@ -12,23 +12,18 @@ from sciml_dchag.objectives.forecast import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.forecast.checks import check, expected_model
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.evaluate import evaluate
 from sciml_dchag.weather.forecast.predict import predict_period
 from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.forecast.training import ForecastTrainingStore
-from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.task import WeatherTask
 
 
-class ForecastTask(Task[ForecastRecipe]):
+class ForecastTask(WeatherTask[ForecastRecipe]):
     """Learn the state at t + lead from the state at t."""
-
-    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
-        """Regrid raw files into the store, with statistics and climatology."""
-        data = self.recipe.data
-        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
     def open(self) -> ForecastTrainingStore:
         """Open the weather store."""

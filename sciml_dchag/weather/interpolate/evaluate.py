@@ -15,7 +15,7 @@ from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.parallel.runtime import started_ranks
+from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
@@ -48,11 +48,7 @@ def evaluate(
     Raises:
         ValueError: as `Scorer`, or several processes.
     """
-    if started_ranks() > 1:
-        raise ValueError(
-            "Interpolators are evaluated on one process, and torchrun has started several: start "
-            "it without torchrun."
-        )
+    evaluated_on_one_process("Interpolators")
     scorer = Scorer(run, recipe)
     scorer.run(progress)
     folder = run / "evaluation"

@@ -13,7 +13,7 @@ from sciml_dchag.objectives.between import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.evaluate import evaluate
 from sciml_dchag.weather.interpolate.scorer import check_objects
@@ -24,18 +24,13 @@ from sciml_dchag.weather.interpolate.training import (
     complete_model_config,
     fits_windows,
 )
-from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
-from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.prepare.preview import Announced
+from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import check_periods, unused_validation
 
 
-class InterpolateTask(Task[InterpolateRecipe]):
+class InterpolateTask(WeatherTask[InterpolateRecipe]):
     """Learn the state at any time between two states of a weather store."""
-
-    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
-        """Regrid raw files into the store, with statistics and climatology."""
-        data = self.recipe.data
-        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
     def open(self) -> BetweenStore:
         """Open the weather store."""
@@ -60,7 +55,7 @@ class InterpolateTask(Task[InterpolateRecipe]):
         if Path(recipe.data.store).exists():
             self._check_with_store(attempt)
         else:
-            self._check_before_store(attempt, note)
+            self.check_before_store(attempt, note, self._periods, self._model)
 
     def _check_with_store(self, attempt: Attempt) -> None:
         def store() -> str:
@@ -72,26 +67,13 @@ class InterpolateTask(Task[InterpolateRecipe]):
             attempt(lambda: fits_windows(self.recipe, self.open().store))
             attempt(lambda: in_words(self.expected_model()))
 
-    def _check_before_store(self, attempt: Attempt, note: Callable[[str], None]) -> None:
-        data, prepare = self.recipe.data, self.recipe.prepare
+    def _periods(self, store: Announced) -> str:
+        check_periods(store, self.recipe.data)
+        check_store(self.recipe, store, (len(store.channels), *store.shape))
+        return fits_windows(self.recipe, store)
 
-        def periods(store: Announced) -> str:
-            check_periods(store, data)
-            check_store(self.recipe, store, (len(store.channels), *store.shape))
-            return fits_windows(self.recipe, store)
-
-        def model() -> str:
-            if announced is None:
-                return in_words(self.expected_model())
-            names = tuple(announced.channels.names)
-            return in_words(complete_model_config(self.recipe, names, announced.shape))
-
-        announced = preview(prepare, data.store, data.train, attempt, note)
-        if announced is not None:
-            store = announced
-            attempt(lambda: periods(store))
-        if announced is not None or cannot_be_opened_here(prepare):
-            attempt(model)
+    def _model(self, store: Announced) -> ModelConfig:
+        return complete_model_config(self.recipe, tuple(store.channels.names), store.shape)
 
     def evaluate(
         self,

@@ -25,7 +25,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.tokenizer import patchify, unpatchify
 from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.parallel.runtime import Ranks, choose_device, started_ranks
+from sciml_dchag.parallel.runtime import Ranks, choose_device, evaluated_on_one_process
 from sciml_dchag.training.checkpoint import (
     RECORD,
     find_checkpoint,
@@ -163,11 +163,7 @@ def evaluate(
     Raises:
         ValueError: no test period, a store that does not fit the checkpoint, or several processes.
     """
-    if started_ranks() > 1:
-        raise ValueError(
-            "Masked autoencoders are evaluated on one process, and torchrun has started several: "
-            "start it without torchrun."
-        )
+    evaluated_on_one_process("Masked autoencoders")
     if recipe.data.test is None:
         raise ValueError("The recipe has no data.test: name the first and last time to score.")
     scorer = _Scorer(run, recipe)

@@ -13,7 +13,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import masked_objective, planned_loss
-from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.evaluate import evaluate
 from sciml_dchag.weather.masked.training import (
@@ -21,17 +21,12 @@ from sciml_dchag.weather.masked.training import (
     complete_model_config,
 )
 from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
-from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
 
 
-class MaskedWeatherTask(Task[MaskedWeatherRecipe]):
+class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
     """Learn to reconstruct hidden parts of the states of a weather store."""
-
-    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
-        """Regrid raw files into the store, with statistics and climatology."""
-        data = self.recipe.data
-        prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
     def open(self) -> MaskedWeatherStore:
         """Open the weather store."""

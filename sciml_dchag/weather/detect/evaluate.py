@@ -11,6 +11,7 @@ import pandas as pd
 
 from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.tables import in_a_sentence
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
@@ -192,7 +193,7 @@ def _summary(table: pd.DataFrame) -> str:
         return f"{said}."
     best = f1[names].astype(float).idxmax()
     return (
-        f"{said}; of the best baseline ({best}) F1 is {f1[best]:.2f} and the place "
+        f"{said}; of the best baseline ({in_a_sentence(str(best))}) F1 is {f1[best]:.2f} and the place "
         f"{away[best]:.0f} km off."
     )
 

@@ -42,7 +42,8 @@ def plot_found(
     store, grid = detector.store, detector.grid
     channel = store.channels[0]
     field = store.read([index], [0])[0, 0].astype(np.float64)
-    count = f"{len(found)} objects found" + (f", {len(truth)} true" if truth is not None else "")
+    count = f"{len(found)} objects found (boxes)"
+    count += f", {len(truth)} true (crosses)" if truth is not None else ""
     figure = new_figure(13.0, 7.2, count, time_text(store.times[index]))
     axes = figure.add_subplot()
     axes.set_facecolor(MISSING)

@@ -193,8 +193,8 @@ def _summary(table: pd.DataFrame) -> str:
         return f"{said}."
     best = f1[names].astype(float).idxmax()
     return (
-        f"{said}; of the best baseline ({in_a_sentence(str(best))}) F1 is {f1[best]:.2f} and the place "
-        f"{away[best]:.0f} km off."
+        f"{said}; of the best baseline ({in_a_sentence(str(best))}) F1 is {f1[best]:.2f} and the "
+        f"place {away[best]:.0f} km off."
     )
 
 

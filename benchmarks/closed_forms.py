@@ -124,7 +124,8 @@ def stage_flops(s: Shape) -> float:
     final = (mix_first(n, s.T, s.D, s.heads) if s.absorbed else 3 * attend(n, s.T, s.D)) / s.T
     if s.kind == "dchag-l":
         # Absorbed, the weights scale maps before the one product, which tokenizes and sums.
-        return 3 * tokenize + final - tokenize
+        pixels = s.P if s.absorbed else s.P + 1
+        return 2 * 2 * n * s.own * pixels * s.D + final
     if not s.absorbed:
         return 3 * (tokenize + attend(n, s.own, s.D)) + final - tokenize
     maps = 2 * s.own * (s.P + 1) * s.D * (s.D + s.heads)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from sciml_dchag.files.samples import sample_path
@@ -15,6 +16,10 @@ from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.writing import write_store
 
 DATA = Path(__file__).parent / "data"
+if (
+    not torch.cuda.is_available()
+):  # kernels are interpreted, which must be said before they are read
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 ALONE = ("tests/distributed/test_failing_ranks.py",)

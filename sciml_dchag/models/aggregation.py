@@ -37,14 +37,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sciml_dchag.models.absorbed import (
-    absorbed_attention,
-    masked_logsumexp,
-    masked_softmax,
-    token_attention,
-)
+from sciml_dchag.models.absorbed import absorbed_attention, token_attention
 from sciml_dchag.models.config import AggregationKind, Implementation
 from sciml_dchag.models.hooks import local, unchanged
+from sciml_dchag.models.masking import masked_logsumexp, masked_softmax
 from sciml_dchag.models.spectral import WavelengthTokenizer
 from sciml_dchag.models.tokenizer import ChannelLayout, ChannelTokenizer, append_one
 
@@ -125,7 +121,7 @@ class ChannelAggregation(nn.Module):
 
     def partial_tokens(self, x_BLCP: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Turn each partition's channels into one token: (B, L, C, P) -> (B, L, G, D)."""
-        x_BLGSKP = self.tokenizer.layout.to_slots(append_one(x_BLCP))
+        x_BLGSKP = self.tokenizer.layout.to_slots(x_BLCP)
         maps_GSKPD = self.tokenizer.affine()
         single = self.final is None  # one attention over the channels of all partitions
         if single and mask_BLGSK is not None:
@@ -136,7 +132,7 @@ class ChannelAggregation(nn.Module):
                 maps_GSKPD = maps_GSKPD.flatten(0, 2)[None, None]
             tokens_BLGSD = self.partial.absorbed(x_BLGSKP, maps_GSKPD, mask_BLGSK)
         else:
-            tokens_BLGSKD = torch.einsum("blgskp,gskpd->blgskd", x_BLGSKP, maps_GSKPD)
+            tokens_BLGSKD = torch.einsum("blgskp,gskpd->blgskd", append_one(x_BLGSKP), maps_GSKPD)
             tokens_BLGSKD = self.gather_channel_tokens(tokens_BLGSKD)
             if single:
                 tokens_BLGSKD = tokens_BLGSKD.flatten(2, 4)[:, :, None, None]
@@ -225,28 +221,21 @@ class PartialCrossAttention(nn.Module):
         x_BLGSKP, maps_GSKPD = self.enter(x_BLGSKP), self.enter(maps_GSKPD)
         kappa_GDh, value_weight = self._kappa(), self.own(self.value_weight)
         # One plain product a partition: a batched one of few large matrices is slower.
-        score_maps = [maps_GSKPD[g] @ kappa_GDh[g] for g in range(G)]
-        value_maps = [maps_GSKPD[g] @ value_weight[g] for g in range(G)]
-        x_NGSKP = x_BLGSKP.flatten(0, 1)
-        with_logsumexp = self.combine is not None
-        attended = [
-            absorbed_attention(
-                x_NGSKP[:, g, s],
-                score_maps[g][s],
-                value_maps[g][s],
-                None if mask_BLGSK is None else mask_BLGSK[:, :, g, s],
-                with_logsumexp,
-                self.buffer_numbers,
-            )
-            for g in range(G)
-            for s in range(S)
-        ]
-        mixed = torch.stack([m for m, _ in attended], dim=1).view(B, L, G, S, -1, self.head_dim)
+        score_maps = torch.cat([maps_GSKPD[g] @ kappa_GDh[g] for g in range(G)])
+        value_maps = torch.cat([maps_GSKPD[g] @ value_weight[g] for g in range(G)])
+        mask_NJK = None
+        if mask_BLGSK is not None:
+            mask_NJK = mask_BLGSK.expand(B, L, -1, -1, -1).flatten(2, 3).flatten(0, 1)
+        mixed_NJD, logsumexp_NJh = absorbed_attention(
+            x_BLGSKP.flatten(2, 3).flatten(0, 1), score_maps, value_maps, mask_NJK,
+            self.combine is not None, self.buffer_numbers,
+        )  # fmt: skip
+        mixed = mixed_NJD.view(B, L, G, S, -1)
         if self.combine is not None:
-            each = [lse for _, lse in attended if lse is not None]
-            logsumexp = torch.stack(each, dim=1).view(B, L, G, S, -1)
-            mixed = self.combine(mixed, logsumexp)
-        return self._project(mixed.flatten(-2))
+            assert logsumexp_NJh is not None
+            heads = mixed.unflatten(-1, (-1, self.head_dim))
+            mixed = self.combine(heads, logsumexp_NJh.view(B, L, G, S, -1)).flatten(-2)
+        return self._project(mixed)
 
     def join_groups(
         self, tokens_BLGSD: Tensor, present_BLGS: Tensor | None, *, absorbed: bool
@@ -312,10 +301,16 @@ class PartialLinear(nn.Module):
 
     def absorbed(self, x_BLGSKP: Tensor, maps_GSKPD: Tensor, mask_BLGSK: Tensor | None) -> Tensor:
         """Sum straight from the pixels, one product a group: -> (B, L, G, S, D)."""
-        if mask_BLGSK is not None:
-            x_BLGSKP = x_BLGSKP * mask_BLGSK[..., None]
         weighted_GSKPD = maps_GSKPD * local(self.weight)[:, None, :, None, None]
-        summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, weighted_GSKPD)
+        of_pixels, constant_GSKD = weighted_GSKPD[..., :-1, :], weighted_GSKPD[..., -1, :]
+        if mask_BLGSK is None:
+            constant = constant_GSKD.sum(2)
+        else:
+            x_BLGSKP = x_BLGSKP * mask_BLGSK[..., None]
+            constant = torch.einsum(
+                "blgsk,gskd->blgsd", mask_BLGSK.to(x_BLGSKP.dtype), constant_GSKD
+            )
+        summed = torch.einsum("blgskp,gskpd->blgsd", x_BLGSKP, of_pixels) + constant
         return summed + local(self.bias)[:, None, None].to(summed.dtype)
 
     def join_groups(

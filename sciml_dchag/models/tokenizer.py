@@ -95,8 +95,8 @@ class ChannelLayout(nn.Module):
         own.channels = int(own.filled_GSK.sum())
         own.padding = own.filled_GSK.numel() - own.channels
         own.slot_of_channel = own.filled_GSK.flatten().nonzero().flatten()
-        own.channel_of_slot = torch.zeros(own.filled_GSK.numel(), dtype=torch.long)
-        own.channel_of_slot[own.slot_of_channel] = torch.arange(own.channels)
+        filled = own.filled_GSK.flatten().long()
+        own.channel_of_slot = (filled.cumsum(0) - 1) * filled
         return own
 
     def channel_range(self, index: int, parts: int) -> range:

@@ -196,10 +196,12 @@ def _storage(tensor: Tensor) -> torch.UntypedStorage:
 
 @functools.cache
 def _flop_rule(packet: Any) -> Callable[..., int] | None:
-    """Torch's rule for an operator, or for the one that it is a variant of.
+    """The rule registered for an operator, or for the one of torch's that it is a variant of.
 
     `addmm_` is `addmm` in place; the CPU's attention counts as the accelerators' does.
     """
+    if packet in flop_registry:
+        return flop_registry[packet]
     name = packet.__name__.replace("_for_cpu", "")
     names = (name, name.removesuffix("_"))
     found = [getattr(torch.ops.aten, n) for n in names if n and hasattr(torch.ops.aten, n)]

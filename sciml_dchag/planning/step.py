@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from sciml_dchag.models.absorbed import buffer_numbers
+from sciml_dchag.models.absorbed_torch import buffer_numbers
 from sciml_dchag.models.aggregation import PartialCrossAttention
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.layers import SelfAttention

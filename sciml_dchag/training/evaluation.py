@@ -131,7 +131,10 @@ class Evaluation:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             keys = dict.fromkeys(record["keys"], str)
             text = {name: str for name in (*keys, "units")}
-            table = pd.read_csv(folder / SCORES, dtype=text, keep_default_na=False, na_values="nan")
+            table = pd.read_csv(
+                folder / SCORES, dtype=text, keep_default_na=False, na_values="nan",
+                float_precision="round_trip",  # not the default before pandas 3.1
+            )  # fmt: skip
             for name in ("lead_hours",):
                 if name in table:
                     table[name] = table[name].astype(int)

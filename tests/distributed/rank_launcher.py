@@ -135,11 +135,15 @@ def _serve(rank: int, world: int, store: str, calls: Connection) -> None:
     """Answer calls until one fails or the tests end."""
     import torch.distributed as dist
 
+    device = os.environ.get("SCIML_DCHAG_TEST_DEVICE", "cpu")
+    backend = "gloo" if device == "cpu" else f"cpu:gloo,{device}:gloo"
     dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=world,
+        backend, init_method=f"file://{store}", rank=rank, world_size=world,
         timeout=datetime.timedelta(seconds=60),
     )  # fmt: skip
-    of_rank = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}  # as torchrun
+    # As torchrun, but that all ranks share one accelerator.
+    number = rank if device == "cpu" else 0
+    of_rank = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(number)}
     while True:
         try:
             function, arguments, folder, environment = pickle.loads(calls.recv_bytes())

@@ -1,6 +1,7 @@
 """What each rank does in the tests of this folder; started by `rank_launcher.on_ranks`."""
 
 import dataclasses
+import os
 from typing import Any
 from unittest import mock
 
@@ -26,6 +27,8 @@ CONFIG = ModelConfig(
     decoder_dim=8, decoder_heads=2,
 )  # fmt: skip
 BATCH = 4
+DEVICE = torch.device(os.environ.get("SCIML_DCHAG_TEST_DEVICE", "cpu"))
+"""Where parity is tested; all ranks may share one accelerator, as gloo joins them there too."""
 
 
 def config(
@@ -68,7 +71,8 @@ def model_and_data(
     target = torch.randn(
         (BATCH, len(model_config.output_channels), *shape[2:]), generator=generator
     )
-    return model, x, target.to(dtype), torch.tensor([6.0, 24.0, 48.0, 120.0])
+    hours = torch.tensor([6.0, 24.0, 48.0, 120.0])
+    return model.to(DEVICE), x.to(DEVICE), target.to(DEVICE, dtype), hours.to(DEVICE)
 
 
 def run(
@@ -77,19 +81,19 @@ def run(
     """Forecast, or reconstruct from every other location."""
     if model.decoder is None:
         return model(x, hours, available)
-    every_other = torch.arange(0, model.decoder.rows * model.decoder.columns, 2)
+    every_other = torch.arange(0, model.decoder.rows * model.decoder.columns, 2, device=x.device)
     visible = every_other.expand(len(x), -1)
     return model(x, available_BCHW=available, visible_BV=visible)
 
 
 def mesh_of(degrees: ParallelConfig) -> DeviceMesh:
     """The mesh of all ranks: once for all cases of a call, as each holds threads that wake up."""
-    return build_mesh(degrees, torch.distributed.get_world_size(), "cpu")
+    return build_mesh(degrees, torch.distributed.get_world_size(), DEVICE.type)
 
 
 def whole(parameter: Tensor) -> Tensor:
     parameter = parameter.detach()
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).cpu()
 
 
 def three_steps(
@@ -124,7 +128,7 @@ def three_steps(
         out, loss = learn(model, x, target, hours, samples, inputs, outputs)
         (loss * data_ranks).backward()
         if step == 0:
-            found["forward"] = out.detach()
+            found["forward"] = out.detach().cpu()
             for name, parameter in model.named_parameters():
                 assert parameter.grad is not None, name
                 found[f"gradient of {clean(name)}"] = whole(parameter.grad)
@@ -167,7 +171,7 @@ def masked_loss(
         seed=5, image_size=CONFIG.image_size, patch=CONFIG.patch, channels=x.shape[1],
         mask_ratio=0.5, channel_mask_ratio=0.25, channel_groups=4,
     )  # fmt: skip
-    masks = task.draw([(1, index) for index in range(BATCH)])
+    masks = [mask.to(DEVICE) for mask in task.draw([(1, index) for index in range(BATCH)])]
     weight = task.weights(images, *masks, plants)[0]  # of all channels and samples
     task.own_inputs, task.own_outputs = (range(x.shape[1])[own] for own in (inputs, outputs))
     task.complete = lambda available: False  # as ranks agree where one of them finds a gap

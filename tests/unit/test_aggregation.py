@@ -4,14 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from sciml_dchag.models.absorbed import (
-    _AbsorbedAttention,
-    _buffered_rows,
-    buffer_numbers,
-    masked_softmax,
-    token_attention,
-)
+from sciml_dchag.models.absorbed import absorbed_attention, token_attention
+from sciml_dchag.models.absorbed_torch import _buffered_rows, buffer_numbers
 from sciml_dchag.models.aggregation import ChannelAggregation
+from sciml_dchag.models.masking import masked_softmax
 
 P, D, HEADS = 4, 16, 4
 CASES = [
@@ -95,8 +91,8 @@ def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked
     """The absorbed form goes through the locations in runs; here several, the last one shorter."""
     channels, locations = 80, 4000
     size = partitions * max(tree, 1)
-    pixels_NKP = torch.empty(2 * locations, channels // size, 17)
-    slices = [rows for rows, _ in _buffered_rows(pixels_NKP, buffer_numbers("cpu"))]
+    pixels_NKP = torch.empty(2 * locations, channels // size, 16)
+    slices = [rows for rows, *_ in _buffered_rows(pixels_NKP, buffer_numbers("cpu"))]
     assert len(slices) > 2 and len({r.stop - r.start for r in slices}) == 2
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(2, locations, channels, 16, dtype=torch.float64, generator=generator)
@@ -117,13 +113,13 @@ def test_more_locations_than_one_buffer_holds(partitions: int, tree: int, masked
 @pytest.mark.parametrize("masked", [False, True])
 def test_gradients_of_the_absorbed_function(masked: bool, with_logsumexp: bool) -> None:
     torch.manual_seed(0)
-    x = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
-    score_maps = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
-    value_maps = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
-    mask = torch.rand(3, 4) > 0.4 if masked else None
+    x = torch.randn(3, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    score_maps = torch.randn(2, 4, 4, 2, dtype=torch.float64, requires_grad=True)
+    value_maps = torch.randn(2, 4, 4, 6, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(3, 2, 4) > 0.4 if masked else None
 
     def attend(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = _AbsorbedAttention.apply(*inputs, mask, with_logsumexp, 2**20)
+        outputs = absorbed_attention(*inputs, mask, with_logsumexp)
         assert (outputs[1] is not None) == with_logsumexp
         return tuple(output for output in outputs if output is not None)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sciml_dchag.models.absorbed import absorbed_attention
-from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.aggregation import ChannelAggregation
+from sciml_dchag.models.config import Implementation, ModelConfig
 from sciml_dchag.models.spectral import BandFunction
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.training.optim import decays
@@ -34,15 +35,14 @@ def test_lead_times_an_hour_apart_are_two_forecasts_in_bfloat16() -> None:
 def test_gradients_over_many_rows_are_summed_in_float32(dtype: torch.dtype) -> None:
     """A sum in bfloat16 of numbers alike stops growing at 256 of them."""
     rows, K, P, h, D = 2048, 2, 3, 1, 4
-    x = torch.ones(rows, K, P, dtype=dtype)
-    maps = [
-        torch.full(shape, 0.25, dtype=dtype, requires_grad=True) for shape in ((K, P, h), (K, P, D))
-    ]
+    x = torch.ones(rows, 1, K, P, dtype=dtype)
+    shapes = ((1, K, P + 1, h), (1, K, P + 1, D))
+    maps = [torch.full(shape, 0.25, dtype=dtype, requires_grad=True) for shape in shapes]
     with torch.no_grad():
-        maps[1][1] = 0.5  # channels that differ, so that their scores have a gradient
+        maps[1][0, 1] = 0.5  # channels that differ, so that their scores have a gradient
     exact = [m.detach().double().requires_grad_() for m in maps]
     for inputs, (scores, values) in ((x, maps), (x.double(), exact)):
-        out, _ = absorbed_attention(inputs, scores, values, None, numbers=K * P)
+        out, _ = absorbed_attention(inputs, scores, values, None, numbers=K * (P + 1))
         (out / rows).sum().backward()
     for low, high in zip(maps, exact, strict=True):
         assert low.grad is not None and low.grad.dtype == dtype and high.grad is not None
@@ -51,21 +51,23 @@ def test_gradients_over_many_rows_are_summed_in_float32(dtype: torch.dtype) -> N
 
 
 def test_second_derivatives_of_the_absorbed_stage_are_refused() -> None:
-    x = torch.randn(4, 2, 3, requires_grad=True)
-    scores, values = torch.randn(2, 3, 1), torch.randn(2, 3, 4)
+    x = torch.randn(4, 1, 2, 3, requires_grad=True)
+    scores, values = torch.randn(1, 2, 4, 1), torch.randn(1, 2, 4, 4)
     out, _ = absorbed_attention(x, scores, values, None)
     with pytest.raises(NotImplementedError, match="no second derivatives: set it to materialised"):
         torch.autograd.grad(out.sum(), x, create_graph=True)
 
 
-def test_a_mask_broadcasts_over_the_batch() -> None:
+@pytest.mark.parametrize("implementation", ["absorbed", "materialised"])
+def test_a_mask_broadcasts_over_the_batch(implementation: Implementation) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, scores, values = (
-        torch.randn(shape, generator=generator) for shape in ((6, 2, 3), (2, 3, 1), (2, 3, 4))
-    )
-    mask_BLK = torch.tensor([[[True, False], [True, True], [False, True]]])  # B 2, L 3
-    one, _ = absorbed_attention(x, scores, values, mask_BLK)
-    every, _ = absorbed_attention(x, scores, values, mask_BLK.expand(2, -1, -1))
+    stage = ChannelAggregation(
+        channels=2, patch_pixels=3, embed_dim=4, heads=1, kind="single",
+        implementation=implementation,
+    )  # fmt: skip
+    x_BLCP = torch.randn(2, 3, 2, 3, generator=generator)
+    mask_BLC = torch.tensor([[[True, False], [True, True], [False, True]]])  # B 1, L 3
+    one, every = stage(x_BLCP, mask_BLC), stage(x_BLCP, mask_BLC.expand(2, -1, -1))
     torch.testing.assert_close(one, every, rtol=0, atol=0)
 
 

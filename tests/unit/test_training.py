@@ -231,7 +231,7 @@ def test_a_store_of_other_channels_is_refused(
 
 
 def test_a_rollout_is_repeated_single_steps(msl_store: Path, tmp_path: Path) -> None:
-    train(recipe(msl_store), tmp_path / "run")
+    train(recipe(msl_store, training={"precision": "float32"}), tmp_path / "run")
     store = Store.open(msl_store)
     forecaster = Forecaster(tmp_path / "run", store)
     windows = forecaster.windows((None, None))
@@ -243,8 +243,9 @@ def test_a_rollout_is_repeated_single_steps(msl_store: Path, tmp_path: Path) -> 
     for step in range(3):
         times = store.times[[100, 101]] + np.timedelta64(6 * step, "h")
         inputs = torch.cat([now, torch.from_numpy(windows.constants(times))], dim=1)
+        given = (t.to(forecaster.ranks.device) for t in (inputs, now, torch.full((2,), 6.0)))
         with torch.no_grad():
-            forecast = forecaster.task.step(forecaster.model, inputs, now, torch.full((2,), 6.0))
+            forecast = forecaster.task.step(forecaster.model, *given).cpu()
         now = forecast
     physical = forecast.numpy() * statistics.std[0] + statistics.mean[0]
     np.testing.assert_allclose(leads[18], physical, rtol=1e-5)

@@ -156,7 +156,7 @@ def _refuse_longer_sums(
             continue  # its name says which hours: another variable, and no forecast's later step
         later = part.times[np.isin(part.times - longer * HOUR, begins) & (longer > span)]
         later = later[~np.isin(later, chosen)]
-        if len(later[(later - chosen[0]) % (hours * HOUR) == np.timedelta64(0)]):
+        if len(later[(later - chosen[0]) % (hours * HOUR) == np.timedelta64(0, "h")]):
             raise ValueError(
                 f"{held[0].source} holds {base} as sums over {span} and {longer} h that begin at "
                 f"one time, the start of each forecast: take the differences between steps first."

@@ -48,7 +48,7 @@ def refuse_doubled_times(part: Part) -> None:
     Raises:
         ValueError: the first one, and in which files.
     """
-    if len(twice := np.flatnonzero(np.diff(part.times) == np.timedelta64(0))):
+    if len(twice := np.flatnonzero(np.diff(part.times) == np.timedelta64(0, "h"))):
         one, other = (part.fields[part.field_of_time[twice[0] + i, 0]].source for i in (0, 1))
         what = f"{part.channels[0]} at {iso(part.times[twice[0]])}"
         if one == other:
@@ -77,7 +77,7 @@ def choose_times(part: Part, period: Period, step_hours: int | None) -> Part:
     if finer:
         midnight = part.times.astype("datetime64[D]")
         since = part.times - (midnight if 24 % step_hours == 0 else part.times[0])
-        multiples = np.flatnonzero(since % step == np.timedelta64(0))
+        multiples = np.flatnonzero(since % step == np.timedelta64(0, "h"))
         if not len(multiples):
             raise ValueError(
                 f"{part.channels[0]} is there at no multiple of {step_hours} h since midnight, but "

@@ -35,7 +35,7 @@ def iso(time: np.datetime64) -> str:
 def step_hours(times: NDArray[np.datetime64]) -> int | None:
     """Return the hours between neighbouring times, or None where they differ or are not whole."""
     steps = np.unique(np.diff(times))
-    if len(steps) != 1 or steps[0] % np.timedelta64(1, "h") != np.timedelta64(0):
+    if len(steps) != 1 or steps[0] % np.timedelta64(1, "h") != np.timedelta64(0, "h"):
         return None
     return int(steps[0] // np.timedelta64(1, "h"))
 

@@ -157,7 +157,7 @@ def _check_state(
         empty = DIMENSIONS[state.shape.index(0)]
         raise ValueError(f"The state has no {empty}: choose a period and channels that exist.")
     times = state["time"].values
-    if wrong := np.flatnonzero(np.diff(times) <= np.timedelta64(0)).tolist():
+    if wrong := np.flatnonzero(np.diff(times) <= np.timedelta64(0, "h")).tolist():
         raise ValueError(
             f"Time {iso(times[wrong[0] + 1])} follows {iso(times[wrong[0]])}: give times that "
             "ascend, each once."

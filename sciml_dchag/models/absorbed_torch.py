@@ -166,6 +166,15 @@ def _runs(rows: int, numbers_of_a_row: int, numbers: int) -> Iterator[slice]:
     return (slice(start, min(start + length, rows)) for start in range(0, rows, length))
 
 
+def values_first(tokens_NMD: Tensor) -> bool:
+    """Whether every token's value is formed, rather than tokens mixed for every head.
+
+    That takes M products for one, but nothing of the size (N, h, D), which a GPU would write to
+    memory and read again: of few tokens it is faster there.
+    """
+    return tokens_NMD.device.type != "cpu" and tokens_NMD.shape[1] <= 8
+
+
 def token_forward(
     tokens_NMD: Tensor,
     score_map_Dh: Tensor,
@@ -177,11 +186,19 @@ def token_forward(
     scores_NMh = tokens_NMD @ score_map_Dh
     mask_NM1 = None if mask_NM is None else mask_NM[..., None]
     attention_NMh = masked_softmax(scores_NMh, mask_NM1, dim=1).to(tokens_NMD.dtype)
+    if values_first(tokens_NMD):
+        return (attention_NMh[..., None] * _values(tokens_NMD, value_map_hDd)).sum(1), attention_NMh
     out_Nhd = tokens_NMD.new_empty(len(tokens_NMD), *value_map_hDd.shape[::2])
     for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
         mixed_nhD = attention_NMh[rows].mT @ tokens_NMD[rows]
         out_Nhd[rows] = (mixed_nhD.transpose(0, 1) @ value_map_hDd).transpose(0, 1)
     return out_Nhd, attention_NMh
+
+
+def _values(tokens_NMD: Tensor, value_map_hDd: Tensor) -> Tensor:
+    """Values of every token: (N, M, h, d)."""
+    values_NMD = tokens_NMD @ value_map_hDd.transpose(0, 1).flatten(1)
+    return values_NMD.unflatten(2, (len(value_map_hDd), -1))
 
 
 def token_backward(
@@ -193,11 +210,42 @@ def token_backward(
     numbers: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of tokens, score map and value map."""
+    through_values = _through_values if values_first(tokens_NMD) else _through_mixed
+    grad_tokens, grad_attention_NMh, grad_value_map = through_values(
+        grad_Nhd, tokens_NMD, value_map_hDd, attention_NMh, numbers
+    )
+    inner_N1h = (attention_NMh * grad_attention_NMh).sum(1, keepdim=True)
+    grad_scores_NMh = grad_attention_NMh.sub_(inner_N1h).mul_(attention_NMh)
+    grad_tokens += grad_scores_NMh @ score_map_Dh.mT
+    grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
+    return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype)
+
+
+def _through_values(
+    grad_Nhd: Tensor, tokens_NMD: Tensor, value_map_hDd: Tensor, attention_NMh: Tensor, _: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of tokens by their values, of attention and of the value map."""
+    grad_attention = (grad_Nhd[:, None] * _values(tokens_NMD, value_map_hDd)).sum(-1)
+    grad_values_NMD = (attention_NMh[..., None] * grad_Nhd[:, None]).flatten(2)
+    grad_tokens = grad_values_NMD @ value_map_hDd.transpose(0, 1).flatten(1).mT
+    grad_map_DD = tokens_NMD.flatten(0, 1).mT @ grad_values_NMD.flatten(0, 1)
+    h = len(value_map_hDd)
+    return grad_tokens, grad_attention, grad_map_DD.unflatten(1, (h, -1)).transpose(0, 1)
+
+
+def _through_mixed(
+    grad_Nhd: Tensor,
+    tokens_NMD: Tensor,
+    value_map_hDd: Tensor,
+    attention_NMh: Tensor,
+    numbers: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without the values, tokens mixed again for every head."""
     # Sums over many rows, at least in float32: in bfloat16 a sum stops growing at 256 terms.
     exact = torch.promote_types(tokens_NMD.dtype, torch.float32)
     grad_value_map = torch.zeros_like(value_map_hDd, dtype=exact)
     grad_tokens = torch.empty_like(tokens_NMD)
-    grad_scores_NMh = torch.empty_like(attention_NMh)
+    grad_attention_NMh = torch.empty_like(attention_NMh)
     for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
         tokens_nMD, attention_nMh = tokens_NMD[rows], attention_NMh[rows]
         grad_hnd = grad_Nhd[rows].transpose(0, 1)
@@ -205,9 +253,5 @@ def token_backward(
         grad_value_map += mixed_nhD.permute(1, 2, 0) @ grad_hnd
         grad_mixed_nhD = (grad_hnd @ value_map_hDd.mT).transpose(0, 1)
         grad_tokens[rows] = attention_nMh @ grad_mixed_nhD
-        grad_scores_NMh[rows] = tokens_nMD @ grad_mixed_nhD.mT
-    inner_N1h = (attention_NMh * grad_scores_NMh).sum(1, keepdim=True)
-    grad_scores_NMh.sub_(inner_N1h).mul_(attention_NMh)
-    grad_tokens += grad_scores_NMh @ score_map_Dh.mT
-    grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
-    return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype)
+        grad_attention_NMh[rows] = tokens_nMD @ grad_mixed_nhD.mT
+    return grad_tokens, grad_attention_NMh, grad_value_map

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sciml_dchag.models import absorbed_torch
 from sciml_dchag.models.absorbed import absorbed_attention, token_attention
 from sciml_dchag.models.absorbed_torch import _buffered_rows, buffer_numbers
 from sciml_dchag.models.aggregation import ChannelAggregation
@@ -126,10 +127,16 @@ def test_gradients_of_the_absorbed_function(masked: bool, with_logsumexp: bool) 
     assert torch.autograd.gradcheck(attend, (x, score_maps, value_maps))
 
 
-@pytest.mark.parametrize("numbers", [2**20, 12])  # all rows at once, and two at a time of five
+@pytest.mark.parametrize(
+    ("numbers", "values_first"),
+    [(2**20, False), (12, False), (2**20, True)],  # two rows of five at a time; as on a GPU
+)
 @pytest.mark.parametrize("masked", [False, True])
-def test_gradients_of_attention_over_tokens(masked: bool, numbers: int) -> None:
+def test_gradients_of_attention_over_tokens(
+    masked: bool, numbers: int, values_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
+    monkeypatch.setattr(absorbed_torch, "values_first", lambda _: values_first)
     tokens = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
     score_map = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     value_map = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)

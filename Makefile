@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Three processes, so that two cores are busy: ranks wait for each other half of the time.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope
 
-.PHONY: help install demo demo-weather demo-plants test test-fast test-full faults mutations soak lint format clean
+.PHONY: help install demo demo-weather demo-plants test test-fast test-full faults mutations soak bench lint format clean
 
 help:
 	@echo "make demo       both jobs on embedded data: train, score, report (minutes); demo-weather and"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults     kill commands at 100 random moments and compare the results (about an hour)"
 	@echo "make mutations  2,000 changed files and settings: a result or one sentence (about an hour)"
 	@echo "make soak       loader, training and forecasts for 20 minutes: nothing may grow"
+	@echo "make bench      compare measured ratios of speed with those kept (about ten minutes)"
 	@echo "make format     format the code"
 
 # The stamp names the Python that .venv was made with; another one, or a broken .venv, is made anew.
@@ -83,6 +84,10 @@ mutations: installed
 
 soak: installed
 	$(BIN)/python benchmarks/soak.py --json benchmarks/results/soak.json
+
+# Fails where a ratio is below 0.75 of the kept one.
+bench: installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 format: installed
 	$(BIN)/ruff check --fix .

@@ -43,6 +43,11 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
             f"{result.skipped_steps} of {result.steps} steps had nothing to score and changed "
             f"nothing: raise training.batch, or prepare data with fewer missing values."
         )
+    if result.overflowed_steps:
+        say(
+            f"{result.overflowed_steps} of {result.steps} steps had a gradient too large for "
+            f"float16 at their loss scale and changed nothing; a few are usual."
+        )
     say(f"Checkpoint: {result.checkpoint}")
     say(f"Score it: sciml-dchag evaluate {run}")
 

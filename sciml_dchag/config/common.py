@@ -120,6 +120,9 @@ class TrainingConfig:
     """Steps between checkpoints; the last step is always kept."""
     log_every: int = 10
     """Steps between records in the log."""
+    watch_every: int = 50
+    """Steps between those that are watched for what the number format cannot hold: activations
+    near overflow, gradients rounded to zero, and the like; 0 for none."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
@@ -127,7 +130,7 @@ class TrainingConfig:
         require_at_least(1, "training.batch", self.batch, MOST_SAMPLES)
         for name in (
             "micro_batch", "clip_norm", "weight_decay", "validate_every", "patience",
-            "loss_scale_steps",
+            "loss_scale_steps", "watch_every",
         ):  # fmt: skip
             require_at_least(0, f"training.{name}", getattr(self, name))
         if not 0 < self.epsilon < math.inf:

@@ -32,6 +32,8 @@ from sciml_dchag.training.checkpoint import (
 )
 from sciml_dchag.training.control import Base, completed, put_in, require_same_base
 from sciml_dchag.training.logbook import Logbook
+from sciml_dchag.training.not_finite import first_not_finite, in_words
+from sciml_dchag.training.observed import Observed
 from sciml_dchag.training.optim import (
     AveragedWeights,
     ShardedAdamW,
@@ -40,6 +42,7 @@ from sciml_dchag.training.optim import (
     scale_and_clip_gradient,
 )
 from sciml_dchag.training.precision import LossScale, autocast, compute_dtype, exact_modules
+from sciml_dchag.training.stability import Watch
 from sciml_dchag.training.start import own_samples
 from sciml_dchag.training.task import TrainingStore
 
@@ -70,6 +73,7 @@ class TrainingLoop:
         decay = recipe.training.ema_decay
         self.average = AveragedWeights(self.model, decay) if decay else None
         self.scale = LossScale(recipe.training)
+        self.watch = Watch(self.model, self.optimizer, ranks, recipe.training)
         self.step, self.skipped_steps = 0, 0
         self.best_validation, self.validations_since_best = math.inf, 0
 
@@ -113,7 +117,10 @@ class TrainingLoop:
         since, since_step = time.monotonic(), self.step
         for batch in loader:
             rate_now = learning_rate(config, self.step)
-            found, asked = self._take_step(batch, rate_now, writer)
+            watched = self.watch.due(self.step + 1)
+            found, observed, asked = self.take_step(batch, rate_now, writer, watched=watched)
+            if observed is not None and log is not None:
+                log.watched(self.step, observed.record(), **observed.summary())
             last = self.step == config.steps
             if self.step % config.log_every == 0 or last:
                 samples = (self.step - since_step) * config.batch
@@ -145,40 +152,82 @@ class TrainingLoop:
                 return True
         return False
 
-    def _take_step(
-        self, batch: Batch, rate: float, writer: CheckpointWriter
-    ) -> tuple[dict[str, float], bool]:
+    def take_step(
+        self, batch: Batch, rate: float, writer: CheckpointWriter | None, *, watched: bool
+    ) -> tuple[dict[str, float], Observed | None, bool]:
         """Take one step, or skip it where a batch has nothing to score or its gradient overflows.
 
+        Args:
+            batch: this rank's samples of the step.
+            rate: the learning rate.
+            writer: of the run's checkpoints, if there is one.
+            watched: whether the step is looked at.
+
         Returns:
-            What the log holds of it, if this step is logged, and whether a rank is asked to stop.
+            What the log holds of it, if this step is logged, what was seen of it, if it is watched,
+            and whether a rank is asked to stop.
 
         Raises:
             FloatingPointError: the loss is not finite, or no loss scale gives a finite gradient.
         """
-        error, weight, asked = self._gradients(batch)
+        with self.watch.hooked() if watched else contextlib.nullcontext():
+            error, weight, asked = self._gradients(batch)
         found: dict[str, float] = {}
+        observed = None
+        step, config = self.step + 1, self.recipe.training
         if not bool(weight > 0):  # summed over all ranks, so that all decide the same
             self.skipped_steps += 1
         else:
-            norm = self._scaled_gradient(weight)
+            if watched:
+                self.watch.take_gradients()
+            norm, scale = self._scaled_gradient(weight), self.scale.value
             finite = math.isfinite(norm)
-            logged = (self.step + 1) % self.recipe.training.log_every == 0
-            if logged or not finite or self.step + 1 == self.recipe.training.steps:
+            if step % config.log_every == 0 or not finite or step == config.steps:
                 found["loss"] = float(self.ranks.sum(error) / weight)
-            if not math.isfinite(found.get("loss", 0.0)):
-                raise self._diverged(writer, f"The loss is {found['loss']} at step {self.step + 1}")
+            self._require_finite(found.get("loss", 0.0), norm, batch, writer)
             if finite:
                 found["gradient_norm"] = norm
                 self.scale.passed(norm)
                 self._update(rate)
-            elif not self.scale.overflowed():
-                at = f" at a loss scale of {2 * self.scale.value:g}" if self.scale.on else ""
-                what = f"The gradient's norm is {norm} at step {self.step + 1}{at}"
-                raise self._diverged(writer, what)
+            self.watch.passed(step, error, weight, norm)
+            if watched:
+                if finite:
+                    self.watch.take_update()
+                observed = self.watch.finish(step, scale)
         self.optimizer.zero_grad()  # no part of what a checkpoint is of
         self.step += 1
-        return found, bool(asked > 0)
+        return found, observed, bool(asked > 0)
+
+    def _require_finite(
+        self, loss: float, norm: float, batch: Batch, writer: CheckpointWriter | None
+    ) -> None:
+        """Refuse a step that no smaller loss scale makes finite, naming what was first not finite.
+
+        Raises:
+            FloatingPointError: on all ranks.
+        """
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scale.overflowed()):
+            return
+        what = f"The loss is {loss} at step {self.step + 1}"
+        if math.isfinite(loss):
+            at = f" at a loss scale of {2 * self.scale.value:g}" if self.scale.on else ""
+            what = f"The gradient's norm is {norm} at step {self.step + 1}{at}"
+        raise self._diverged(writer, what, self._first_not_finite(batch))
+
+    def _first_not_finite(self, batch: Batch) -> str:
+        """Repeat a step's passes and say what of them was first not finite, on all ranks."""
+        self._begin_step()
+        factor = self._factor(parts := self._split(batch))
+
+        def loss(part: Batch) -> torch.Tensor:
+            error = self._error(part)[0]
+            return error if factor is None else error * factor.to(error.dtype)
+
+        mine = first_not_finite(self.model, parts, loss)
+        numbers = [
+            self.step * self.recipe.training.batch + self.own_samples[p] for p in mine.places
+        ]
+        return in_words(self.ranks.every((mine, numbers)), self.data.samples)
 
     def _counts(self) -> dict[str, float]:
         """What the log says of steps that changed nothing, and of the loss scale."""
@@ -192,17 +241,10 @@ class TrainingLoop:
         Returns:
             This rank's error, all ranks' weight, and how many ranks are asked to stop.
         """
-        self.model.train()
-        self.optimizer.zero_grad()
-        # Dropout depends on seed, step and samples alone, so that a resumed run draws the same.
-        number, count = self.ranks.data
-        torch.manual_seed((self.recipe.seed + SEED_STRIDE * (self.step + 1)) * count + number)
+        self._begin_step()
         parts = self._split(batch)
         sums = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
-        factor = None
-        if self.scale.on:  # of the mean, whose gradients are alike whatever the size of a batch
-            weights = [self.data.weight(part.to(self.ranks.device)) for part in parts]
-            factor = self.scale.value / self.ranks.sum(torch.stack(weights).sum())
+        factor = self._factor(parts)
         for part in parts:
             if isinstance(self.model, FSDPModule):
                 self.model.set_requires_gradient_sync(part is parts[-1])
@@ -212,6 +254,26 @@ class TrainingLoop:
         asked = sums.new_tensor(float(stopping.asked()))
         weight, ranks_asked = self.ranks.sum(torch.stack([sums[1], asked]))
         return sums[0], weight, ranks_asked
+
+    def _begin_step(self) -> None:
+        """Forget gradients, and let dropout depend on seed, step and samples alone.
+
+        So that a resumed run, or a step that is repeated, draws the same.
+        """
+        self.model.train()
+        self.optimizer.zero_grad()
+        number, count = self.ranks.data
+        torch.manual_seed((self.recipe.seed + SEED_STRIDE * (self.step + 1)) * count + number)
+
+    def _factor(self, parts: list[Batch]) -> torch.Tensor | None:
+        """What the sum of errors is multiplied by in float16: the loss scale over all weights.
+
+        Of the mean, whose gradients are alike whatever the size of a batch.
+        """
+        if not self.scale.on:
+            return None
+        weights = [self.data.weight(part.to(self.ranks.device)) for part in parts]
+        return self.scale.value / self.ranks.sum(torch.stack(weights).sum())
 
     def _split(self, batch: Batch) -> list[Batch]:
         return batch.split(self.recipe.training.micro_batch or len(batch))
@@ -253,14 +315,19 @@ class TrainingLoop:
             raise self._diverged(writer, f"The weights are no longer finite at step {self.step}")
         writer.save(name, self.checkpoint(complete=complete), tensors)
 
-    def _diverged(self, writer: CheckpointWriter, what: str) -> FloatingPointError:
+    def _diverged(
+        self, writer: CheckpointWriter | None, what: str, first: str = ""
+    ) -> FloatingPointError:
         """Say what to do about a run that cannot be carried on with."""
-        writer.finish()  # every rank is here: what was being written is from before
-        last = last_checkpoint(writer.folder)
-        then = "starts again" if last is None else f"resumes from {last}"
+        then = "starts again"
+        if writer is not None:
+            writer.finish()  # every rank is here: what was being written is from before
+            if (last := last_checkpoint(writer.folder)) is not None:
+                then = f"resumes from {last}"
+        exact = ", name the module in training.float32_modules" if self.scale.on else ""
         return FloatingPointError(
-            f"{what}: lower training.learning_rate, with which the same command {then}, or check "
-            f"the data with `sciml-dchag check`."
+            f"{what}{first}: lower training.learning_rate, with which the same command {then}"
+            f"{exact}, or check the data with `sciml-dchag check`."
         )
 
     def _validate(self, writer: CheckpointWriter, log: Logbook | None) -> None:

@@ -127,6 +127,7 @@ _FREE = {
     "data": ("store", "workers", "memory_mebibytes"),
     "training": (
         "steps", "log_every", "checkpoint_every", "validate_every", "patience", "micro_batch",
+        "watch_every",
     ),
 }  # fmt: skip
 # So do these as long as the run has not ended: one that diverged is resumed at a lower rate, or

@@ -13,6 +13,7 @@ import run_workers as workers
 import yaml
 from rank_launcher import on_ranks
 
+from sciml_dchag.training.logbook import WATCHED
 from sciml_dchag.weather.forecast.forecaster import Forecaster
 from sciml_dchag.weather.store.statistics import compute_statistics
 from sciml_dchag.weather.store.store import Store
@@ -367,3 +368,34 @@ def test_half_precision_overflows_and_scales_alike_on_ranks(
     # Sums in another order round differently at eleven bits.
     assert_same_curve(two, one, tolerance=5e-3, keys=("loss",))
     assert_same_curve(two, one, tolerance=2e-2, keys=("gradient_norm",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 2, "fsdp": 2}], ids=str)
+def test_any_mesh_sees_the_same_of_a_step(
+    recipe: dict[str, Any], tmp_path: Path, parallel: dict[str, int]
+) -> None:
+    watched = workers.changed(
+        recipe,
+        model={"dropout": 0.0},
+        training={"steps": 3, "watch_every": 3, "validate_every": 0, "epsilon": 1e-6},
+    )
+    del watched["data"]["validation"]
+    workers.train_run(watched, str(tmp_path / "one"))
+    ranks = parallel.get("tp", 1) * parallel.get("fsdp", 1)
+    on_ranks(
+        ranks, workers.train_run, workers.changed(watched, parallel=parallel), str(tmp_path / "two")
+    )
+    one, two = (workers.read_log(tmp_path / run / WATCHED) for run in ("one", "two"))
+    assert [record["step"] for record in one] == [record["step"] for record in two] == [2, 3]
+    compared = 0
+    for a, b in zip(one, two, strict=True):
+        for kind in ("modules", "parameters"):
+            assert list(a[kind]) == list(b[kind])
+            for name, values in a[kind].items():
+                for key, value in values.items():
+                    if isinstance(value, float) and key not in ("elements", "live"):  # of copies
+                        close = pytest.approx(value, rel=2e-3, abs=2e-3)
+                        assert b[kind][name][key] == close, (name, key)
+                        compared += 1
+    assert compared > 300

@@ -91,6 +91,13 @@ def _describe_model(place: Path) -> dict[str, Any]:
     }
     if run and (place / "evaluation" / SCORES).is_file():
         facts["scores"] = Evaluation.read(place).summary
+    if run:
+        from sciml_dchag.training.observed import read_warnings
+
+        facts |= {
+            f"warning ({warned.kind})": f"step {warned.step}: {warned.text}"
+            for warned in read_warnings(place)
+        }
     return facts
 
 

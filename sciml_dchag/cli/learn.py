@@ -1,7 +1,8 @@
-"""`train`, `evaluate` and `export`."""
+"""`train`, `replay`, `evaluate` and `export`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,49 @@ def train(recipe: Path, overrides: tuple[str, ...], runs: Path, resume: str) -> 
             f"{result.skipped_steps} of {result.steps} steps had nothing to score and changed "
             f"nothing: raise training.batch, or prepare data with fewer missing values."
         )
+    if result.overflowed_steps:
+        say(
+            f"{result.overflowed_steps} of {result.steps} steps had a gradient too large for "
+            f"float16 at their loss scale and changed nothing; a few are usual."
+        )
     say(f"Checkpoint: {result.checkpoint}")
     say(f"Score it: sciml-dchag evaluate {run}")
+
+
+@click.command(cls=Command)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("step", type=int)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@set_option
+def replay(run: Path, step: int, as_json: bool, overrides: tuple[str, ...]) -> None:
+    """Repeat STEP of RUN, from the nearest checkpoint before it, with everything watched.
+
+    Prints, for each module, its largest output and gradient, and for each parameter what of its
+    gradient 16 bits lose. A step whose loss is not finite ends with the name of the first module
+    that made it so, and with the samples. Writes nothing. --set tries another setting, such as
+    training.float32_modules.
+
+    \b
+    Example:
+      sciml-dchag replay runs/demo-weather 120
+      sciml-dchag replay runs/A 9120 --set 'training.float32_modules=[head]'
+    """
+    from sciml_dchag.parallel.runtime import started_ranks
+    from sciml_dchag.pipeline import require_run
+    from sciml_dchag.tasks import load_recipe, task_of
+    from sciml_dchag.training.replay import of_one_process
+    from sciml_dchag.training.replay import replay as replay_step
+
+    recipe = load_recipe(require_run(run) / "recipe.yaml", overrides)
+    recipe = of_one_process(recipe, started_ranks())
+    with ProgressBar() as progress:
+        told = None if as_json else say
+        seen = replay_step(task_of(recipe), run, step, progress=progress, console=told)
+    if as_json:
+        click.echo(json.dumps(seen.record(), indent=2))
+        return
+    for line in seen.lines():
+        say(line)
 
 
 @click.command(cls=Command)

@@ -96,8 +96,19 @@ class TrainingConfig:
     """AdamW's; none on embeddings, norms and biases."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; 0 for no clipping."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 autocast on accelerators that have it and float32 on CPUs."""
+    epsilon: float = 1e-8
+    """AdamW's: what is added to the root of the second moment."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What products are computed in: `auto` is bfloat16 autocast on accelerators that have it and
+    float32 on CPUs; `float16` scales the loss, so that small gradients are not rounded to zero."""
+    loss_scale: float = 65536.0
+    """Of float16: what the mean loss is multiplied by at first, a power of two; halved when a
+    gradient is not finite, which skips the step, and doubled at first while gradients are small."""
+    loss_scale_steps: int = 2000
+    """Of float16: steps with finite gradients after which the scale is doubled; 0 never doubles."""
+    float32_modules: tuple[str, ...] = ()
+    """Modules that compute in float32 where others compute in 16 bits, as patterns of their names,
+    such as `backbone.blocks.3` or `*.mlp_out`."""
     ema_decay: float = 0.0
     """Decay of the exponential moving average of the weights that is validated, evaluated and
     used for forecasts; 0 for none."""
@@ -109,13 +120,26 @@ class TrainingConfig:
     """Steps between checkpoints; the last step is always kept."""
     log_every: int = 10
     """Steps between records in the log."""
+    watch_every: int = 50
+    """Steps between those that are watched for what the number format cannot hold: activations
+    near overflow, gradients rounded to zero, and the like; 0 for none."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             require_at_least(1, f"training.{name}", getattr(self, name), 10**9)
         require_at_least(1, "training.batch", self.batch, MOST_SAMPLES)
-        for name in ("micro_batch", "clip_norm", "weight_decay", "validate_every", "patience"):
+        for name in (
+            "micro_batch", "clip_norm", "weight_decay", "validate_every", "patience",
+            "loss_scale_steps", "watch_every",
+        ):  # fmt: skip
             require_at_least(0, f"training.{name}", getattr(self, name))
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"training.epsilon is {self.epsilon}: it must be above 0.")
+        if not (2**-24 <= self.loss_scale <= 2**48 and math.frexp(self.loss_scale)[0] == 0.5):
+            raise ValueError(
+                f"training.loss_scale is {shown(self.loss_scale)}: it must be a power of two, "
+                f"from 2**-24 to 2**48, such as 65536, so that it changes no digit of a gradient."
+            )
         if not (0 < self.learning_rate < math.inf and 0 <= self.final_learning_rate < math.inf):
             raise ValueError(
                 f"training.learning_rate is {self.learning_rate} and training.final_learning_rate "

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from sciml_dchag.config.common import TrainingConfig
 
 
-def matching(pattern: str, names: Sequence[str], key: str) -> list[str]:
+def matching(pattern: str, names: Sequence[str], key: str, what: str = "parameter") -> list[str]:
     """Return the names that a pattern such as `backbone.blocks.[0-3].*` matches.
 
     Args:
         pattern: of whole names; `*` stands for anything, dots included.
-        names: of all parameters, as they are on one process.
+        names: of all parameters or modules, as they are on one process.
         key: of the recipe, for a message.
+        what: has these names, for a message.
 
     Raises:
         ValueError: it matches none; the nearest names and modules.
@@ -27,7 +28,7 @@ def matching(pattern: str, names: Sequence[str], key: str) -> list[str]:
     modules = {name[: place + 1] + "*" for name in names for place in _dots(name)}
     nearest = difflib.get_close_matches(pattern, sorted(modules | set(names)), n=3, cutoff=0.0)
     raise ValueError(
-        f"{key} has {pattern!r}, which matches no parameter of the model: the nearest are "
+        f"{key} has {pattern!r}, which matches no {what} of the model: the nearest are "
         f"{', '.join(nearest)}."
     )
 

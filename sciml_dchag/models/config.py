@@ -248,7 +248,7 @@ def expected_parameters(config: ModelConfig) -> int:
     partial = {"single": 0, "dchag-c": G * attention, "dchag-l": C + G}[config.aggregation]
 
     def blocks_and_norm(depth: int, width: int) -> int:
-        return depth * (12 * width**2 + 13 * width) + 2 * width
+        return depth * (12 * width**2 + 12 * width) + 2 * width
 
     backbone = L * D + blocks_and_norm(config.depth, D)
     if config.head == "masked":

@@ -25,7 +25,8 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         """Draw start values."""
         nn.init.xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -44,16 +45,17 @@ class LayerNorm(nn.LayerNorm):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over locations, with biases.
+    """Multi-head self-attention over locations, with biases but the key's.
 
-    q, k and v are three layers, not one, so that each can be split by heads over ranks.
+    q, k and v are three layers, not one, so that each can be split by heads over ranks. A bias of
+    the key adds the same to all scores of a query, which a softmax does not see.
     """
 
     def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.head_dim = embed_dim // heads
         self.query = Linear(embed_dim, embed_dim)
-        self.key = Linear(embed_dim, embed_dim)
+        self.key = Linear(embed_dim, embed_dim, bias=False)
         self.value = Linear(embed_dim, embed_dim)
         self.output = Linear(embed_dim, embed_dim)
         self.dropout = dropout

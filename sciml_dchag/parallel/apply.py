@@ -37,6 +37,7 @@ from sciml_dchag.models.tokenizer import ChannelLayout
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel import collectives
 from sciml_dchag.parallel.config import ParallelConfig, require_divisible
+from sciml_dchag.parallel.exact import WRAPPED, keep_exact, named_exactly, within
 from sciml_dchag.parallel.mesh import sharded_axes
 
 
@@ -45,6 +46,7 @@ def parallelize(
     mesh: DeviceMesh | None,
     config: ParallelConfig,
     compute_dtype: torch.dtype | None = None,
+    exact: Collection[str] = (),
 ) -> None:
     """Spread a model over the ranks of a mesh, in place; it may be on the meta device.
 
@@ -57,6 +59,7 @@ def parallelize(
         mesh: of all ranks, or None.
         config: what is asked for.
         compute_dtype: what FSDP gathers parameters in; None for their own precision.
+        exact: names of modules that are to compute in float32, of `may_be_exact`.
 
     Raises:
         ValueError: tp does not divide the model's partitions, heads or locations.
@@ -73,6 +76,7 @@ def parallelize(
         _split_trunk(model, tp, config.sequence_parallel)
         if model.control is not None:
             _split_control(model, model.control, tp, config.sequence_parallel)
+    keep_exact(model, exact)
     # Recomputation wraps what is sharded, so that it repeats a block's collectives with it.
     if config.activation_checkpointing != "none":
         for blocks in model.block_lists:
@@ -86,7 +90,7 @@ def parallelize(
             block.compile(dynamic=False)
     # Last, as it hooks into the modules as they will be called.
     if mesh is not None and mesh["dp", "fsdp"].size() > 1:
-        _shard_storage(model, mesh["dp", "fsdp"], compute_dtype)
+        _shard_storage(model, mesh["dp", "fsdp"], compute_dtype, exact)
 
 
 def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[range, range]:
@@ -317,21 +321,32 @@ _RECOMPUTED: dict[str, dict[str, Any]] = {
 
 
 def _shard_storage(
-    model: ChannelTransformer, mesh: DeviceMesh, compute_dtype: torch.dtype | None
+    model: ChannelTransformer,
+    mesh: DeviceMesh,
+    compute_dtype: torch.dtype | None,
+    exact: Collection[str],
 ) -> None:
     """FSDP2: parameters are gathered module by module, gradients averaged over the mesh.
 
     Parameters travel in the precision that is computed in, gradients in their own.
     """
-    policy = MixedPrecisionPolicy(
-        param_dtype=compute_dtype,
-        reduce_dtype=torch.float32 if compute_dtype else None,
-        cast_forward_inputs=False,  # autocast's choice; hours of lead time need their digits
-    )
     # Each module's output is a view of what it computed, and nothing changes it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     stages = [model.aggregation] + ([] if model.control is None else [model.control.aggregation])
-    for module in (*stages, *itertools.chain(*model.block_lists), model.head, model):
+    units: list[nn.Module] = [*stages, *itertools.chain(*model.block_lists), model.head]
+    inner = {id(getattr(unit, WRAPPED, unit)): unit for unit in units}
+    # What is exact within a unit is stored apart before it, what is around some after them.
+    apart = [m for m in named_exactly(model, exact) if id(m) not in inner]
+    apart = [m for m in apart if next(m.parameters(), None) is not None]
+    around = [m for m in apart if any(id(part) in inner for part in m.modules())]
+    in_float32 = within(model, exact)
+    for module in (*(m for m in apart if m not in around), *units, *around, model):
+        exactly = id(getattr(module, WRAPPED, module)) in in_float32
+        policy = MixedPrecisionPolicy(
+            param_dtype=None if exactly else compute_dtype,
+            reduce_dtype=torch.float32 if compute_dtype else None,
+            cast_forward_inputs=False,  # autocast's choice; hours of lead time need their digits
+        )
         # Resharded after every forward, the root too: a validation has no backward to do it.
         fully_shard(
             module, mesh=mesh, mp_policy=policy, reshard_after_forward=True,

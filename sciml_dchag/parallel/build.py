@@ -5,6 +5,8 @@ Start values are those of `build_model` on one process, whatever the mesh.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -24,6 +26,7 @@ def build_on_ranks(
     ranks: Ranks,
     parallel: ParallelConfig,
     compute_dtype: torch.dtype | None = None,
+    exact: Collection[str] = (),
 ) -> ChannelTransformer:
     """Build a model on this rank's device, or this rank's share of it.
 
@@ -33,17 +36,18 @@ def build_on_ranks(
         ranks: this process and the others.
         parallel: how blocks are computed; the degrees are those of the ranks' mesh.
         compute_dtype: what FSDP gathers parameters in; None for their own precision.
+        exact: names of modules that are to compute in float32.
 
     Raises:
         ValueError: the config is incomplete, or tp does not divide partitions or heads.
     """
     if ranks.mesh is None:
         model = build_model(config, seed or 0).to(ranks.device)
-        parallelize(model, None, parallel)
+        parallelize(model, None, parallel, exact=exact)
         return model
     with torch.device("meta"):
         model, reference = build_model(config), build_model(config)
-    parallelize(model, ranks.mesh, parallel, compute_dtype)
+    parallelize(model, ranks.mesh, parallel, compute_dtype, exact)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.to_empty(device=ranks.device)
     for name, buffer in model.named_buffers():

@@ -69,6 +69,25 @@ class Ranks:
             dist.all_reduce(total)
         return total
 
+    def most(self, values: Tensor) -> Tensor:
+        """Largest of all ranks' values, in float64; NaN where one is."""
+        largest = values.detach().to(torch.float64, copy=True)
+        if self.mesh is not None:
+            unknown = largest.isnan().double()
+            largest.nan_to_num_(-torch.inf, torch.inf, -torch.inf)
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+            dist.all_reduce(unknown, dist.ReduceOp.MAX)
+            largest.masked_fill_(unknown > 0, torch.nan)
+        return largest
+
+    def every(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on every rank."""
+        answers = [value]
+        if self.mesh is not None:
+            answers *= dist.get_world_size()
+            dist.all_gather_object(answers, value)
+        return answers
+
     def complete(self, available: Tensor) -> bool:
         """Whether all is there, on all of the ranks that see the same samples."""
         flag = bool(available.all())
@@ -107,11 +126,7 @@ class Ranks:
         except (ValueError, OSError) as failure:
             error = failure
         message = (" ".join(str(error).split()) or type(error).__name__) if error else ""
-        mine = message, dict(sight)
-        answers = [mine]
-        if self.mesh is not None:
-            answers *= dist.get_world_size()
-            dist.all_gather_object(answers, mine)
+        answers = self.every((message, dict(sight)))
         failed = [rank for rank, (message, _) in enumerate(answers) if message]
         if len(failed) == len(answers) and len({message for message, _ in answers}) == 1:
             assert error is not None

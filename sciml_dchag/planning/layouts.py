@@ -60,6 +60,12 @@ MACHINES = {
 }
 """`frontier`: one of the two dies of an MI250X, four cards and four network ports a node."""
 
+PLANNED_IN = {
+    "auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    "float32": torch.float32,
+}  # fmt: skip
+"""What products are computed in on the machines above, by `training.precision`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
@@ -106,7 +112,7 @@ def demand_of(task: Task[Any]) -> Demand:
         batch=training.batch,
         micro_batch=training.micro_batch,
         averaged=bool(training.ema_decay),
-        precision=torch.float32 if training.precision == "float32" else torch.bfloat16,
+        precision=PLANNED_IN[training.precision],
         frozen=frozen,
     )
 

@@ -89,11 +89,19 @@ class CubePatches:
         """Return the number of crops in an epoch."""
         return len(self.order)
 
+    def _cube_of(self, epoch: int, index: int) -> str:
+        """The image that a sample is cut from."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return self.order[int(shuffled[index])]
+
+    def name_of(self, number: int) -> str:
+        """Name a sample by its image."""
+        return f"{number} ({self._cube_of(*divmod(number, len(self)))})"
+
     def __getitem__(self, number: int) -> MaskedBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
         epoch, index = divmod(number, len(self))
-        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        cube = self.order[int(shuffled[index])]
+        cube = self._cube_of(epoch, index)
         draws = np.random.default_rng([self.seed, epoch, index])
         if cube not in self._plants:
             self._plants[cube] = self.store.plants(cube)

@@ -71,6 +71,12 @@ class Checkpoint:
     """What the task keeps of its data, `TrainingData.record`; read again by `read_data`."""
     skipped_steps: int = 0
     """Steps so far whose batch had nothing to score, which changed nothing."""
+    loss_scale: float = 1.0
+    """What the loss is multiplied by before its gradient is taken; not 1 in float16 alone."""
+    loss_scale_steps: int = 0
+    """Steps since the scale was changed."""
+    overflowed_steps: int = 0
+    """Steps so far whose gradient was not finite at their loss scale, which changed nothing."""
 
     @property
     def kind(self) -> str:

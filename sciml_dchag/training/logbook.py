@@ -1,4 +1,4 @@
-"""The log of a run: `log.jsonl`, TensorBoard events and lines on the console.
+"""The log of a run: `log.jsonl`, `stability.jsonl`, TensorBoard events and lines on the console.
 
 Training hands over records; what is shown where is decided here.
 """
@@ -9,11 +9,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
 from sciml_dchag.files.atomic import write_text
+
+WATCHED = "stability.jsonl"
+"""In the run folder: one line for each watched step."""
 
 
 class Logbook:
@@ -31,10 +34,9 @@ class Logbook:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
-        kept = [r for r in read_log(self.path) if r["step"] <= first_step] if first_step else []
-        # Whole or not at all: a kill in between would lose the log of all steps before.
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._file = _continued(self.path, first_step)
+        self._watched = _continued(folder / WATCHED, first_step)
+        self._said: set[str] = set()
         self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step or None)
         self._console = console
 
@@ -47,6 +49,22 @@ class Logbook:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             self._console(f"step {step:>6}  {shown}")
 
+    def watched(self, step: int, record: dict[str, Any], **summary: float) -> None:
+        """Record what was seen of a watched step; say the first warning of each kind.
+
+        Args:
+            step: that was watched.
+            record: plain values, with `warnings`, each of a `kind` and a `text`.
+            summary: scalars for TensorBoard.
+        """
+        self._watched.write(json.dumps({**record, "step": step}) + "\n")
+        for name, value in summary.items():
+            self._board.add_scalar(name, value, step)
+        for warned in record["warnings"]:
+            if self._console is not None and warned["kind"] not in self._said:
+                self._console(f"step {step:>6}  WARNING  {warned['text']}")
+            self._said.add(warned["kind"])
+
     def __enter__(self) -> Logbook:
         return self
 
@@ -57,7 +75,16 @@ class Logbook:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._watched.close()
         self._board.close()
+
+
+def _continued(path: Path, first_step: int) -> TextIO:
+    """Open a log to append to, without the records of steps that come again."""
+    kept = [r for r in read_log(path) if r["step"] <= first_step] if first_step else []
+    # Whole or not at all: a kill in between would lose the log of all steps before.
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    return path.open("a", encoding="utf-8", buffering=1)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

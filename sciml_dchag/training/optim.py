@@ -21,6 +21,7 @@ from sciml_dchag.models.hooks import local
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.mesh import sharded_axes, sharded_like
+from sciml_dchag.training.precision import exact_modules
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -69,6 +70,7 @@ class ShardedAdamW(torch.optim.AdamW):
             ],
             lr=config.learning_rate,
             betas=config.betas,
+            eps=config.epsilon,
             fused=True,  # in one pass, without temporaries of the parameters' size
         )
         self.factors = [factor for _, factor in groups]
@@ -113,7 +115,7 @@ def parts_in_words(config: ModelConfig, training: TrainingConfig) -> str:
     """Say in a line what of a model is trained, and how fast; nothing of it is allocated.
 
     Raises:
-        ValueError: a pattern matches no parameter, or all are frozen.
+        ValueError: a pattern matches no parameter or module, or all are frozen.
     """
     with torch.device("meta"):
         sizes = {name: p.numel() for name, p in build_model(config).named_parameters()}
@@ -124,6 +126,8 @@ def parts_in_words(config: ModelConfig, training: TrainingConfig) -> str:
     for factor in sorted({factors[name] for name in learns} - {1.0}):
         slower = sum(size for name, size in learns.items() if factors[name] == factor)
         said += f", {slower:,} at {factor:g} of the learning rate"
+    if exact := exact_modules(config, training):
+        said += f"; {len(exact)} modules in float32"
     return said
 
 

@@ -127,10 +127,17 @@ _FREE = {
     "data": ("store", "workers", "memory_mebibytes"),
     "training": (
         "steps", "log_every", "checkpoint_every", "validate_every", "patience", "micro_batch",
+        "watch_every",
     ),
 }  # fmt: skip
-# So do these as long as the run has not ended: one that diverged is resumed at a lower rate.
-_FREE_UNTIL_THE_END = {"training": ("learning_rate", "final_learning_rate")}
+# So do these as long as the run has not ended: one that diverged is resumed at a lower rate, or
+# with more modules in float32.
+_FREE_UNTIL_THE_END = {
+    "training": (
+        "learning_rate", "final_learning_rate", "epsilon", "float32_modules", "loss_scale",
+        "loss_scale_steps",
+    ),
+}  # fmt: skip
 
 
 def _what_is_learnt(values: dict[str, Any], section: str, ended: bool) -> str:

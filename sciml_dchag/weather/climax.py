@@ -279,6 +279,8 @@ def _parameters(
         for kind, shape in (("weight", (3 * D, D)), ("bias", (3 * D,))):
             parts = given.take(f"{theirs}.attn.qkv.{kind}", *shape).chunk(3)
             for name, part in zip(("query", "key", "value"), parts, strict=True):
+                if (name, kind) == ("key", "bias"):  # which has no effect, and we have none
+                    continue
                 yield f"{ours}.attention.{name}.{kind}", part
     for kind in ("weight", "bias"):
         yield f"backbone.norm.{kind}", given.take(f"norm.{kind}", D)

@@ -165,11 +165,19 @@ class ForecastWindows(Dataset[ForecastBatch]):
         """Return the number of initial times."""
         return len(self.initial_indices)
 
-    def __getitem__(self, number: int) -> ForecastBatch:
-        """Return sample `number`, counted on through all epochs, as a batch of one."""
+    def _drawn(self, number: int) -> tuple[int, int]:
+        """The epoch of a sample and the position of its initial time in the store."""
         epoch, position = divmod(number, len(self))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        index = int(self.initial_indices[order[position]])
+        return epoch, int(self.initial_indices[order[position]])
+
+    def name_of(self, number: int) -> str:
+        """Name a sample by its initial time."""
+        return f"{number} ({np.datetime_as_string(self.store.times[self._drawn(number)[1]], 'h')})"
+
+    def __getitem__(self, number: int) -> ForecastBatch:
+        """Return sample `number`, counted on through all epochs, as a batch of one."""
+        epoch, index = self._drawn(number)
         low, high = self.lead_steps
         draws = np.random.default_rng([self.seed, epoch, index])
         if self.chain is None:

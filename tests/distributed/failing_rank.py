@@ -16,9 +16,9 @@ def note_time() -> None:
 
 def failing(action: str, step: int) -> None:
     """Let this rank fail before a step's gradients."""
-    from sciml_dchag.training import trainer
+    from sciml_dchag.training.loop import TrainingLoop
 
-    gradients = trainer._Trainer._gradients
+    gradients = TrainingLoop._gradients
 
     def failing_gradients(self: Any, batch: Any) -> Any:
         if self.step == step:
@@ -28,7 +28,7 @@ def failing(action: str, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return gradients(self, batch)
 
-    trainer._Trainer._gradients = failing_gradients  # type: ignore[method-assign]
+    TrainingLoop._gradients = failing_gradients  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

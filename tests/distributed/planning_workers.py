@@ -16,7 +16,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.optim import ShardedAdamW, scale_and_clip_gradient
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.weather.area import latitude_weights
 
 

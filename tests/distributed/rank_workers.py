@@ -117,8 +117,7 @@ def three_steps(
         number, share = dp * data.size(1) + fsdp, BATCH // data_ranks
         samples = slice(number * share, (number + 1) * share)
     learn = {"forecast": forecast_loss, "control": control_loss}.get(head, masked_loss)
-    # Its usual epsilon of 1e-8 would turn gradients that are rounding alone, as those of an
-    # attention's key bias are, into whole steps. AdamW treats each element by itself; on distributed
+    # Its usual epsilon of 1e-8 would turn gradients that are rounding alone into whole steps. AdamW treats each element by itself; on distributed
     # tensors its operations take most of a test's time. Runs on ranks prove the trainer's own.
     own_parts = [nn.Parameter(local(parameter.detach())) for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(own_parts, lr=1e-3, eps=1e-5)
@@ -364,7 +363,8 @@ def what_dropout_leaves(rate: float, parallel: dict[str, Any], seed: int = 5) ->
     with torch.no_grad():
         for layer in (block.attention.query, block.attention.key, block.attention.value):
             layer.weight[half:] = layer.weight[:half]
-            layer.bias[half:] = layer.bias[:half]
+            if layer.bias is not None:
+                layer.bias[half:] = layer.bias[:half]
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
     x = model_and_data(model_config, torch.float32)[1]

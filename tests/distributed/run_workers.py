@@ -104,9 +104,9 @@ def train_with_holes(mapping: dict[str, Any], run: str) -> None:
 def train_until_rank_1_breaks(mapping: dict[str, Any], run: str) -> str:
     """Train; after the third step a weight of the second rank's own is NaN. Return what is said."""
     from sciml_dchag.models.hooks import local
-    from sciml_dchag.training import trainer
+    from sciml_dchag.training.loop import TrainingLoop
 
-    update = trainer._Trainer._update
+    update = TrainingLoop._update
 
     def breaking(self: Any, *arguments: Any) -> Any:
         norm = update(self, *arguments)
@@ -115,21 +115,21 @@ def train_until_rank_1_breaks(mapping: dict[str, Any], run: str) -> str:
                 local(self.model.head.weight).flatten()[0] = float("nan")
         return norm
 
-    trainer._Trainer._update = breaking  # type: ignore[method-assign]
+    TrainingLoop._update = breaking  # type: ignore[method-assign]
     try:
         train_run(mapping, run)
     except FloatingPointError as error:
         return str(error)
     finally:
-        trainer._Trainer._update = update  # type: ignore[method-assign]
+        TrainingLoop._update = update  # type: ignore[method-assign]
     return "nothing"
 
 
 def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
     """Train, and stop every rank in the sixth step, after the checkpoint of the fourth."""
-    from sciml_dchag.training import trainer
+    from sciml_dchag.training.loop import TrainingLoop
 
-    gradients = trainer._Trainer._gradients
+    gradients = TrainingLoop._gradients
 
     def stopping(self: Any, batch: Any) -> Any:
         if self.step == 5:
@@ -140,7 +140,7 @@ def train_until_step_6(mapping: dict[str, Any], run: str) -> None:
             raise InterruptedError("stopped on purpose")
         return gradients(self, batch)
 
-    with mock.patch.object(trainer._Trainer, "_gradients", stopping):
+    with mock.patch.object(TrainingLoop, "_gradients", stopping):
         train_run(mapping, run)
 
 

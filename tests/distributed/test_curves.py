@@ -68,7 +68,7 @@ def test_steps_of_ranks_are_those_of_one_process(
 @pytest.mark.slow
 @pytest.mark.full
 # In float64 ranks agree to rounding. In float32 AdamW, whose update is a gradient over its own size,
-# makes a whole step of a gradient that is rounding alone (an attention's key bias), in a direction
+# makes a whole step of a gradient that is rounding alone, in a direction
 # that the order of a sum decides: 1.01e-5 was measured with one thread per process.
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),

@@ -57,7 +57,7 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(
         spoil(patch, {5: lambda error: error * math.nan})
         with pytest.raises(
             FloatingPointError,
-            match="no longer finite at step 6.*training.learning_rate.*resumes from .*step-0000003",
+            match="loss is nan at step 5.*training.learning_rate.*resumes from .*step-0000003",
         ):
             train(recipe(msl_store, training=often), tmp_path / "run")
     assert all(bool(t.isfinite().all()) for t in weights(tmp_path / "run").values())

@@ -32,8 +32,8 @@ from sciml_dchag.plants.masked.training import MaskedRecord
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.masked import masked_objective
+from sciml_dchag.training.precision import autocast, keep_as_trained
 from sciml_dchag.training.task import short_hash
-from sciml_dchag.training.trainer import autocast
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Reconstructor:
         self._places = _places(list(config.input_channels), store, self.path)
         self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
         found.load_into(self.model)
+        keep_as_trained(self.model, config, self.recipe.training)
         self.config = config
         self.task = masked_objective(self.recipe.seed, self.recipe.task, config)
         if data.kernels:

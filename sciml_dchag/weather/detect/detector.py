@@ -17,7 +17,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.detection import detection_objective
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast, keep_as_trained
 from sciml_dchag.weather.detect.config import DetectRecipe
 from sciml_dchag.weather.detect.labels import BoxGrid, Located
 from sciml_dchag.weather.detect.training import DetectRecord, input_windows
@@ -69,6 +69,7 @@ class Detector:
         config = from_mapping(ModelConfig, found.checkpoint.model_config)
         self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
         found.load_into(self.model)
+        keep_as_trained(self.model, config, self.recipe.training)
         self.model.eval()
         self.objective = detection_objective(config).to(self.device)
 

@@ -30,7 +30,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast, keep_as_trained
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import LONGEST_LEAD_HOURS, ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import linear_step_of
@@ -110,6 +110,7 @@ class Forecaster:
         self.target_indices = store.channels.indices(self.target_channels.names)
         model = build_on_ranks(config, None, self.ranks, parallel)
         found.load_into(model)
+        keep_as_trained(model, config, self.recipe.training)
         self.model = model.eval()
         inputs, outputs = own_channels(model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)

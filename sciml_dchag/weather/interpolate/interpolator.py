@@ -27,7 +27,7 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast, keep_as_trained
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
@@ -75,6 +75,7 @@ class Interpolator:
         config = from_mapping(ModelConfig, found.checkpoint.model_config)
         self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
         found.load_into(self.model)
+        keep_as_trained(self.model, config, self.recipe.training)
         self.model.eval()
 
     def _read_fits(self, data: BetweenRecord) -> None:

@@ -36,7 +36,7 @@ from sciml_dchag.training.checkpoint import (
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.masked import masked_objective
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast, keep_as_trained
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.training import MaskedWeatherStore, States
@@ -75,6 +75,7 @@ class _Scorer:
         self.ranks = Ranks(device=choose_device(recipe.parallel.device))
         self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
         load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(self.model)})
+        keep_as_trained(self.model, config, recipe.training)
         self.objective = masked_objective(recipe.seed, recipe.task, config)
         channels = range(len(config.input_channels))
         assert recipe.data.test is not None

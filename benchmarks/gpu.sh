@@ -16,6 +16,7 @@ mkdir -p "$folder"
 tests=("$python" -m pytest -q -n 6 --dist loadscope -p no:cacheprovider -p no:benchmark
   -W "default" --durations=5)
 "${tests[@]}" tests/unit/test_absorbed_gpu.py tests/unit/test_training.py \
+  tests/unit/test_float16.py tests/unit/test_stability.py \
   tests/unit/test_forecast_task.py tests/unit/test_masked.py tests/unit/test_control_runs.py \
   tests/unit/test_interpolate_task.py tests/unit/test_detect_task.py tests/unit/test_api.py \
   tests/cli/test_run.py tests/cli/test_run_plants.py | tee "$result-tests.txt"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,10 +71,10 @@ def _finish(
         called[name].register_forward_hook(search.hook(name)) for name in dict.fromkeys(names)
     ]
     try:
-        for part in parts:
-            search.offset, search.samples = search.offset + search.samples, len(part)
-            search.calls = 0
-            loss(part).backward()
+        with eagerly(model):
+            for part in parts:
+                search.begin(len(part))
+                loss(part).backward()
     finally:
         for handle in handles:
             handle.remove()
@@ -89,6 +90,11 @@ class _Search:
 
     def __init__(self, found: NotFinite) -> None:
         self.found, self.offset, self.samples, self.calls, self.gradients = found, 0, 0, 0, 0
+
+    def begin(self, samples: int) -> None:
+        """Go on to the next micro-batch, of so many samples."""
+        self.offset, self.samples = self.offset + self.samples, samples
+        self.calls = self.gradients = 0
 
     def hook(self, name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
@@ -107,7 +113,7 @@ class _Search:
         self._look(BACKWARD, self.gradients, what, local(gradient))
 
     def _look(self, phase: int, place: int, what: str, values: Tensor) -> None:
-        if (phase, place) >= (self.found.phase, self.found.place) and self.found.what:
+        if self.found.what and (phase, place) > (self.found.phase, self.found.place):
             return
         bad = ~values.isfinite()
         if not bad.any():
@@ -116,7 +122,23 @@ class _Search:
         if len(values) == self.samples:
             of_sample = bad.flatten(1).any(1).nonzero().flatten().tolist()
             places = tuple(self.offset + place for place in of_sample)
+        if what == self.found.what:  # in an earlier micro-batch
+            places = self.found.places + places
         self.found = NotFinite(phase, place, what, places)
+
+
+@contextlib.contextmanager
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Run what is compiled as it is written, for as long as the context lasts: with its hooks."""
+    modules = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None)]
+    compiled: list[Any] = [module._compiled_call_impl for module in modules]
+    for module in modules:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, code in zip(modules, compiled, strict=True):
+            module._compiled_call_impl = code
 
 
 def in_words(answers: Sequence[tuple[NotFinite, list[int]]], samples: Any) -> str:

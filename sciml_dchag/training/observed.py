@@ -29,7 +29,8 @@ MOST_LOGITS = 1e4
 """Of attention; beyond, it looks at single tokens and training often fails (Wortsman et al. 2023,
 arXiv 2309.14322)."""
 MOST_BELOW_EPSILON = 0.5
-"""Of a parameter's elements whose second moment's root is below ten times AdamW's epsilon."""
+"""Of the model's and of a parameter's elements whose second moment's root is below ten times
+AdamW's epsilon; of a model that learns as it should a fifth was, and some parameters whole."""
 MOST_UPDATE = 0.1
 """Of a step's update over the weights it changes."""
 MOST_SURPRISE = 8.0
@@ -181,6 +182,13 @@ class Observed:
         live = math.fsum(state.live for state in self.parameters.values())
         return math.fsum(s.lost * s.live for s in self.parameters.values()) / max(live, 1.0)
 
+    @property
+    def below_epsilon(self) -> float:
+        """Fraction of all second moments that AdamW's epsilon outweighs."""
+        of_all = math.fsum(state.elements for state in self.parameters.values())
+        below = math.fsum(s.below_epsilon * s.elements for s in self.parameters.values())
+        return below / max(of_all, 1.0)
+
     def warnings(self) -> list[Warned]:
         """Say what is near its limit, the most urgent first, and what helps."""
         found = [*self._of_modules(), *self._of_parameters()]
@@ -241,9 +249,9 @@ class Observed:
                 "or raise training.warmup_steps.",
             ),
             *self._warned(
-                "epsilon", {} if early else slow,
-                "AdamW's epsilon outweighs most gradients of some parameters, which learn slower "
-                "than their rate ({}): lower training.epsilon.",
+                "epsilon", {} if early or self.below_epsilon <= MOST_BELOW_EPSILON else slow,
+                f"AdamW's epsilon outweighs {self.below_epsilon:.0%} of the gradients, so that "
+                f"parameters learn slower than their rate ({{}}): lower training.epsilon.",
             ),
         ]  # fmt: skip
 
@@ -277,7 +285,7 @@ class Observed:
             "headroom_bits": [s.headroom_bits for s in self.modules.values() if s.sixteen],
             "logits": [s.logits for s in self.modules.values()],
             "lost": [self.lost],
-            "below_epsilon": [s.below_epsilon for s in self.parameters.values()],
+            "below_epsilon": [self.below_epsilon],
             "update": [s.update for s in self.parameters.values() if s.matrix],
         }
         worst = {}

@@ -8,6 +8,7 @@ is held in copies counts as often above as below.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from sciml_dchag.models.hooks import local
 from sciml_dchag.models.layers import SelfAttention, TransformerBlock
 from sciml_dchag.parallel.apply import plain_name
 from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.training.not_finite import eagerly
 from sciml_dchag.training.observed import (
     EARLY,
     ModuleState,
@@ -58,9 +60,8 @@ class Watch:
             name: module for name, module in modules.items() if _is_watched(name, module)
         }
         self.attentions = {n: m for n, m in self.modules.items() if isinstance(m, SelfAttention)}
-        self._blocks = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None)]
         self._names = {id(part): name for name, part in optimizer.own.items()}
-        self._steps: list[tuple[int, Tensor, Tensor, float]] = []
+        self._steps: deque[tuple[int, Tensor, Tensor, float]] = deque(maxlen=1000)
         self._begin()
 
     def _begin(self) -> None:
@@ -96,14 +97,10 @@ class Watch:
             for kind in ("query", "key"):
                 hook = self._norm_hook(name, kind, attention.head_dim)
                 handles.append(getattr(attention, kind).register_forward_hook(hook))
-        compiled = [block._compiled_call_impl for block in self._blocks]
-        for block in self._blocks:  # compiled code has no hooks
-            block._compiled_call_impl = None
         try:
-            yield
+            with eagerly(self.model):
+                yield
         finally:
-            for block, code in zip(self._blocks, compiled, strict=True):
-                block._compiled_call_impl = code
             _remove(handles)
 
     def _forward_hook(self, name: str) -> Any:

@@ -196,21 +196,22 @@ def test_a_loss_that_is_not_finite_names_module_and_samples(
 
     def breaking(self: TrainingLoop, batch: Any) -> Any:
         if self.step == 3:
-            self.model.backbone.blocks[0].attention.register_forward_hook(third_of_batch)
+            self.model.backbone.blocks[0].attention.register_forward_hook(last_of_part)
         return gradients(self, batch)
 
-    def third_of_batch(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+    def last_of_part(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
         spoilt = output.clone()
-        spoilt[2:] = math.inf
+        spoilt[-1] = math.inf
         return spoilt
 
     monkeypatch.setattr(TrainingLoop, "_gradients", breaking)
-    training = {"batch": 3, "watch_every": 0}
+    training = {"batch": 4, "micro_batch": 2, "watch_every": 0}
     with pytest.raises(FloatingPointError) as error:
         train(recipe(msl_store, training=training), tmp_path / "run")
     message = str(error.value)
     assert "The loss is nan at step 4, first in the output of backbone.blocks.0" in message
-    assert "of sample 11 (2025-12-" in message and "resumes from" in message
+    assert "of samples 13 (2025-12-" in message and "), 15 (2025-12-" in message
+    assert "resumes from" in message
     assert "float32_modules" not in message  # nothing is in 16 bits
     assert read_log(tmp_path / "run" / WATCHED) == []
 
@@ -258,6 +259,21 @@ def test_recomputed_blocks_are_watched_alike(msl_store: Path, tmp_path: Path) ->
         train(made, tmp_path / kind)
         records.append(read_log(tmp_path / kind / WATCHED)[0])
     assert records[0] == records[1] == records[2]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of its own internals
+def test_a_compiled_block_is_watched_as_it_is_written(msl_store: Path, tmp_path: Path) -> None:
+    """Compiled code has no hooks: a watched step does without it."""
+    largest = []
+    for compiled in (False, True):
+        still = {"dropout": 0.0}  # compiled code draws other numbers
+        made = recipe(msl_store, training={"steps": 2}, model=still, parallel={"compile": compiled})
+        run = tmp_path / str(compiled)
+        train(made, run)
+        (record,) = read_log(run / WATCHED)
+        largest.append(record["modules"]["backbone.blocks.0.mlp_in"]["largest"])
+    assert largest[1] == pytest.approx(largest[0], rel=1e-4)
 
 
 def test_the_tokenizer_of_many_channels_is_named_within_five_steps(

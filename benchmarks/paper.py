@@ -143,7 +143,8 @@ def as_the_paper_counts(ours: int, kind: str, run: Run, depth: int) -> int:
         "dchag-c": ranks * attention + dim - ranks * (attention + dim),
         "dchag-l": run.channels // ranks + 1 + dim - (run.channels + ranks),
     }[kind]
-    return ours + (ranks - 1) * (2 * depth + 1) * dim + partial
+    # Their attention has a bias of the key, which has no effect; ours has none.
+    return ours + depth * dim + (ranks - 1) * (2 * depth + 1) * dim + partial
 
 
 def activations(cost: StepCost) -> int:

@@ -89,7 +89,7 @@ def load_recipe(path: PathLike, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def sample(name: str) -> Path:
-    """Return the file of a sample that the package carries, such as `era5_msl`.
+    """Return the file or folder of a sample that the package carries, such as `era5_msl`.
 
     Raises:
         ValueError: there is no such sample; which there are.

@@ -49,7 +49,10 @@ class ChannelPixels(nn.Module):
         if available_BFCQ is not None:
             x_BFCQ = x_BFCQ * available_BFCQ
         slots_BFGKQ = self.layout.to_slots(x_BFCQ).flatten(3, 4)
-        summed = torch.einsum("bfgkq,gkqe->bfe", slots_BFGKQ, local(self.weight))
+        weight = local(self.weight)
+        if self.layout.padding:  # slots without a channel of their own hold another one's pixels
+            weight = weight * self.layout.filled_GSK.flatten(1)[..., None, None]
+        summed = torch.einsum("bfgkq,gkqe->bfe", slots_BFGKQ, weight)
         return self.leave(summed) + self.bias
 
 

@@ -22,7 +22,7 @@ class GradedImagesConfig(ImagesConfig):
     """Rows and columns that images are brought to, by means over areas, whatever theirs are."""
     lesions: str = ""
     """Folder of label images (PNG, TIFF, NPY) called as the images: 0 background, 1 plant, 2
-    lesion. Images without one have a grade alone; empty for none at all."""
+    lesion; or `sample:NAME`. Images without one have a grade alone; empty for none at all."""
     crop: bool = True
     """Cut images to the box around their plants first."""
     flip: bool = True

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sciml_dchag.files.samples import resolve_samples
+
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 """How names of label images end."""
 BACKGROUND, PLANT, LESION = 0, 1, 2
@@ -63,7 +65,7 @@ class LesionImages:
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(resolve_samples([str(folder)])[0])
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"data.lesions {self.folder} is no folder: name one of label images, or leave it "

@@ -77,7 +77,7 @@ class PreparePlants:
     pixel_mm: float | None = knob(None, metavar="MM")
     """Side of a pixel on the plants in mm, for areas in cm2."""
     table: str | None = knob(None, metavar="CSV")
-    """What is known of the images, by file name."""
+    """What is known of the images, by file name; or `sample:NAME`."""
     split: str = "0.8/0.1/0.1"
     """Fractions for training, validation and test, drawn by image, or `spatial:0.62,guard=4`,
     which cuts each image; a column `split` of the table goes before."""

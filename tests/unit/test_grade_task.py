@@ -133,6 +133,9 @@ def test_predict_writes_a_table(run: Path, folder: Path, tmp_path: Path) -> None
         refused = command(*words, "--overwrite", option)
         assert refused.exit_code == 2 and "has no meaning" in " ".join(refused.output.split())
     assert command("predict", run, folder / "leaves.zarr", tmp_path / "x.txt").exit_code == 2
+    drawn = sd.open(run).lesions(folder / "leaves.zarr", "leaf04")
+    assert drawn.shape == (16, 24) and drawn.y[0] == 1 and drawn.x[-1] == 47
+    assert 0 <= float(drawn.min()) < float(drawn.max()) <= 1
     same = sd.open(run).grade(folder / "leaves.zarr", tmp_path / "again.csv")
     np.testing.assert_allclose(same["severity"], table["severity"], atol=1e-3)
 

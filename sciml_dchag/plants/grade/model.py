@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import xarray as xr
 
 from sciml_dchag.plants.grade.config import GradeRecipe
 from sciml_dchag.training.trained import TrainedModel
@@ -32,3 +34,30 @@ class GradeModel(TrainedModel[GradeRecipe]):
         from sciml_dchag.plants.grade.predict import predict
 
         return predict(self.run or self.saved.path, Path(store), Path(out), **options)
+
+    def lesions(self, store: str | os.PathLike[str], image: str) -> xr.DataArray:
+        """Where the model sees lesions in an image, and how much of each cell they are.
+
+        Args:
+            store: a plant store with the model's bands.
+            image: name of an image in it.
+
+        Returns:
+            Fractions from 0 to 1, (y, x), with cell centres in pixels of the image.
+        """
+        from sciml_dchag.plants.grade.grader import Grader
+        from sciml_dchag.plants.store.cubes import CubeStore
+
+        opened = CubeStore.open(store)
+        grader = Grader(self.run or self.saved.path, opened)
+        fractions = grader.lesions(image)
+        coordinates = {}
+        for name, number, side, part in zip(
+            ("y", "x"), fractions.shape, opened.size(image), grader.reader.box(image), strict=True
+        ):
+            first, last, _ = part.indices(side)
+            coordinates[name] = first + (np.arange(number) + 0.5) * (last - first) / number
+        return xr.DataArray(
+            fractions, dims=("y", "x"), coords=coordinates, name="lesions",
+            attrs={"units": "1", "long_name": "fraction of lesions"},
+        )  # fmt: skip

@@ -25,8 +25,8 @@ class PreparePlants:
     """
 
     sources: tuple[str, ...] = knob((), argument=True)
-    """ENVI, GeoTIFF, MATLAB or NumPy images, patterns or folders; `sample:maize_kernel` is the
-    embedded sample."""
+    """ENVI, GeoTIFF, MATLAB or NumPy images or pictures, patterns or folders; `sample:maize_kernel`
+    and `sample:coffee_leaves` are embedded samples."""
     white: str | None = knob(None, metavar="FILE")
     """White reference; without it, images are taken for reflectance, unless they have references of
     their own."""

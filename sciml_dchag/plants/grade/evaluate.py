@@ -81,7 +81,7 @@ def evaluate(run: Path, recipe: GradeRecipe, *, progress: Progress | None = None
     write_table(said.join(truth.add_prefix("true_")), folder / "grades.csv")
     evaluation = dataclasses.replace(
         _evaluation(folder, opened, grader, table, truth),
-        figures=_draw(run, grader, said, truth),
+        figures=_draw(run, opened, grader, said, truth),
         tables=(("Grades of the test images.", "grades.csv"),),
     )
     write_evaluation(evaluation)
@@ -152,7 +152,7 @@ def _summary(table: pd.DataFrame) -> str:
 
 
 def _draw(
-    run: Path, grader: Grader, said: pd.DataFrame, truth: pd.DataFrame
+    run: Path, opened: GradeStore, grader: Grader, said: pd.DataFrame, truth: pd.DataFrame
 ) -> tuple[tuple[str, str], ...]:
     """Draw all pictures; return caption and file of each."""
     folder, pictures = run / "evaluation", []
@@ -173,9 +173,10 @@ def _draw(
     if grader.data.drawn:
         cubes = [str(cube) for cube in worst[:DRAWN_IMAGES]]
         keep(
-            plot_lesions(grader, cubes, said, truth),
+            plot_lesions(grader, cubes, said, truth, opened.lesions),
             "lesions",
-            "Test images whose grades are farthest off, with what is taken for lesion.",
+            "Test images whose grades are farthest off, with what is taken for lesion and what is "
+            "drawn.",
         )
     if records := read_log(run / "log.jsonl"):
         keep(plot_training(records), "training", "Training loss.")

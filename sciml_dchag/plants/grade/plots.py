@@ -11,9 +11,12 @@ import pandas as pd
 from sciml_dchag.figures.style import INK, new_figure
 from sciml_dchag.plants.colour import true_colour
 from sciml_dchag.plants.grade.grader import Grader
+from sciml_dchag.plants.grade.labels import LESION, LesionImages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FOUND, DRAWN = "#ffffff", "#ff9d2e"
 
 
 def plot_confusion(said: pd.DataFrame, truth: pd.DataFrame, grades: int) -> Figure:
@@ -39,7 +42,11 @@ def plot_confusion(said: pd.DataFrame, truth: pd.DataFrame, grades: int) -> Figu
 
 
 def plot_lesions(
-    grader: Grader, cubes: Sequence[str], said: pd.DataFrame, truth: pd.DataFrame
+    grader: Grader,
+    cubes: Sequence[str],
+    said: pd.DataFrame,
+    truth: pd.DataFrame,
+    lesions: LesionImages | None,
 ) -> Figure:
     """Draw images with the outline of what the model takes for lesion, where half a cell is.
 
@@ -47,9 +54,10 @@ def plot_lesions(
         grader: with its store.
         cubes: which images.
         said, truth: one row per image, with `grade`.
+        lesions: their label images, whose lesions are outlined, too; None for none.
     """
     store = grader.store
-    figure = new_figure(10.0, 2.6 * -(-len(cubes) // 2), "Lesions of test images", "outlined")
+    figure = new_figure(10.0, 2.6 * -(-len(cubes) // 2), "Lesions", "white: found, orange: drawn")
     for place, cube in enumerate(cubes, start=1):
         axes = figure.add_subplot(-(-len(cubes) // 2), 2, place)
         values = store.reflectance(cube, None, *grader.reader.box(cube))
@@ -61,13 +69,17 @@ def plot_lesions(
         rows, columns = picture.shape[:2]
         extent = (0, columns, rows, 0)
         axes.imshow(np.nan_to_num(picture), extent=extent)
-        lesions = grader.lesions(cube)
+        found = grader.lesions(cube)
         y, x = (
             (np.arange(number) + 0.5) * side / number
-            for number, side in zip(lesions.shape, (rows, columns), strict=True)
+            for number, side in zip(found.shape, (rows, columns), strict=True)
         )
-        if lesions.max() > 0.5:
-            axes.contour(x, y, lesions, levels=[0.5], colors="#ffffff", linewidths=1.0)
+        if found.max() > 0.5:
+            axes.contour(x, y, found, levels=[0.5], colors=FOUND, linewidths=1.0)
+        labels = None if lesions is None else lesions.read(cube, store.size(cube))
+        if labels is not None and (drawn := labels[grader.reader.box(cube)] == LESION).any():
+            at = (np.arange(columns) + 0.5, np.arange(rows) + 0.5)
+            axes.contour(*at, drawn, levels=[0.5], colors=DRAWN, linewidths=0.8)
         true = int(truth.at[cube, "grade"])
         axes.set_title(
             f"{cube}: grade {int(said.at[cube, 'grade'])}"

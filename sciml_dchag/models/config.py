@@ -269,7 +269,7 @@ def expected_parameters(config: ModelConfig) -> int:
         E = config.pyramid_dim
         fine = C * (config.patch // 2) ** 2 * E + E + 4 * (D * E + E)
         branch = 2 * (9 * E * E + 3 * E) + 2 * (E + 1)
-        pooled = (D + 1) + (D * E + E) + (E + 2)
+        pooled = (D + 1) + (D * E + E) + (E + 3)
         return channels + partial + backbone + fine + branch + pooled + O - 1
     lead_time, hidden = 2 * D, 2 * (D**2 + D)
     return channels + partial + backbone + lead_time + hidden + O * (D * P + P)

@@ -25,8 +25,8 @@ from sciml_dchag.models.pyramid import ChannelPixels, FinestLevel
 
 LEAST_RATIO = 1e-4
 """Lesions of a smaller fraction of the plant are as good as none."""
-COMMON_RATIO = 0.02
-"""The middle of a scale, where it starts."""
+COMMON_RATIO, SHARP = 0.02, 4.0
+"""The middle of a scale, and how sharply grades are told apart, where it starts."""
 
 
 class Thresholds(nn.Module):
@@ -53,13 +53,14 @@ class Thresholds(nn.Module):
 class Severity(nn.Module):
     """One number out of the ratio of lesions and pooled features: w log(ratio) + w' features.
 
-    It starts as the ratio's logarithm alone, about the middle of what is common, as grades mostly
-    follow areas.
+    In units of the logarithm, and about a common ratio. It starts as the ratio's alone, as grades
+    mostly follow areas. Logits are its distances from thresholds times a sharpness of its own
+    parameter: grades that are steps of the area leave little doubt between them.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.ratio = nn.Parameter(torch.empty(1))
+        self.ratio, self.sharpness = (nn.Parameter(torch.empty(1)) for _ in range(2))
         self.features = Linear(width, 1)
         self.reset_parameters()
 
@@ -67,11 +68,13 @@ class Severity(nn.Module):
     def reset_parameters(self) -> None:
         """Start with the ratio alone."""
         self.ratio.fill_(1.0)
+        self.sharpness.fill_(math.log(SHARP))
 
-    def forward(self, pooled_BE: Tensor, ratio_B: Tensor) -> Tensor:
-        """Return the severity, (B, 1)."""
+    def forward(self, pooled_BE: Tensor, ratio_B: Tensor, thresholds_K: Tensor) -> Tensor:
+        """Return the logits that each threshold is exceeded, (B, K - 1)."""
         logarithm_B1 = (ratio_B[:, None] + LEAST_RATIO).log() - math.log(COMMON_RATIO)
-        return local(self.ratio) * logarithm_B1.to(pooled_BE.dtype) + self.features(pooled_BE)
+        severity_B1 = local(self.ratio) * logarithm_B1 + self.features(pooled_BE).float()
+        return local(self.sharpness).exp() * (severity_B1 - thresholds_K)
 
 
 class GradeHead(nn.Module):
@@ -104,8 +107,8 @@ class GradeHead(nn.Module):
         areas_BF2 = torch.cat([self.plant(seen_BFE), self.lesion(seen_BFE)], dim=-1)
         attention_BL1 = self.attend(features_BLD).softmax(dim=1)
         pooled_BE = F.gelu(self.pooled((attention_BL1 * features_BLD).sum(1)))
-        severity_B1 = self.severity(pooled_BE, lesion_ratio(areas_BF2.sigmoid()))
-        grades_BK = severity_B1 - self.thresholds()
+        ratio_B = lesion_ratio(areas_BF2.sigmoid())
+        grades_BK = self.severity(pooled_BE, ratio_B, self.thresholds())
         return self.enter(torch.cat([grades_BK, areas_BF2.flatten(1)], dim=-1))
 
 

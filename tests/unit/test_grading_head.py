@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml_dchag.models.config import ModelConfig, expected_parameters
-from sciml_dchag.models.grading import LEAST_RATIO, lesion_ratio, split_grading
+from sciml_dchag.models.grading import LEAST_RATIO, SHARP, lesion_ratio, split_grading
 from sciml_dchag.models.transformer import build_model, count_parameters
 from sciml_dchag.objectives.grading import GradingObjective, planned_loss
 
@@ -50,7 +50,7 @@ def test_a_grade_starts_as_the_logarithm_of_the_ratio_of_lesions() -> None:
     ratio = lesion_ratio(areas.sigmoid())
     logarithm = (ratio + LEAST_RATIO).log()
     torch.testing.assert_close(
-        grades[:, 0] - grades[0, 0], logarithm - logarithm[0], rtol=1e-4, atol=1e-5
+        grades[:, 0] - grades[0, 0], SHARP * (logarithm - logarithm[0]), rtol=1e-4, atol=1e-5
     )
     assert ratio.std() > 0
 

@@ -9,6 +9,7 @@ from sciml_dchag.models.config import ModelConfig, expected_parameters
 from sciml_dchag.models.grading import LEAST_RATIO, SHARP, lesion_ratio, split_grading
 from sciml_dchag.models.transformer import build_model, count_parameters
 from sciml_dchag.objectives.grading import GradingObjective, planned_loss
+from sciml_dchag.training.optim import decays
 
 CONFIG = ModelConfig(
     embed_dim=16, depth=1, heads=2, patch=4, partitions=2, pyramid_dim=8, head="grade",
@@ -119,3 +120,10 @@ def test_a_planned_step_has_gradients_everywhere() -> None:
     model = build_model(CONFIG)
     planned_loss(model, (range(3), range(4)), 2, torch.float32).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_scale_does_not_decay() -> None:
+    kept = [name for name, _ in build_model(CONFIG).head.named_parameters() if not decays(name)]
+    assert [name for name in kept if not name.endswith("bias") and "norm" not in name] == [
+        "severity.ratio", "severity.sharpness", "thresholds.steps",
+    ]  # fmt: skip

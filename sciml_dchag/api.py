@@ -73,7 +73,7 @@ def load_recipe(path: PathLike, overrides: Iterable[str] = ()) -> Recipe:
 
     Args:
         path: a YAML file, or `sample:NAME`, which the package carries: `demo_weather`,
-            `demo_plants`, `msl_forecast` or `between_weather`.
+            `demo_plants`, `msl_forecast`, `between_weather` or `coffee_leaves`.
         overrides: changes as on the command line, such as `training.steps=100`; `Recipe.replace`
             takes them as Python values.
 
@@ -89,7 +89,7 @@ def load_recipe(path: PathLike, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def sample(name: str) -> Path:
-    """Return the file of a sample that the package carries, such as `era5_msl`.
+    """Return the file or folder of a sample that the package carries, such as `era5_msl`.
 
     Raises:
         ValueError: there is no such sample; which there are.

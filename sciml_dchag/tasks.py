@@ -57,6 +57,11 @@ TASKS = {
         task="sciml_dchag.weather.detect.task:DetectTask",
         model="sciml_dchag.weather.detect.model:DetectModel",
     ),
+    "grade": Entry(
+        recipe="sciml_dchag.plants.grade.config:GradeRecipe",
+        task="sciml_dchag.plants.grade.task:GradeTask",
+        model="sciml_dchag.plants.grade.model:GradeModel",
+    ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
 

@@ -109,7 +109,8 @@ def predict(
 
     A MODEL of task.kind detect finds objects at the times of INPUT, a store, and OUTPUT is a folder
     with boxes.csv and a picture. --score is the least probability; options that are about forecasts
-    are refused.
+    are refused. A MODEL of task.kind grade grades the images of INPUT, a plant store, and OUTPUT is
+    a table (.csv).
 
     --members makes an ensemble, whose members lie along the dimension `number`. They differ by what
     the model missed on days of its training period, for which the store of its training must be
@@ -127,11 +128,20 @@ def predict(
     from sciml_dchag.parallel.config import ParallelConfig
     from sciml_dchag.weather.forecast.predict import predict_period
 
-    if _kind(model) == "detect":
-        of_forecasts = {
-            "--lead-hours": lead_hours, "--members": members, "--seed": seed,
-            "--control": control == "off", "--tp": tp > 1, "--fsdp": fsdp > 1,
+    kind = _kind(model)
+    of_forecasts = {
+        "--lead-hours": lead_hours, "--members": members, "--seed": seed,
+        "--control": control == "off", "--tp": tp > 1, "--fsdp": fsdp > 1,
+    }  # fmt: skip
+    if kind == "grade":
+        of_times = {
+            "--start-time": start, "--end-time": end, "--every-hours": every_hours,
+            "--score": score is not None,
         }  # fmt: skip
+        _refuse({**of_forecasts, **of_times}, f"{model} grades plants")
+        _grade(model, source, output, batch=batch, device=device, overwrite=overwrite)
+        return
+    if kind == "detect":
         _refuse(of_forecasts, f"{model} finds objects")
         _find_objects(
             model, source, output, period=(start, end), every_hours=every_hours, batch=batch,
@@ -166,6 +176,18 @@ def _find_objects(model: Path, source: Path, output: Path, **options: Any) -> No
     with ProgressBar() as progress:
         table = predict_objects(model, source, output, progress=progress, **options)
     say(f"Objects: {len(table):,} at {table['time'].nunique():,} times, in {output}")
+
+
+def _grade(model: Path, source: Path, output: Path, **options: Any) -> None:
+    """Grade the images of a store and say how many of which grade there are."""
+    from sciml_dchag.plants.grade.predict import predict as predict_grades
+
+    require_one_process("predict")
+    with ProgressBar() as progress:
+        table = predict_grades(model, source, output, progress=progress, **options)
+    counts = table["grade"].value_counts().sort_index()
+    of_each = ", ".join(f"{number} of grade {grade}" for grade, number in counts.items())
+    say(f"Grades: {of_each}, in {output}")
 
 
 @click.command(cls=Command)
@@ -268,7 +290,7 @@ def reconstruct(
 
 OF_KIND = {
     "forecast": "predict", "masked": "reconstruct", "interpolate": "interpolate",
-    "detect": "predict",
+    "detect": "predict", "grade": "predict",
 }  # fmt: skip
 """What applies a model, by its task."""
 

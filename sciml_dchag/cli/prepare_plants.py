@@ -22,9 +22,9 @@ from sciml_dchag.plants.prepare.config import PreparePlants
 def plants(config: PreparePlants, store: Path, seed: int, overwrite: bool) -> None:
     """Calibrate hyperspectral images from SOURCES, find their plants and write STORE.
 
-    SOURCES are ENVI, GeoTIFF, MATLAB, NumPy or HDF5 images, patterns or folders. An interrupted
-    call resumes with the images that are not finished when it is repeated. Images that are refused
-    are left out and listed at the end; the exit status is then 1.
+    SOURCES are ENVI, GeoTIFF, MATLAB, NumPy or HDF5 images, or pictures (JPEG, PNG), patterns or
+    folders. An interrupted call resumes with the images that are not finished when it is repeated.
+    Images that are refused are left out and listed at the end; the exit status is then 1.
 
     \b
     Example:

@@ -15,8 +15,11 @@ SAMPLES = {
     "maize_kernel": "maize_kernel_b73.raw",
     "maize_white": "white_reference.raw",
     "maize_dark": "dark_reference.raw",
+    "coffee_leaves": "coffee_leaves/images",
+    "coffee_lesions": "coffee_leaves/lesions",
+    "coffee_grades": "coffee_leaves/grades.csv",
 }
-"""File of each sample in `sciml_dchag.samples`; its licence lies beside it.
+"""File or folder of each sample in `sciml_dchag.samples`; its licence lies beside it.
 
 `era5_msl`: ERA5 mean sea level pressure, December 2025, 6-hourly, 2.5 degrees. Contains modified
 Copernicus Climate Change Service information (CC-BY 4.0).
@@ -28,8 +31,12 @@ degrees from the equator, 4 hPa and more below their surroundings; same source a
 grid, cut from NeuralGCM's test data (Apache-2.0; CC-BY 4.0).
 `maize_kernel`: raw counts of a maize kernel in 580 bands, ENVI with the header beside it;
 `maize_white` and `maize_dark` are its references. PlantCV hyperspectral tutorial (CC-BY 4.0).
+`coffee_leaves`: folder of 258 pictures of coffee leaves, 192 x 96 pixels; `coffee_lesions` has a
+label image of each, `coffee_grades` their severity, 0 to 4, and splits. lara2018, Esgario, Krohling
+and Ventura 2020 (MIT).
 """
 
+COFFEE_ATTRIBUTION = "Coffee leaves: lara2018, Esgario, Krohling and Ventura 2020 (MIT)."
 MAIZE_ATTRIBUTION = "Maize kernel: PlantCV hyperspectral tutorial (CC-BY 4.0)."
 
 
@@ -63,12 +70,15 @@ def several(sources: Sources) -> Iterable[str | os.PathLike[str]]:
 
 def attribution_of(sources: Sequence[str]) -> str:
     """Return the sentence that pictures of an embedded plant sample carry; none for other files."""
-    maize = any(source.startswith("sample:maize") for source in sources)
-    return MAIZE_ATTRIBUTION if maize else ""
+    begins = {"sample:maize": MAIZE_ATTRIBUTION, "sample:coffee": COFFEE_ATTRIBUTION}
+    found = [
+        said for begin, said in begins.items() if any(one.startswith(begin) for one in sources)
+    ]
+    return " ".join(found)
 
 
 def sample_path(name: str) -> Path:
-    """Return the file of an embedded sample.
+    """Return the file, or the folder of files, of an embedded sample.
 
     Raises:
         ValueError: there is no such sample.

@@ -84,9 +84,10 @@ class ModelConfig:
     """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
     dropout: float = 0.0
     """After the embeddings, in attention and after both halves of a block."""
-    head: Literal["forecast", "masked", "detect"] = "forecast"
+    head: Literal["forecast", "masked", "detect", "grade"] = "forecast"
     """`forecast` predicts the output channels at a lead time; `masked` is a masked autoencoder,
-    which sees some locations and predicts the input channels at all; `detect` finds objects."""
+    which sees some locations and predicts the input channels at all; `detect` finds objects;
+    `grade` gives each image a grade."""
     channel_embedding: Literal["index", "wavelength"] = "index"
     """`index` gives every channel parameters of its own; `wavelength` makes them functions of a
     band's wavelength, so that a model trained on one camera takes another one's bands."""
@@ -97,13 +98,13 @@ class ModelConfig:
     decoder_heads: int = 4
     """Attention heads of the decoder."""
     pyramid_dim: int = 64
-    """Width of the pyramid and of the head that find objects."""
+    """Width of the pyramid and of the head that find objects, and of the map of lesions."""
     control: ControlConfig = field(default_factory=ControlConfig)
     input_channels: tuple[str, ...] = ()
     """Names of the input channels, in order; filled in from the data."""
     output_channels: tuple[str, ...] = ()
-    """Names of the predicted channels, or of the classes of objects, in order; filled in from the
-    data."""
+    """Names of the predicted channels, of the classes of objects or of the grades, in order; filled
+    in from the data."""
     attributes: tuple[str, ...] = ()
     """What is measured of each object, such as its depth; filled in from the data."""
     wraps: bool = False
@@ -170,7 +171,7 @@ class ModelConfig:
                 f"model.patch {self.patch} does not divide the image of "
                 f"{self.image_size[0]} x {self.image_size[1]}: choose a patch that divides both."
             )
-        if self.head == "detect":
+        if self.head in ("detect", "grade"):
             self._require_pyramid()
         self._require_control()
 
@@ -208,10 +209,11 @@ class ModelConfig:
     def _require_pyramid(self) -> None:
         if self.patch % 2 or self.pyramid_dim < 1:
             raise ValueError(
-                f"model.patch {self.patch} must be even, as the finest cells of model.head detect "
-                f"are half a patch, and model.pyramid_dim {self.pyramid_dim} at least 1."
+                f"model.patch {self.patch} must be even, as the finest cells of model.head "
+                f"{self.head} are half a patch, and model.pyramid_dim {self.pyramid_dim} at "
+                f"least 1."
             )
-        if any(side % (2 * self.patch) for side in self.image_size):
+        if self.head == "detect" and any(side % (2 * self.patch) for side in self.image_size):
             raise ValueError(
                 f"The coarsest cells of model.head detect are two patches of {self.patch}, which "
                 f"do not divide the image of {self.image_size[0]} x {self.image_size[1]}: choose "
@@ -263,5 +265,11 @@ def expected_parameters(config: ModelConfig) -> int:
         return (
             channels + partial + backbone + pyramid + branches + (E + 1) * (64 + classes + measured)
         )
+    if config.head == "grade":
+        E = config.pyramid_dim
+        fine = C * (config.patch // 2) ** 2 * E + E + 4 * (D * E + E)
+        branch = 2 * (9 * E * E + 3 * E) + 2 * (E + 1)
+        pooled = (D + 1) + (D * E + E) + (E + 3)
+        return channels + partial + backbone + fine + branch + pooled + O - 1
     lead_time, hidden = 2 * D, 2 * (D**2 + D)
     return channels + partial + backbone + lead_time + hidden + O * (D * P + P)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sciml_dchag.models.hooks import unchanged
 from sciml_dchag.models.layers import LayerNorm, Linear
-from sciml_dchag.models.pyramid import Pyramid
+from sciml_dchag.models.pyramid import ChannelPixels, Pyramid
 
 BINS = 16
 """Distances from a cell's centre to a side of a box: 0, 1, ... 15 cells."""
@@ -62,6 +62,11 @@ class DetectionHead(nn.Module):
         self.measure = Linear(width, attributes) if attributes else None
         # Where ranks that compute the same part, each with the errors of its own samples.
         self.enter: Callable[[Tensor], Tensor] = unchanged
+
+    @property
+    def pixels(self) -> ChannelPixels:
+        """What maps the pixels of all channels."""
+        return self.pyramid.pixels
 
     def forward(
         self, features_BLD: Tensor, x_BCHW: Tensor, available_BCHW: Tensor | None = None

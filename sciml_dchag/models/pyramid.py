@@ -49,15 +49,17 @@ class ChannelPixels(nn.Module):
         if available_BFCQ is not None:
             x_BFCQ = x_BFCQ * available_BFCQ
         slots_BFGKQ = self.layout.to_slots(x_BFCQ).flatten(3, 4)
-        summed = torch.einsum("bfgkq,gkqe->bfe", slots_BFGKQ, local(self.weight))
+        weight = local(self.weight)
+        if self.layout.padding:  # slots without a channel of their own hold another one's pixels
+            weight = weight * self.layout.filled_GSK.flatten(1)[..., None, None]
+        summed = torch.einsum("bfgkq,gkqe->bfe", slots_BFGKQ, weight)
         return self.leave(summed) + self.bias
 
 
-class Pyramid(nn.Module):
-    """From features of patches, and pixels, to maps of three scales, the finest first.
+class FinestLevel(nn.Module):
+    """Features of patches at half a patch, by a transposed convolution, and all channels' pixels.
 
-    A transposed convolution, the features themselves, and the mean of 2 x 2 of them, each brought
-    to the width of the pyramid by a linear map.
+    Each brought to the width of the pyramid by a linear map, and added.
     """
 
     def __init__(
@@ -78,13 +80,11 @@ class Pyramid(nn.Module):
         )
         # A transposed convolution of 2 x 2 in steps of 2: cells do not overlap.
         self.fine = Linear(embed_dim, 4 * width)
-        self.middle = Linear(embed_dim, width)
-        self.coarse = Linear(embed_dim, width)
 
-    def forward(
+    def finest(
         self, features_BLD: Tensor, x_BCHW: Tensor, available_BCHW: Tensor | None = None
-    ) -> list[Tensor]:
-        """Return the maps (B, E, h, w): of half a patch, of a patch and of two patches."""
+    ) -> Tensor:
+        """Return the map of half a patch: (B, h, w, E)."""
         rows, columns = self.rows, self.columns
         cells = patchify(x_BCHW, self.cell)
         known = None if available_BCHW is None else patchify(available_BCHW, self.cell)
@@ -93,11 +93,42 @@ class Pyramid(nn.Module):
         quarters = (
             quarters.unflatten(1, (rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         )
-        grid_BDhw = features_BLD.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        return pixels + quarters
+
+
+class Pyramid(FinestLevel):
+    """From features of patches, and pixels, to maps of three scales, the finest first.
+
+    A transposed convolution, the features themselves, and the mean of 2 x 2 of them, each brought
+    to the width of the pyramid by a linear map.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        partitions: int,
+        image_size: tuple[int, int],
+        patch: int,
+        embed_dim: int,
+        width: int,
+    ) -> None:
+        super().__init__(
+            channels=channels, partitions=partitions, image_size=image_size, patch=patch,
+            embed_dim=embed_dim, width=width,
+        )  # fmt: skip
+        self.middle = Linear(embed_dim, width)
+        self.coarse = Linear(embed_dim, width)
+
+    def forward(
+        self, features_BLD: Tensor, x_BCHW: Tensor, available_BCHW: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return the maps (B, E, h, w): of half a patch, of a patch and of two patches."""
+        grid_BDhw = features_BLD.unflatten(1, (self.rows, self.columns)).permute(0, 3, 1, 2)
         pooled = nn.functional.avg_pool2d(grid_BDhw, 2).permute(0, 2, 3, 1)
         maps = (
-            pixels + quarters,
-            self.middle(features_BLD).unflatten(1, (rows, columns)),
+            self.finest(features_BLD, x_BCHW, available_BCHW),
+            self.middle(features_BLD).unflatten(1, (self.rows, self.columns)),
             self.coarse(pooled),
         )
         return [one.permute(0, 3, 1, 2) for one in maps]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,17 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.control import ControlBranch
 from sciml_dchag.models.decoder import MaskedDecoder
 from sciml_dchag.models.detection import DetectionHead
+from sciml_dchag.models.grading import GradeHead
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.hooks import unchanged
-from sciml_dchag.models.pyramid import Pyramid
+from sciml_dchag.models.pyramid import FinestLevel, Pyramid
 from sciml_dchag.models.spectral import WavelengthHead
 from sciml_dchag.models.tokenizer import ChannelTokenizer, patchify, unpatchify
 
-_GIVEN = {"forecast": (True, False), "masked": (False, True), "detect": (False, False)}
+_GIVEN = {
+    "forecast": (True, False), "masked": (False, True), "detect": (False, False),
+    "grade": (False, False),
+}  # fmt: skip
 """Whether a model is given lead times, and visible locations, by its head."""
 
 
@@ -35,7 +40,7 @@ class ChannelTransformer(nn.Module):
 
     A forecaster sees all locations and the lead time; a masked autoencoder sees some locations,
     on which alone channel stage and backbone work, and has a decoder before the head; a detector
-    sees all locations.
+    and a grader see all locations.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -121,7 +126,8 @@ class ChannelTransformer(nn.Module):
                 every sample, numbered by rows from the top; other pixels have no effect.
 
         Returns:
-            (B, C_out, H, W); of a detector what each cell says, (B, A, N), `DetectionHead`.
+            (B, C_out, H, W); of a detector what each cell says, (B, A, N), `DetectionHead`; of a
+            grader logits of grades and of areas, (B, N), `GradeHead`.
 
         Raises:
             ValueError: a forecaster needs lead times, a masked autoencoder visible locations.
@@ -139,7 +145,7 @@ class ChannelTransformer(nn.Module):
         features_BLD = self.encode(x_BCHW, available_BCHW, visible_BV, lead_hours_B)
         if self.decoder is not None:
             features_BLD = self.decoder(features_BLD, visible_BV)
-        if isinstance(self.head, DetectionHead):
+        if isinstance(self.head, DetectionHead | GradeHead):
             return self.head(features_BLD, x_BCHW, available_BCHW)
         return unpatchify(self.head(features_BLD), self.config.patch, x_BCHW.shape[-2])
 
@@ -173,20 +179,23 @@ def _of_channels(
     return x_BLCP[:, :, which], None if available_BLC is None else available_BLC[:, :, which]
 
 
-def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead | DetectionHead:
+def _build_head(config: ModelConfig) -> ChannelHead | WavelengthHead | DetectionHead | GradeHead:
     channels, patch_pixels = len(config.output_channels), config.patch**2
-    if config.head == "detect":
-        pyramid = Pyramid(
-            channels=len(config.input_channels),
-            partitions=config.partitions,
-            image_size=config.image_size,
-            patch=config.patch,
-            embed_dim=config.embed_dim,
-            width=config.pyramid_dim,
-        )
+    if config.head in ("detect", "grade"):
+        fine: dict[str, Any] = {
+            "channels": len(config.input_channels),
+            "partitions": config.partitions,
+            "image_size": config.image_size,
+            "patch": config.patch,
+            "embed_dim": config.embed_dim,
+            "width": config.pyramid_dim,
+        }
+        if config.head == "grade":
+            return GradeHead(FinestLevel(**fine), grades=channels)
         return DetectionHead(
-            pyramid, classes=channels, attributes=len(config.attributes), wraps=config.wraps
-        )
+            Pyramid(**fine), classes=channels, attributes=len(config.attributes),
+            wraps=config.wraps,
+        )  # fmt: skip
     if config.channel_embedding == "wavelength":
         return WavelengthHead(
             channels=channels,
@@ -244,8 +253,8 @@ def count_parameters(model: ChannelTransformer) -> int:
     """Count what is learnt: all parameters, less the padding of uneven partitions."""
     tokenizer, partial, head = model.aggregation.tokenizer, model.aggregation.partial, model.head
     padding = 0
-    if isinstance(head, DetectionHead):
-        pixels = head.pyramid.pixels
+    if isinstance(head, DetectionHead | GradeHead):
+        pixels = head.pixels
         padding += pixels.layout.padding * pixels.weight[0, 0].numel()
     if isinstance(tokenizer, ChannelTokenizer):
         of_a_slot = sum(parameter[0, 0].numel() for parameter in tokenizer.parameters())

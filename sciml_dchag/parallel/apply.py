@@ -30,6 +30,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from sciml_dchag.models.aggregation import ChannelAggregation, PartialCrossAttention, PartialLinear
 from sciml_dchag.models.control import ControlBranch, ZeroLinear
 from sciml_dchag.models.detection import DetectionHead
+from sciml_dchag.models.grading import GradeHead
 from sciml_dchag.models.heads import ChannelHead, ForecastHead
 from sciml_dchag.models.layers import LayerNorm, TransformerBlock
 from sciml_dchag.models.spectral import WavelengthHead, WavelengthTokenizer
@@ -68,8 +69,8 @@ def parallelize(
         require_divisible(model.config, config)
         # The channel stage first: it changes which channels and parameters a rank has.
         CHANNEL_STAGES[config.channel_stage](model.aggregation, tp)
-        if isinstance(model.head, DetectionHead):
-            _split_detection(model.head, model.aggregation, tp)
+        if isinstance(model.head, DetectionHead | GradeHead):
+            _split_pixels(model.head, model.aggregation, tp)
         else:
             _split_output(model.head, tp)
         # Then heads and features, Megatron's way, of what all ranks compute on the same tokens.
@@ -96,8 +97,8 @@ def parallelize(
 def own_channels(model: ChannelTransformer, mesh: DeviceMesh | None) -> tuple[range, range]:
     """Positions of the input and the output channels that this rank works on."""
     rank, ranks = (0, 1) if mesh is None else (mesh["tp"].get_local_rank(), mesh["tp"].size())
-    if isinstance(model.head, DetectionHead):  # every rank finds all classes
-        outputs = range(model.head.classes)
+    if isinstance(model.head, DetectionHead | GradeHead):  # every rank finds all classes
+        outputs = range(len(model.config.output_channels))
     else:
         outputs = model.head.full_layout.channel_range(rank, ranks)
     if model.control is not None:  # whose inputs every rank needs, and which lie between others
@@ -207,7 +208,9 @@ def _split_output(head: ChannelHead | WavelengthHead, tp: DeviceMesh) -> None:
         _shard(head, name, tp, 0)
 
 
-def _split_detection(head: DetectionHead, aggregation: ChannelAggregation, tp: DeviceMesh) -> None:
+def _split_pixels(
+    head: DetectionHead | GradeHead, aggregation: ChannelAggregation, tp: DeviceMesh
+) -> None:
     """Let each rank map its own channels' pixels; the rest is small and whole on every rank.
 
     All compute the same with it up to `enter`, after which each adds up the errors of its own
@@ -216,7 +219,7 @@ def _split_detection(head: DetectionHead, aggregation: ChannelAggregation, tp: D
     head.enter = partial(collectives.enter, mesh=tp)
     if aggregation.tokenizer.layout is aggregation.full_layout:  # every rank has all channels
         return
-    pixels = head.pyramid.pixels
+    pixels = head.pixels
     pixels.layout = pixels.full_layout.part(tp.get_local_rank(), tp.size())
     _shard(pixels, "weight", tp, 0)
     pixels.leave = partial(collectives.leave, mesh=tp)

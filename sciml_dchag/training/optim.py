@@ -32,12 +32,14 @@ def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 def decays(name: str) -> bool:
     """Say whether weight decay applies: to projection weights, not to embeddings, norms, biases.
 
-    The learnt query of an aggregation and a decoder's mask token are embeddings, too.
+    The learnt query of an aggregation and a decoder's mask token are embeddings, too; a scale of
+    grades is a bias.
     """
     return not (
         "embedding" in name
         or "norm" in name
         or name.endswith(("bias", ".query", "mask_token", "partial.weight", "group_weight"))
+        or name.endswith(("thresholds.steps", "severity.ratio", "severity.sharpness"))
     )
 
 

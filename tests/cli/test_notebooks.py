@@ -42,6 +42,13 @@ BETWEEN = (
 )
 
 
+GRADES = (
+    "06_lesions_and_grades.ipynb",
+    "{'scores': scores[['model', 'commonest', 'colours']].T.to_dict(),"
+    " 'drawn': percent.groupby(store.table['severity']).median().tolist(),"
+    " 'graded': len(graded), 'seen': [float(seen.min()), float(seen.max())]}",
+)
+
 LAWS = (
     "07_laws.ipynb",
     "{'refused': refused, 'slope': [c.formula.constants.get('c') for c in found.candidates"
@@ -186,6 +193,36 @@ def test_the_notebook_of_times_between_beats_linear_interpolation(
     assert found["ends"] and found["lows"] == 1183
     assert found["linear"] == pytest.approx(241.4, abs=0.1)
     assert found["model"] < 0.6 * found["linear"]
+
+
+def require_grades_without_training(found: dict[str, Any]) -> None:
+    assert found["graded"] == 258 and 0 <= found["seen"][0] < found["seen"][1] <= 1
+    # Of the label images: the severity is a step of the fraction of lesions.
+    assert found["drawn"] == pytest.approx([0, 2.5, 6.2, 11.1, 17.3], abs=0.15)
+    scores = found["scores"]
+    assert scores["kappa"]["commonest"] == 0 and scores["kappa"]["colours"] > 0.4
+    assert scores["accuracy"]["commonest"] == pytest.approx(0.557, abs=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_notebook_of_grades_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = answer(*GRADES, tmp_path, monkeypatch, FEW_STEPS)
+    require_grades_without_training(found)
+    assert math.isfinite(found["scores"]["ratio_error"]["model"])
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_the_notebook_of_grades_beats_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = answer(*GRADES, tmp_path, monkeypatch)
+    require_grades_without_training(found)
+    scores = found["scores"]
+    for metric in ("accuracy", "kappa"):
+        assert scores[metric]["model"] > scores[metric]["colours"] + 0.05
+    assert scores["ratio_error"]["model"] < 0.8 * scores["ratio_error"]["colours"]
 
 
 @pytest.mark.slow

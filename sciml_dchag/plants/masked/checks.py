@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml_dchag.files.moments import RunningMoments
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
+from sciml_dchag.plants.checks import check_before_store, expected_bands
 from sciml_dchag.plants.crops import require_crop, require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.training import (
     MaskedTrainingStore,
     masked_model_config,
 )
-from sciml_dchag.plants.prepare.bands import parse_bands
-from sciml_dchag.plants.prepare.blocks import ImageToPrepare
-from sciml_dchag.plants.prepare.finding import FoundPlants, find_all_plants
-from sciml_dchag.plants.prepare.images import to_prepare
-from sciml_dchag.plants.prepare.numbering import read_pots
-from sciml_dchag.plants.prepare.opening import (
-    OpenedImage,
-    find_sources,
-    open_images,
-    used_references,
-)
-from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
-from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 from sciml_dchag.plants.store.summary import in_short
-from sciml_dchag.plants.store.writing import block_lines
 from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.task import Attempt
-
-MOST_SEARCHED_BYTES = 2**28
-"""Images are read whole where they are not larger together, which takes seconds."""
-Together = tuple[dict[str, ImageToPrepare], list[dict[str, Any]]]
-"""What is prepared, and its rows of the table."""
 
 
 def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
     """Attempt what preparing and training ask of a recipe."""
-    path = Path(recipe.data.store)
+    path, image_size = Path(recipe.data.store), recipe.data.image_size
     if not path.exists():
-        _check_before_store(recipe, attempt)
+        check_before_store(
+            recipe,
+            attempt,
+            require_size=lambda name, size: require_crop(name, size, image_size),
+            size=lambda: "crops of {} x {} pixels".format(*image_size),
+            model=lambda nm: _check_model(recipe, nm, attempt),
+        )
     elif attempt(lambda: f"store {path}: {in_short(CubeStore.open(path))}"):
         _check_with_store(recipe, attempt)
 
@@ -70,120 +54,13 @@ def _check_with_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
     _check_model(recipe, store.wavelength_nm, attempt)
 
 
-def _check_before_store(recipe: MaskedRecipe, attempt: Attempt) -> None:
-    """Attempt to open what a store is to be prepared from."""
-    bands: list[NDArray[np.float64]] = []
-    images: dict[str, OpenedImage] = {}
-    put_together: list[Callable[[Mapping[str, FoundPlants]], Together]] = []
-
-    def sources() -> str:
-        if not recipe.prepare.sources:
-            raise ValueError("prepare.sources is empty: name the images.")
-        found = find_sources(recipe.prepare)
-        names = dict(zip(found.images, name_images(found.images), strict=True))
-        nm = parse_bands(recipe.prepare.bands)
-        most = SAMPLED_BYTES if _are_small(found.images) else 0
-        opened = open_images(recipe.prepare, found, names, nm, most_bytes=most)
-        images.update({names[path]: image for path, image in opened.images.items()})
-        split = Split.parse(recipe.prepare.split)
-        known, _ = known_images(
-            recipe.prepare, split, list(opened.images), list(images), recipe.seed
-        )
-        put_together.append(
-            lambda plants: to_prepare(recipe.prepare, opened, names, plants, known, split)
-        )
-        if opened.left_out:
-            path, reason = next(iter(opened.reasons().items()))
-            raise ValueError(f"{len(opened.left_out)} image(s) would be left out: {path}: {reason}")
-        numbers = {image.raw.bands for image in opened.images.values()}
-        files = used_references(opened.images.values())
-        what = f"{len(files)} reference(s)" if files else "taken for reflectance"
-        return (
-            f"sources: {len(images)} image(s) of {', '.join(map(str, sorted(numbers)))} bands, "
-            f"{what}"
-        )
-
-    def crops() -> str:
-        split = Split.parse(recipe.prepare.split)
-        for name, image in images.items():
-            parts = {name: slice(0, image.raw.samples)}
-            if split.guard is not None:
-                parts = {
-                    f"{name}_{part}": c for part, c in split.cut(image.raw.samples, name).items()
-                }
-            for part, columns in parts.items():
-                require_crop(part, (image.raw.lines, columns.stop - columns.start),
-                             recipe.data.image_size)  # fmt: skip
-        return "crops of {} x {} pixels".format(*recipe.data.image_size)
-
-    def plants() -> str:
-        if (pots := read_pots(recipe.prepare.pots, [])) is not None:
-            for image in images.values():
-                pots.at((image.raw.lines, image.raw.samples))
-        if not _are_small(image.raw.path for image in images.values()):
-            return "plants and their spectra: not looked for, as the images are large"
-        found, _ = find_all_plants(recipe.prepare, images, None)
-        _require_statistics(*put_together[0](found))
-        number = {
-            name: len(np.unique(one.labels()[one.labels() > 0])) for name, one in found.items()
-        }
-        empty = sum(not count for count in number.values())
-        without = f", none in {empty} of them" if empty else ""
-        return f"plants: {sum(number.values())} in {len(number)} image(s){without}"
-
-    def target() -> str:
-        if (nm := parse_bands(recipe.prepare.bands)) is None:
-            return "bands: the camera's own; the model's size is known once the store is there"
-        bands.append(nm)
-        return f"bands: {len(nm)} from {nm[0]:g} to {nm[-1]:g} nm"
-
-    if attempt(sources):
-        attempt(crops)
-        attempt(plants)
-    if attempt(target) and bands:
-        _check_model(recipe, bands[0], attempt)
-
-
-def _are_small(paths: Iterable[Path]) -> bool:
-    """Whether files are so small together that check may read them whole."""
-    return sum(path.stat().st_size for path in paths if path.is_file()) <= MOST_SEARCHED_BYTES
-
-
-def _require_statistics(
-    images: Mapping[str, ImageToPrepare], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Work out what training normalises by, as when the store is written.
-
-    Raises:
-        ValueError: no training image has a plant, or a band cannot be normalised.
-    """
-    training = [name for name, row in zip(images, rows, strict=True) if row["split"] == "train"]
-    nm = images[training[0]].maker.wavelength_nm
-    moments = RunningMoments(len(nm))
-    for name in training:
-        image = images[name]
-        mask = image.found.labels()[:, image.columns] > 0
-        first = 0
-        for block in image.blocks(block_lines(len(nm), image.width)):
-            add_plants(moments, block, mask[first : first + block.shape[1]])
-            first += block.shape[1]
-    spectral_statistics(moments, nm, training)
-
-
 def expected_model(recipe: MaskedRecipe) -> ModelConfig:
     """Return the architecture that a recipe will train, from its store or from what will be in it.
 
     Raises:
         ValueError: there is no store yet and the recipe does not say its bands.
     """
-    if Path(recipe.data.store).exists():
-        return masked_model_config(recipe, CubeStore.open(recipe.data.store).wavelength_nm)
-    if (nm := parse_bands(recipe.prepare.bands)) is None:
-        raise ValueError(
-            f"There is no store {recipe.data.store}, and prepare.bands native does not say how "
-            f"many bands there are: prepare it first, or set prepare.bands."
-        )
-    return masked_model_config(recipe, nm)
+    return masked_model_config(recipe, expected_bands(recipe))
 
 
 def _check_model(

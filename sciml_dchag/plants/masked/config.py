@@ -6,20 +6,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sciml_dchag.channels import OwnChannel, declare
-from sciml_dchag.config.common import (
-    MOST_SAMPLES,
-    MaskingConfig,
-    Recipe,
-    StoreConfig,
-    require_at_least,
-)
+from sciml_dchag.config.common import MOST_SAMPLES, MaskingConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.plants.prepare.config import PreparePlants
+from sciml_dchag.plants.recipe import ImagesConfig, PlantRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class CubesConfig(StoreConfig):
+class CubesConfig(ImagesConfig):
     """From the store to batches: crops of its training images."""
 
     image_size: tuple[int, int] = (192, 384)
@@ -33,11 +26,7 @@ class CubesConfig(StoreConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.image_size) < 1 or self.crops < 0:
-            raise ValueError(
-                f"data.image_size {list(self.image_size)} must be at least 1 and data.crops "
-                f"{self.crops} at least 0."
-            )
+        require_at_least(0, "data.crops", self.crops)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +63,9 @@ class ReconstructionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedRecipe(Recipe):
+class MaskedRecipe(PlantRecipe):
     """Plants: learn to reconstruct hidden parts of hyperspectral images."""
 
-    channels: tuple[OwnChannel, ...] = ()
-    """Bands with a name of one's own."""
-    prepare: PreparePlants = field(default_factory=PreparePlants)
     data: CubesConfig = field(default_factory=CubesConfig)
     model: ModelConfig = field(default_factory=lambda: ModelConfig(head="masked"))
     task: MaskedConfig = field(default_factory=MaskedConfig)
@@ -87,11 +73,5 @@ class MaskedRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        declare(self.channels)
         # The task says it all; a recipe need not say it twice.
         object.__setattr__(self, "model", dataclasses.replace(self.model, head="masked"))
-        if bad := [side for side in self.data.image_size if side % self.model.patch]:
-            raise ValueError(
-                f"model.patch {self.model.patch} does not divide data.image_size "
-                f"{list(self.data.image_size)} ({bad[0]}): change one of them."
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,34 +13,15 @@ from sciml_dchag.plants.masked.checks import check, expected_model
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.evaluate import evaluate
 from sciml_dchag.plants.masked.training import MaskedRecord, MaskedTrainingStore
-from sciml_dchag.plants.prepare.images import prepare_plants
-from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.summary import changes
+from sciml_dchag.plants.task import PlantTask
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import planned_loss
-from sciml_dchag.training.task import Attempt, PlannedLoss, Task
+from sciml_dchag.training.task import Attempt, PlannedLoss
 
 
-class MaskedTask(Task[MaskedRecipe]):
+class MaskedTask(PlantTask[MaskedRecipe]):
     """Learn to reconstruct hidden parts of hyperspectral images."""
-
-    def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
-        """Calibrate raw images into the store, with plant masks and splits."""
-        store, prepare = Path(self.recipe.data.store), self.recipe.prepare
-        if store.exists():
-            console(f"prepare: {store} is there")
-            CubeStore.open(store)
-            return
-        console(f"prepare: bands {prepare.bands} into {store}")
-        prepare_plants(
-            out=store,
-            **dataclasses.asdict(prepare),
-            seed=self.recipe.seed,
-            progress=progress,
-        )
-        for line in changes(CubeStore.open(store)):
-            console(f"prepare: {line}")
 
     def open(self) -> MaskedTrainingStore:
         """Open the plant store."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,51 +19,22 @@ from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.crops import CubePatches
 from sciml_dchag.plants.masked.config import MaskedRecipe
-from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.statistics import require_normalisable
-from sciml_dchag.training.checkpoint import Checkpoint
+from sciml_dchag.plants.training_store import PlantRecord, PlantTrainingStore
 from sciml_dchag.training.masked import MaskedData
-from sciml_dchag.training.task import Fingerprint, short_hash
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedRecord:
+class MaskedRecord(PlantRecord):
     """What a masked autoencoder's checkpoint keeps of its data."""
 
-    channels: tuple[str, ...]
-    """Bands of the training store, in order."""
-    mean: tuple[float, ...]
-    """Mean of the training images' plant pixels by band."""
-    std: tuple[float, ...]
-    """Standard deviation of the same."""
-    training_images: tuple[str, ...]
-    """Images that mean and std were computed over."""
     kernels: tuple[int, ...] = ()
     """Of the interpolation that reconstructions start from, by band, as positions in
     `objectives.interpolation.KERNELS`; none where they start from nothing."""
     missed_std: tuple[float, ...] = ()
     """What that interpolation misses, in normalised units, by band."""
-    quantity: str = ""
-    """What the store held, such as reflectance; empty where it was not kept."""
-
-    def require_quantity(self, store: CubeStore, path: Path) -> None:
-        """Refuse a store that holds something else than the training store did.
-
-        Args:
-            store: the store.
-            path: of the checkpoint, for a message.
-
-        Raises:
-            ValueError: it does.
-        """
-        if self.quantity and self.quantity != store.quantity:
-            raise ValueError(
-                f"{path} was trained on {self.quantity}, and {store.path} holds the "
-                f"{store.quantity}: prepare a store with the same `snv`."
-            )
 
 
-class MaskedTrainingStore:
+class MaskedTrainingStore(PlantTrainingStore):
     """A plant store that a recipe's masked autoencoder is trained on.
 
     Raises:
@@ -73,29 +42,11 @@ class MaskedTrainingStore:
         FileNotFoundError: there is no store.
     """
 
+    record_type = MaskedRecord
+
     def __init__(self, recipe: MaskedRecipe) -> None:
-        self.recipe = recipe
-        self.store = CubeStore.open(recipe.data.store)
-        if not self.store.split("train"):
-            raise ValueError(
-                f"None of the {len(self.store.names)} images in {self.store.path} is for training: "
-                f"prepare it with another split."
-            )
-        if recipe.training.validate_every and not self.store.split("validation"):
-            raise ValueError(
-                f"training.validate_every is {recipe.training.validate_every}, but none of the "
-                f"{len(self.store.names)} images in {self.store.path} is for validation: set it to "
-                f"0, or prepare the store with another split."
-            )
-        self.statistics = self.store.statistics()
-        if (empty := ~np.isfinite(self.statistics.mean)).any():
-            nm = self.store.wavelength_nm[empty]
-            raise ValueError(
-                f"{len(nm)} bands of {self.store.path} from {nm[0]:g} to {nm[-1]:g} nm have no "
-                f"value on plants of the training images, with which nothing can be normalised: "
-                f"prepare it with `drop_bands=FIRST-LAST`, or with others in `bands`."
-            )
-        require_normalisable(self.statistics, self.store.wavelength_nm)
+        super().__init__(recipe)
+        self.recipe: MaskedRecipe = recipe
 
     def model_config(self) -> ModelConfig:
         """Fill in bands and crop."""
@@ -104,39 +55,6 @@ class MaskedTrainingStore:
     def training_data(self, model: ChannelTransformer, ranks: Ranks) -> MaskedTrainingData:
         """Build crops and the task."""
         return MaskedTrainingData(self, model, ranks)
-
-    def fingerprint(self) -> Fingerprint:
-        """Name bands, images with their splits, and statistics to the last bit."""
-        store, statistics = self.store, self.statistics
-        fix = f"let all ranks read the same {store.path}, or copy it to each machine again"
-        splits = json.dumps([store.names, list(store.table["split"])]).encode()
-        return {
-            "bands in the store": (
-                f"{len(store.channels)} ({short_hash(store.wavelength_nm.tobytes())})",
-                fix,
-            ),
-            "images in the store": (f"{len(store.names)} ({short_hash(splits)})", fix),
-            "statistics in the store": (
-                f"statistics {short_hash(statistics.mean.tobytes(), statistics.std.tobytes())}",
-                fix,
-            ),
-        }
-
-    def difference(self, checkpoint: Checkpoint) -> str | None:
-        """Find other bands or other training images."""
-        store = self.store
-        saved = checkpoint.read_data(MaskedRecord, Path("the run's checkpoint"))
-        if list(saved.channels) != store.channels.names:
-            return (
-                f"whose store had {len(saved.channels)} bands where {store.path} has "
-                f"{len(store.channels)}, or others"
-            )
-        if not (
-            np.allclose(saved.mean, self.statistics.mean, rtol=1e-5)
-            and np.allclose(saved.std, self.statistics.std, rtol=1e-5)
-        ):
-            return f"whose store had other training images than {store.path} has"
-        return None
 
 
 class MaskedTrainingData(MaskedData):
@@ -182,15 +100,10 @@ class MaskedTrainingData(MaskedData):
 
     def record(self) -> dict[str, Any]:
         """Bands, their statistics, and the images that these are from."""
-        statistics = self.opened.statistics
         return {
-            "channels": self.opened.store.channels.names,
-            "mean": statistics.mean.tolist(),
-            "std": statistics.std.tolist(),
-            "training_images": list(statistics.cubes),
+            **self.opened.record(),
             "kernels": self.kernels,
             "missed_std": self.missed_std.tolist(),
-            "quantity": self.opened.store.quantity,
         }
 
 

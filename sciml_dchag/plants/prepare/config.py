@@ -25,8 +25,8 @@ class PreparePlants:
     """
 
     sources: tuple[str, ...] = knob((), argument=True)
-    """ENVI, GeoTIFF, MATLAB or NumPy images, patterns or folders; `sample:maize_kernel` is the
-    embedded sample."""
+    """ENVI, GeoTIFF, MATLAB or NumPy images or pictures, patterns or folders; `sample:maize_kernel`
+    and `sample:coffee_leaves` are embedded samples."""
     white: str | None = knob(None, metavar="FILE")
     """White reference; without it, images are taken for reflectance, unless they have references of
     their own."""
@@ -77,7 +77,7 @@ class PreparePlants:
     pixel_mm: float | None = knob(None, metavar="MM")
     """Side of a pixel on the plants in mm, for areas in cm2."""
     table: str | None = knob(None, metavar="CSV")
-    """What is known of the images, by file name."""
+    """What is known of the images, by file name; or `sample:NAME`."""
     split: str = "0.8/0.1/0.1"
     """Fractions for training, validation and test, drawn by image, or `spatial:0.62,guard=4`,
     which cuts each image; a column `split` of the table goes before."""

@@ -23,7 +23,7 @@ from sciml_dchag.config.mapping import from_keywords, of_kind, to_mapping
 from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.files.samples import Sources, attribution_of, several
+from sciml_dchag.files.samples import Sources, attribution_of, resolve_samples, several
 from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.config import PreparePlants
@@ -252,7 +252,7 @@ def _new_cube(name: str, image: ImageToPrepare, attribution: str) -> NewCube:
 
 def _digests(sources: Sequence[object]) -> dict[str, str]:
     """SHA-256 of those of the sources that are files, by path."""
-    paths = {str(source) for source in sources if isinstance(source, str | Path)}
+    paths = set(resolve_samples([str(s) for s in sources if isinstance(s, str | Path)]))
     return {path: sampled_digest(path) for path in sorted(paths) if Path(path).is_file()}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.files.tables import (
     columns_called,
     read_text_table,
@@ -252,7 +253,8 @@ def known_images(
     """
     known, remarks = pd.DataFrame(index=pd.Index(list(names), name="cube")), list[str]()
     if config.table is not None:
-        known = read_table(Path(config.table), paths, names, config.group_by)
+        table = Path(resolve_samples([config.table])[0])
+        known = read_table(table, paths, names, config.group_by)
     if parts.guard is None:
         known["split"], remarks = assign(known, parts, config.group_by, seed, config.table)
         if "train" not in set(known["split"]):

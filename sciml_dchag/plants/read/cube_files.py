@@ -1,7 +1,7 @@
 """Finding hyperspectral images and opening them, whatever their format.
 
 ENVI is read by `envi.py`, GeoTIFF by `geotiff.py`, MATLAB and NumPy by `formats.py`, HDF5 products
-by `hdf5_products.py`.
+by `hdf5_products.py`, pictures of three colours by `pictures.py`.
 Nothing is calibrated.
 """
 
@@ -22,12 +22,14 @@ from sciml_dchag.plants.read.formats import open_matlab, open_numpy
 from sciml_dchag.plants.read.geotiff import open_geotiff
 from sciml_dchag.plants.read.hdf5_products import is_known_hdf5, open_hdf5
 from sciml_dchag.plants.read.own_references import Folder, Kind, OwnReference, sort_folder
+from sciml_dchag.plants.read.pictures import SUFFIXES, open_picture
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm
 
 OPENERS: dict[str, Callable[[Path, NDArray[np.float64] | None], RawCube]] = {
     ".tif": open_geotiff, ".tiff": open_geotiff, ".mat": open_matlab, ".npy": open_numpy,
     ".npz": open_numpy, ".h5": open_hdf5, ".hdf5": open_hdf5, ".he5": open_hdf5, ".nc": open_hdf5,
+    **dict.fromkeys(SUFFIXES, open_picture),
 }  # fmt: skip
 """What opens a file by how its name ends; anything else is ENVI."""
 ENVI_SUFFIXES = (".hdr", *(f".{suffix}" for suffix in DATA_SUFFIXES))
@@ -37,7 +39,7 @@ MIXED_SUFFIXES = (".nc", ".h5", ".hdf5", ".he5")
 
 
 def open_cube(path: str | Path, wavelengths: str | Path | ArrayLike | None = None) -> RawCube:
-    """Open an image lazily: ENVI by either of its files, GeoTIFF, MATLAB, NumPy, HDF5.
+    """Open an image lazily: ENVI by either of its files, GeoTIFF, MATLAB, NumPy, HDF5, pictures.
 
     Args:
         path: the file.
@@ -84,7 +86,8 @@ def find_images(
 
     A folder gives the images in it and in the folders below, a pattern those that it matches: an
     ENVI image once, however many of its files are there, and neither white nor dark references (see
-    `own_references`). Files that are named one by one are taken as they are.
+    `own_references`). Pictures (JPEG, PNG) count where nothing else is found: beside scans they are
+    previews. Files that are named one by one are taken as they are.
 
     Args:
         sources: what the user names.
@@ -106,8 +109,12 @@ def find_images(
             file for place in matched for file in (_below(place) if place.is_dir() else [place])
         ]
         images = _images_among(files, failed, named=named)
+        pictures = not images and not failed
+        if pictures:
+            images = _images_among(files, failed, named=named, pictures=True)
         for folder in {image.parent for image in images} - folders.keys():
-            folders[folder] = sort_folder(_images_among(sorted(folder.iterdir()), {}, named=False))
+            beside = _images_among(sorted(folder.iterdir()), {}, named=False, pictures=pictures)
+            folders[folder] = sort_folder(beside)
         if not named:
             images = [image for image in images if image in folders[image.parent].images]
         images = [
@@ -116,7 +123,7 @@ def find_images(
         if not images and not failed:
             raise FileNotFoundError(
                 f"There is no hyperspectral image at {source!r}: name ENVI, GeoTIFF, MATLAB, NumPy "
-                f"or HDF5 files, a pattern, or a folder of them."
+                f"or HDF5 files or pictures (JPEG, PNG), a pattern, or a folder of them."
             )
         for image in images:
             found.setdefault(image.resolve(), image)
@@ -160,12 +167,18 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _images_among(
-    files: Iterable[Path], failed: dict[Path, Exception], *, named: bool
+    files: Iterable[Path],
+    failed: dict[Path, Exception],
+    *,
+    named: bool,
+    pictures: bool = False,
 ) -> list[Path]:
     """Choose the images among files, each ENVI pair once; those that fail are noted."""
     chosen: dict[Path, None] = {}
     for file in files if named else sorted(files):
-        if not named and (not _known(file) or not file.is_file() or file.name.startswith(".")):
+        if not named and not (_known(file) or (pictures and file.suffix.lower() in SUFFIXES)):
+            continue
+        if not named and (not file.is_file() or file.name.startswith(".")):
             continue
         try:
             chosen[_numbers_of(file)] = None
@@ -179,7 +192,8 @@ def _known(file: Path) -> bool:
     suffix = file.suffix.lower()
     if suffix in MIXED_SUFFIXES:
         return is_known_hdf5(file)
-    return suffix in (*ENVI_SUFFIXES, *OPENERS) or _has_header(file)
+    known = {*ENVI_SUFFIXES, *OPENERS} - set(SUFFIXES)
+    return suffix in known or _has_header(file)
 
 
 def _has_header(file: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Grades: how severely the plants of an image are affected, on a scale of the user's."""

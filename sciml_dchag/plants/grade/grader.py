@@ -1,0 +1,116 @@
+"""A trained grader on a store: grades, probabilities and lesions of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciml_dchag.config import from_mapping
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.grading import lesion_ratio
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.runtime import Ranks, choose_device
+from sciml_dchag.plants.grade.config import GradeRecipe
+from sciml_dchag.plants.grade.images import WholeImages
+from sciml_dchag.plants.grade.training import GradeRecord, cells_of, grading_objective
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.export import find_model
+from sciml_dchag.training.trainer import autocast
+
+
+class Grader:
+    """A trained grader and a store.
+
+    Args:
+        model: a run, a checkpoint or an exported file.
+        store: the images; their bands are those of the training store.
+        device: where to compute; None is the run's.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        ValueError: a damaged checkpoint, other bands or another quantity, or a device that is not
+            there.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str], store: CubeStore, device: str | None = None
+    ) -> None:
+        found = find_model(model)
+        self.path, self.checkpoint, self.store = found.path, found.checkpoint, store
+        self.recipe = from_mapping(GradeRecipe, found.checkpoint.recipe)
+        self.data = found.checkpoint.read_data(GradeRecord, self.path)
+        if list(self.data.channels) != store.channels.names:
+            raise ValueError(
+                f"{self.path} was trained on {len(self.data.channels)} bands, "
+                f"{self.data.channels[0]} to {self.data.channels[-1]}, and {store.path} has "
+                f"{len(store.channels)}, {store.channels.names[0]} to {store.channels.names[-1]}: "
+                f"prepare a store with the same `bands`."
+            )
+        self.data.require_quantity(store, self.path)
+        self.reader = WholeImages(
+            store, np.asarray(self.data.mean), np.asarray(self.data.std),
+            image_size=self.recipe.data.image_size, crop=self.recipe.data.crop,
+        )  # fmt: skip
+        self.device = choose_device(device or self.recipe.parallel.device)
+        config = from_mapping(ModelConfig, found.checkpoint.model_config)
+        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
+        found.load_into(self.model)
+        self.model.eval()
+        self.objective = grading_objective(self.recipe).to(self.device)
+
+    def grade(
+        self, cubes: Sequence[str], *, batch: int = 32, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Grade images.
+
+        Args:
+            cubes: their names.
+            batch: images at once.
+            progress: called for images.
+
+        Returns:
+            One row per image: `grade` (how many thresholds are more likely exceeded than not),
+            `severity` (the expected grade), `probability_0`, ... of each grade, and
+            `lesion_percent` of the plant where drawn lesions were learnt.
+        """
+        parts = []
+        for start in range(0, len(cubes), batch):
+            names = list(cubes[start : start + batch])
+            above, areas = self._say(names)
+            columns = {
+                "grade": (above > 0.5).sum(1).astype(np.int64), "severity": above.sum(1),
+                **{f"probability_{g}": p for g, p in enumerate(probabilities(above).T)},
+            }  # fmt: skip
+            if self.data.drawn:
+                columns["lesion_percent"] = 100 * lesion_ratio(areas).double().cpu().numpy()
+            parts.append(pd.DataFrame(columns, index=pd.Index(names, name="cube")))
+            if progress is not None:
+                progress(start + len(names), len(cubes), "grading")
+        return pd.concat(parts)
+
+    def lesions(self, cube: str) -> NDArray[np.float32]:
+        """Fraction of each cell of the model's image that is lesion, (rows, columns)."""
+        _, areas = self._say([cube])
+        return areas[0, :, 1].unflatten(0, cells_of(self.recipe)).float().cpu().numpy()
+
+    @torch.no_grad()
+    def _say(self, names: list[str]) -> tuple[NDArray[np.float64], Tensor]:
+        """Probabilities that each threshold is exceeded, (B, K - 1), and areas, (B, F, 2)."""
+        images = torch.stack([self.reader.read(name) for name in names]).to(self.device)
+        with autocast(self.recipe.training.precision, self.device):
+            grades, areas = self.objective.predict(self.model, images)
+        return grades.sigmoid().double().cpu().numpy(), areas.sigmoid()
+
+
+def probabilities(above: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of each grade, (N, K), from those that it is above 0, 1, ...: (N, K - 1)."""
+    edges = np.pad(above, ((0, 0), (1, 0)), constant_values=1.0)
+    return edges - np.pad(above, ((0, 0), (0, 1)))

@@ -309,9 +309,7 @@ def _figure(caption: str, picture: Path) -> str:
 
 def _further(caption: str, file: Path) -> str:
     """A folded table of a CSV file, its numbers as short as those of the scores."""
-    whole = pd.read_csv(
-        file, keep_default_na=False, na_values=["nan"], float_precision="round_trip"
-    )
+    whole = pd.read_csv(file, keep_default_na=False, na_values=["nan"])
     table = whole.head(MOST_FURTHER_ROWS)
     if len(whole) > len(table):
         caption += f": the first {len(table)} of {len(whole)} rows"

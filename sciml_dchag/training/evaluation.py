@@ -129,12 +129,9 @@ class Evaluation:
                 )
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            keys = dict.fromkeys(record["keys"], str)
-            text = {name: str for name in (*keys, "units")}
-            table = pd.read_csv(
-                folder / SCORES, dtype=text, keep_default_na=False, na_values="nan",
-                float_precision="round_trip",  # not the default before pandas 3.1
-            )  # fmt: skip
+            text = {*record["keys"], "units"}
+            # As text first: before pandas 3.1 its own reading of numbers loses the last digit.
+            table = pd.read_csv(folder / SCORES, dtype=str, keep_default_na=False)
             for name in ("lead_hours",):
                 if name in table:
                     table[name] = table[name].astype(int)

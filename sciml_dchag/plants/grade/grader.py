@@ -23,7 +23,7 @@ from sciml_dchag.plants.grade.images import WholeImages
 from sciml_dchag.plants.grade.training import GradeRecord, cells_of, grading_objective
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.trainer import autocast
+from sciml_dchag.training.precision import autocast, keep_as_trained
 
 
 class Grader:
@@ -63,6 +63,7 @@ class Grader:
         config = from_mapping(ModelConfig, found.checkpoint.model_config)
         self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
         found.load_into(self.model)
+        keep_as_trained(self.model, config, self.recipe.training)
         self.model.eval()
         self.objective = grading_objective(self.recipe).to(self.device)
 

@@ -122,9 +122,7 @@ def describe(path: str) -> dict[str, Any] | None:
     folder = Path(path)
     if not all((folder / name).is_file() for name in (TABLE, UNITS_TABLE)):
         return None
-    table = pd.read_csv(
-        folder / TABLE, dtype={"cube": str}, keep_default_na=False, float_precision="round_trip"
-    )
+    table = pd.read_csv(folder / TABLE, dtype={"cube": str}, keep_default_na=False)
     return {
         "kind": "spectral indices by plant",
         "images": int(table["cube"].nunique()),

@@ -91,10 +91,10 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def _with_triton(x_NJKP: Tensor, d: int) -> bool:
-    """Whether Triton computes it: 16 bits on a GPU of NVIDIA's, which alone was tried."""
-    fits = x_NJKP.shape[-1] <= 256 and d <= 256  # else a tile is too large for a GPU's registers
-    tried = x_NJKP.is_cuda and torch.version.hip is None and _HAS_TRITON
-    return tried and fits and x_NJKP.dtype in (torch.bfloat16, torch.float16)
+    """Whether Triton computes it: 16 bits on a GPU of NVIDIA's, and tiles that were tried there."""
+    tried = x_NJKP.shape[-1] <= 64 and d <= 128
+    there = x_NJKP.is_cuda and torch.version.hip is None and _HAS_TRITON
+    return there and tried and x_NJKP.dtype in (torch.bfloat16, torch.float16)
 
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None

@@ -46,7 +46,7 @@ def plan(
     this machine instead, on the recipe's own store.
 
     \b
-    Examples:
+    Example:
       sciml-dchag plan pipelines/era5_forecast.yaml --gpus 1024 --memory 64GiB --set model.size=26b
       sciml-dchag plan pipelines/msl_forecast.yaml --measure
     """

@@ -104,7 +104,7 @@ def trainer(store: Store, batch: ForecastBatch) -> Callable[[], None]:
     )
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         error = task.squared_error(model, *batch.tensors)
         (error / task.weight(batch.targets)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -146,7 +146,7 @@ class Step:
 
     def __call__(self) -> None:
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         weight = self.ranks.sum(self.task.weight(self.batch[3]))
         error = self.task.squared_error(self.model, *self.batch)
         (error / weight.to(error.dtype)).backward()
@@ -177,7 +177,7 @@ class Step:
 
     def memory(self) -> tuple[int, int]:
         """Take one more step; return the peak over what was there before, and the largest piece."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         gc.collect()
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             self()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.recipe import PlantRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import changes
@@ -27,6 +26,8 @@ class PlantTask(Task[AnyPlantRecipe]):
             console(f"prepare: {store} is there")
             CubeStore.open(store)
             return
+        from sciml_dchag.plants.prepare.images import prepare_plants
+
         console(f"prepare: bands {prepare.bands} into {store}")
         prepare_plants(
             out=store,

@@ -113,7 +113,13 @@ def write_model(out: Path, saved: Checkpoint, tensors: dict[str, Tensor]) -> Pat
     metadata = {
         "format": FORMAT,
         "checkpoint": record,
-        "crc32c": json.dumps({"checkpoint": crc_of(record.encode()), "tensors": sums}),
+        "crc32c": json.dumps(
+            {
+                "format": crc_of(FORMAT.encode()),
+                "checkpoint": crc_of(record.encode()),
+                "tensors": sums,
+            }
+        ),
     }
     try:
         with written_beside(out) as partial:
@@ -181,7 +187,7 @@ class SavedModel:
                 names = {name for name in file.keys() if not name.endswith(WITHOUT_EFFECT)}  # noqa: SIM118
                 if names != set(tensors):
                     raise ValueError("other weights")
-                sums = _sums_of(file)
+                sums = _sums_of(file.metadata() or {})
                 for name, own in tensors.items():
                     whole = file.get_tensor(name)
                     if sums and sums["tensors"][name] != _crc_of(whole):
@@ -207,9 +213,9 @@ class SavedModel:
             raise _damaged(self.path, error) from error
 
 
-def _sums_of(file: Any) -> dict[str, Any]:
+def _sums_of(metadata: dict[str, str]) -> dict[str, Any]:
     """Checksums of an exported file's record and tensors; none where it was written without."""
-    found = json.loads((file.metadata() or {}).get("crc32c", "{}"))
+    found = json.loads(metadata.get("crc32c", "{}"))
     if not isinstance(found, dict):
         raise ValueError("no checksums")
     return found
@@ -231,10 +237,15 @@ def find_model(path: str | os.PathLike[str]) -> SavedModel:
     try:
         with safetensors.safe_open(place, "pt") as file:
             metadata = file.metadata() or {}
-            require_version(place, metadata.get("format"), FORMAT, "model")
-            sums = _sums_of(file)
+        sums, written = _sums_of(metadata), metadata.get("format")
+        # Files of before have no sum of the format, and those of others none at all.
+        if sums.get("format") not in (None, crc_of(str(written).encode())):
+            raise _damaged(place, ValueError("its format has changed"))
+        require_version(place, written, FORMAT, "model")
         if sums and sums["checkpoint"] != crc_of(metadata["checkpoint"].encode()):
             raise _damaged(place, ValueError("its record has changed"))
+        if strange := metadata.keys() - {"format", "checkpoint", "crc32c"}:
+            raise _damaged(place, ValueError(f"it has a field {min(strange)!r}"))
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(
             f"{path} is no safetensors file ({in_short(error)}): export it again."

@@ -7,12 +7,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.optim.adamw import adamw
 
 from sciml_dchag.config import TrainingConfig
 from sciml_dchag.config.parts import frozen_of, rates_of
@@ -43,16 +45,27 @@ def decays(name: str) -> bool:
     )
 
 
-class ShardedAdamW(torch.optim.AdamW):
+@dataclass
+class Group:
+    """Parameters that are updated with the same decay and rate."""
+
+    names: list[str]
+    weight_decay: float
+    factor: float
+    """Of the run's learning rate."""
+
+
+class ShardedAdamW:
     """AdamW (Loshchilov and Hutter 2019) on what this process holds of a model's parameters.
 
     The update treats each element by itself, so that ranks need nothing of each other for it;
     through distributed tensors it gives the same after far more work in Python. Parameters are in
-    groups by decay and by their part's rate. Frozen ones are in none.
+    groups by decay and by their part's rate. Frozen ones are in none. The arithmetic is that of
+    `torch.optim`, whose optimizer classes load the compiler: seconds of every command that trains.
 
     Args:
         model: spread over its ranks already.
-        config: rates, decay and betas.
+        config: rates, decay, betas and epsilon.
 
     Raises:
         ValueError: a pattern of `training.rates` matches no parameter.
@@ -60,46 +73,55 @@ class ShardedAdamW(torch.optim.AdamW):
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         factors = rates_of([plain_name(name) for name, _ in model.named_parameters()], config)
+        self.config, self.rate = config, config.learning_rate
         self.trained = dict(trained_parameters(model))
-        self.own = {n: nn.Parameter(local(p.detach())) for n, p in self.trained.items()}
-        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-        for name, part in self.own.items():
-            groups.setdefault((decays(name), factors[name]), []).append(part)
-        super().__init__(
-            [
-                {"params": parts, "weight_decay": config.weight_decay if decayed else 0.0}
-                for (decayed, _), parts in groups.items()
-            ],
-            lr=config.learning_rate,
-            betas=config.betas,
-            eps=config.epsilon,
-            fused=True,  # in one pass, without temporaries of the parameters' size
-        )
-        self.factors = [factor for _, factor in groups]
-        self.set_rate(config.learning_rate)
-        for part in self.own.values():
-            self.state[part] = {
-                "step": torch.zeros((), dtype=torch.float32, device=part.device),
-                "exp_avg": torch.zeros_like(part, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(part, requires_grad=False),
+        groups: dict[tuple[bool, float], list[str]] = {}
+        for name in self.trained:
+            groups.setdefault((decays(name), factors[name]), []).append(name)
+        self.groups = [
+            Group(names, config.weight_decay if decayed else 0.0, factor)
+            for (decayed, factor), names in groups.items()
+        ]
+        self.moments: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in self.trained.items():
+            own = local(parameter.detach())
+            self.moments[name] = {
+                "step": torch.zeros((), dtype=torch.float32, device=own.device),
+                "exp_avg": torch.zeros_like(own),
+                "exp_avg_sq": torch.zeros_like(own),
             }
 
     def set_rate(self, rate: float) -> None:
         """Learn at a rate from now on, each part at its factor of it."""
-        for group, factor in zip(self.param_groups, self.factors, strict=True):
-            group["lr"] = rate * factor
+        self.rate = rate
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update the parameters by their gradients; those without one stay as they are."""
-        for name, parameter in self.trained.items():
-            self.own[name].data = local(parameter)  # FSDP moves it before the first step
-            self.own[name].grad = None if parameter.grad is None else local(parameter.grad)
-        super().step()
-        for part in self.own.values():
-            part.grad = None
+        beta1, beta2 = self.config.betas
+        for group in self.groups:
+            named = [(n, p) for n in group.names if (p := self.trained[n]).grad is not None]
+            if not named:
+                continue
+            moments = [self.moments[name] for name, _ in named]
+            adamw(
+                [local(p.detach()) for _, p in named],
+                [local(p.grad) for _, p in named if p.grad is not None],
+                [moment["exp_avg"] for moment in moments],
+                [moment["exp_avg_sq"] for moment in moments],
+                [],
+                [moment["step"] for moment in moments],
+                fused=True,  # in one pass, without temporaries of the parameters' size
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=self.rate * group.factor,
+                weight_decay=group.weight_decay,
+                eps=self.config.epsilon,
+                maximize=False,
+            )
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self) -> None:
         """Forget the parameters' gradients."""
         for parameter in self.trained.values():
             parameter.grad = None
@@ -109,7 +131,7 @@ class ShardedAdamW(torch.optim.AdamW):
         return {
             f"state.{name}.{key}": value if key == "step" else sharded_like(parameter, value)
             for name, parameter in self.trained.items()
-            for key, value in self.state[self.own[name]].items()
+            for key, value in self.moments[name].items()
         }
 
 

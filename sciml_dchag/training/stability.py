@@ -60,7 +60,6 @@ class Watch:
             name: module for name, module in modules.items() if _is_watched(name, module)
         }
         self.attentions = {n: m for n, m in self.modules.items() if isinstance(m, SelfAttention)}
-        self._names = {id(part): name for name, part in optimizer.own.items()}
         self._steps: deque[tuple[int, Tensor, Tensor, float]] = deque(maxlen=1000)
         self._begin()
 
@@ -148,7 +147,7 @@ class Watch:
             if parameter.grad is None or not (gradient := local(parameter.grad)).numel():
                 continue
             rows = gradient.reshape(-1, gradient.shape[-1]).abs()
-            second = self.optimizer.state[self.optimizer.own[name]]["exp_avg_sq"]
+            second = self.optimizer.moments[name]["exp_avg_sq"]
             moved = second.reshape(-1, gradient.shape[-1]) > 0
             zero = rows == 0
             some = ~zero.all(-1)
@@ -169,22 +168,19 @@ class Watch:
     @torch.no_grad()
     def take_update(self) -> None:
         """Look at what the optimizer has done: its moments, and its update over the weights."""
-        for group in self.optimizer.param_groups:
-            for own in group["params"]:
-                self._take_update_of(own, group)
+        for group in self.optimizer.groups:
+            for name in group.names:
+                self._take_update_of(name, self.optimizer.rate * group.factor)
 
-    def _take_update_of(self, own: Tensor, group: dict[str, Any]) -> None:
-        name, state, (beta1, beta2) = (
-            self._names[id(own)],
-            self.optimizer.state[own],
-            group["betas"],
-        )
+    def _take_update_of(self, name: str, rate: float) -> None:
+        own, state = local(self.optimizer.trained[name]), self.optimizer.moments[name]
+        (beta1, beta2), epsilon = self.optimizer.config.betas, self.optimizer.config.epsilon
         steps = state["step"].double().clamp(min=1)
         root = (state["exp_avg_sq"] / (1 - beta2**steps).to(own.dtype)).sqrt()
         self._add(name, "moments", (root > 0).sum())
-        self._add(name, "below_epsilon", ((root > 0) & (root < 10 * group["eps"])).sum())
+        self._add(name, "below_epsilon", ((root > 0) & (root < 10 * epsilon)).sum())
         mean = state["exp_avg"] / (1 - beta1**steps).to(own.dtype)
-        update = group["lr"] * mean / (root + group["eps"])
+        update = rate * mean / (root + epsilon)
         self._add(name, "update", update.double().square().sum())
         self._add(name, "weight", own.double().square().sum())
 
@@ -212,7 +208,7 @@ class Watch:
         parameters = {
             name: ParameterState.of(
                 largest[name, "gradient"], {kind: sums[name, kind] for kind in _OF_A_PARAMETER},
-                matrix=self.optimizer.own[name].dim() > 1, rounded=half and step >= EARLY,
+                matrix=self.optimizer.trained[name].dim() > 1, rounded=half and step >= EARLY,
                 normal=SMALLEST_NORMAL,
             )
             for name in self.optimizer.trained

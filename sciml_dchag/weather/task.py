@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.training.task import Attempt, Task
-from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
-from sciml_dchag.weather.prepare.recipe import prepare_unless_there
 from sciml_dchag.weather.recipe import WeatherRecipe
+
+if TYPE_CHECKING:
+    from sciml_dchag.weather.prepare.preview import Announced
 
 Recipe = TypeVar("Recipe", bound=WeatherRecipe)
 
@@ -21,6 +22,8 @@ class WeatherTask(Task[Recipe]):
 
     def prepare(self, progress: Progress | None, console: Callable[[str], None]) -> None:
         """Regrid raw files into the store, with statistics and climatology."""
+        from sciml_dchag.weather.prepare.recipe import prepare_unless_there
+
         data = self.recipe.data
         prepare_unless_there(self.recipe.prepare, data.store, data.train, progress, console)
 
@@ -39,6 +42,8 @@ class WeatherTask(Task[Recipe]):
             model: the architecture on that store; where the sources cannot be opened here, it is
                 what `expected_model` takes from the recipe.
         """
+        from sciml_dchag.weather.prepare.preview import cannot_be_opened_here, preview
+
         data, prepare = self.recipe.data, self.recipe.prepare
         announced = preview(prepare, data.store, data.train, attempt, note)
         if announced is not None:

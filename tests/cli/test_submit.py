@@ -237,7 +237,11 @@ def test_a_refusal_of_sbatch_is_passed_on(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "nodes"),
-    [("nvidia", 2), pytest.param("frontier", 1, marks=pytest.mark.full), ("frontier by srun", 2)],
+    [
+        ("nvidia", 2),
+        pytest.param("frontier", 1, marks=pytest.mark.full),
+        pytest.param("frontier by srun", 2, marks=pytest.mark.full),
+    ],
 )
 def test_a_job_trains_on_its_ranks(
     launcher: str, nodes: int, own_work: Path, cluster: Path, tmp_path: Path, call: Call

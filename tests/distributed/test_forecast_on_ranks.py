@@ -83,18 +83,16 @@ def alone(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
     """What one process makes of both, whatever the mesh of the training."""
     folder = tmp_path_factory.mktemp("alone") / "runs"
     shutil.copytree(runs, folder)
-    return folder, workers.score_and_forecast(with_overrides(folder), {})
+    runs_of = {str(folder / name): changes for name, changes in OVERRIDES.items()}
+    return folder, workers.score_and_forecast(runs_of, {})
 
 
-def with_overrides(folder: Path) -> dict[str, list[str]]:
-    # Fewer scored channels than four ranks of tp.
-    direct = ["evaluation.channels=[t500,t2m]"]
-    lows = ["evaluation.objects=[lows,highs]", "evaluation.objects_channel=z500"]
-    return {
-        str(folder / "rolled"): lows,
-        str(folder / "direct"): direct,
-        str(folder / "chained"): [],
-    }
+OVERRIDES: dict[str, list[str]] = {
+    "rolled": ["evaluation.objects=[lows,highs]", "evaluation.objects_channel=z500"],
+    "direct": ["evaluation.channels=[t500,t2m]"],  # fewer than four ranks of tp
+    "chained": [],
+}
+NAMES = tuple(OVERRIDES)
 
 
 def assert_same_scores(ours: workers.Scores, theirs: workers.Scores) -> None:
@@ -131,8 +129,13 @@ def assert_same_fields(ours: np.ndarray, theirs: np.ndarray, name: str, store: P
 @pytest.mark.parametrize(
     ("world", "meshes"),
     [
-        (2, [{"tp": 2}, {}, {"fsdp": 2}]),
-        pytest.param(4, [{"tp": 2, "dp": 2}, {"tp": 4}, {}], marks=pytest.mark.full),
+        (2, [({"tp": 2}, NAMES), ({}, NAMES[:1]), ({"fsdp": 2}, NAMES[1:2])]),
+        pytest.param(2, [({}, NAMES), ({"fsdp": 2}, NAMES)], marks=pytest.mark.full),
+        pytest.param(
+            4,
+            [({"tp": 2, "dp": 2}, NAMES), ({"tp": 4}, NAMES), ({}, NAMES)],
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_any_mesh_scores_and_forecasts_as_one_process(
@@ -141,16 +144,19 @@ def test_any_mesh_scores_and_forecasts_as_one_process(
     store: Path,
     tmp_path: Path,
     world: int,
-    meshes: list[dict[str, int]],
+    meshes: list[tuple[dict[str, int], tuple[str, ...]]],
 ) -> None:
     whole, expected = alone
     for number in range(len(meshes)):
         shutil.copytree(runs, tmp_path / str(number))
-    calls = [(with_overrides(tmp_path / str(n)), mesh) for n, mesh in enumerate(meshes)]
+    calls = [
+        ({str(tmp_path / str(n) / name): OVERRIDES[name] for name in names}, mesh)
+        for n, (mesh, names) in enumerate(meshes)
+    ]
     answers = on_ranks(world, workers.each_scored_and_forecast, calls)
-    for number in range(len(meshes)):
-        for place, name in enumerate(("rolled", "direct", "chained")):
-            scores, drawn, lows = expected[place]
+    for number, (_, names) in enumerate(meshes):
+        for place, name in enumerate(names):
+            scores, drawn, lows = expected[NAMES.index(name)]
             assert lows.any() == (name == "rolled")
             for answer in answers:
                 assert_same_scores(answer[number][place][0], scores)

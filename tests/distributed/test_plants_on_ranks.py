@@ -46,7 +46,7 @@ def compare(here: Path, there: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "parallel"),
     [
-        ({"aggregation": "dchag-l"}, {"tp": 2}),
+        pytest.param({"aggregation": "dchag-l"}, {"tp": 2}, marks=pytest.mark.full),
         ({"aggregation": "dchag-c"}, {"tp": 2, "fsdp": 2}),
         ({"channel_embedding": "wavelength"}, {"tp": 2}),
         ({"aggregation": "single"}, {"dp": 2}),

@@ -73,7 +73,11 @@ def bytes_of_one(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parallel",
-    [{"tp": 2}, {"fsdp": 2}, {"dp": 2}, {"tp": 2, "fsdp": 2}, {"tp": 4}],
+    [
+        {"dp": 2},
+        {"tp": 2, "fsdp": 2},
+        *(pytest.param(m, marks=pytest.mark.full) for m in ({"tp": 2}, {"fsdp": 2}, {"tp": 4})),
+    ],
     ids=str,
 )
 def test_the_curve_of_a_mesh_is_that_of_one_process(
@@ -342,7 +346,12 @@ def test_a_control_branch_is_learnt_on_ranks_as_on_one_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "parallel", [{"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, {"dp": 2}], ids=str
+    "parallel",
+    [
+        {"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"},
+        pytest.param({"dp": 2}, marks=pytest.mark.full),
+    ],
+    ids=str,
 )
 def test_half_precision_overflows_and_scales_alike_on_ranks(
     recipe: dict[str, Any], tmp_path: Path, parallel: dict[str, Any]

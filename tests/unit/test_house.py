@@ -22,7 +22,7 @@ OPTIONAL = {
     "xesmf", "esmpy", "cfgrib", "eccodes", "jcm", "jax", "spectral", "prosail", "rasterio",
     "gcsfs", "s3fs", "physo",
 }  # fmt: skip
-SLOW_TO_IMPORT = {"pyarrow", "sklearn"}
+SLOW_TO_IMPORT = {"matplotlib", "pyarrow", "sklearn"}
 
 
 @cache

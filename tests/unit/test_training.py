@@ -265,9 +265,9 @@ def test_no_decay_on_embeddings_norms_biases_and_queries() -> None:
                 word in name for word in ("embedding", "bias", "partial.weight", "group_weight")
             ) and not name.endswith(".query")  # fmt: skip
             assert decays(name) == plain, name
-        groups = ShardedAdamW(model, TrainingConfig(weight_decay=0.1)).param_groups
-        assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
-        assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+        groups = ShardedAdamW(model, TrainingConfig(weight_decay=0.1)).groups
+        assert [group.weight_decay for group in groups] == [0.1, 0.0]
+        assert sum(len(group.names) for group in groups) == len(list(model.parameters()))
 
 
 def test_the_learning_rate_rises_then_falls_as_a_cosine() -> None:

@@ -17,7 +17,6 @@ from sciml_dchag.objectives.grading import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.plants.checks import check_before_store, expected_bands
 from sciml_dchag.plants.grade.config import GradeRecipe
-from sciml_dchag.plants.grade.evaluate import evaluate
 from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
 from sciml_dchag.plants.grade.training import GradeRecord, GradeStore, grade_model_config
 from sciml_dchag.plants.store.cubes import CubeStore
@@ -92,6 +91,8 @@ class GradeTask(PlantTask[GradeRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test images beside the commonest grade and boosted trees on colours."""
+        from sciml_dchag.plants.grade.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

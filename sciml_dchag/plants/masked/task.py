@@ -9,9 +9,7 @@ from typing import Any
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.plants.masked.checks import check, expected_model
 from sciml_dchag.plants.masked.config import MaskedRecipe
-from sciml_dchag.plants.masked.evaluate import evaluate
 from sciml_dchag.plants.masked.training import MaskedRecord, MaskedTrainingStore
 from sciml_dchag.plants.task import PlantTask
 from sciml_dchag.training.checkpoint import Checkpoint
@@ -29,6 +27,8 @@ class MaskedTask(PlantTask[MaskedRecipe]):
 
     def expected_model(self) -> ModelConfig:
         """Take bands from the store, or from `prepare`."""
+        from sciml_dchag.plants.masked.checks import expected_model
+
         return expected_model(self.recipe)
 
     def planned_loss(self) -> PlannedLoss:
@@ -37,6 +37,8 @@ class MaskedTask(PlantTask[MaskedRecipe]):
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check images or store, model and masks."""
+        from sciml_dchag.plants.masked.checks import check
+
         check(self.recipe, attempt)
 
     def evaluate(
@@ -47,6 +49,8 @@ class MaskedTask(PlantTask[MaskedRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test images beside a mean spectrum and a PCA."""
+        from sciml_dchag.plants.masked.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

@@ -271,7 +271,8 @@ def _write_cube(
             reporter.add(lines)
         if writing is not None:
             writing.result()
-    zarr.open_group(group, mode="r+").attrs.update(_plain(cube.attrs()))
+    # `attrs.update` would write the file once for each of them.
+    zarr.open_group(group, mode="r+").update_attributes(_plain(cube.attrs()))
     return moments
 
 

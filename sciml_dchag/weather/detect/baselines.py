@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from sciml_dchag.weather.area import goes_around
 from sciml_dchag.weather.detect.labels import ONE_KIND, Located
@@ -105,6 +104,8 @@ class FinderBaselines:
 
     def _refined(self, field: Floats) -> Floats:
         """The field on the fine grid."""
+        from scipy.interpolate import RectBivariateSpline
+
         longitude = self._unwrapped()
         if self.wraps:
             field = np.concatenate([field[:, -BEYOND:], field, field[:, :BEYOND]], axis=1)

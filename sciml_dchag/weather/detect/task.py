@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
@@ -15,13 +15,14 @@ from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.detect.config import DetectRecipe
-from sciml_dchag.weather.detect.evaluate import evaluate
 from sciml_dchag.weather.detect.labels import ObjectTable
 from sciml_dchag.weather.detect.training import DetectRecord, DetectStore, complete_model_config
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.prepare.preview import Announced
 from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import check_periods, check_rotation
+
+if TYPE_CHECKING:
+    from sciml_dchag.weather.prepare.preview import Announced
 
 
 class DetectTask(WeatherTask[DetectRecipe]):
@@ -88,6 +89,8 @@ class DetectTask(WeatherTask[DetectRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test period beside the classical finder."""
+        from sciml_dchag.weather.detect.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

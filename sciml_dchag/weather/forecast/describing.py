@@ -10,7 +10,6 @@ import xarray as xr
 from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.samples import resolve_samples
 from sciml_dchag.files.zarr_groups import read_attrs
-from sciml_dchag.weather.prepare.contents import list_contents
 from sciml_dchag.weather.store.layout import FORMAT, iso
 from sciml_dchag.weather.store.store import Store
 
@@ -21,6 +20,8 @@ def describe(path: str) -> dict[str, Any] | None:
     Raises:
         FileNotFoundError, ValueError: there is nothing, or nothing known.
     """
+    from sciml_dchag.weather.prepare.contents import list_contents
+
     place = Path(path)
     if place.is_dir() and (place / "zarr.json").is_file():
         if read_attrs(place).get("format") == FORMAT:

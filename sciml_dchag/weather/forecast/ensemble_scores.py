@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sciml_dchag.files.resumable import Progress
@@ -27,6 +26,9 @@ from sciml_dchag.weather.forecast.forecaster import Forecaster, later
 from sciml_dchag.weather.scores import ensemble_plots, plots
 from sciml_dchag.weather.scores.ensemble import ENSEMBLE_METRICS, QUANTILES, EnsembleSums
 from sciml_dchag.weather.store.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLIMATOLOGY = "climatological_ensemble"
 SINGLE = {"crps": "mae", "ensemble_mean_rmse": "rmse"}

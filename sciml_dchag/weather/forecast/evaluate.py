@@ -12,10 +12,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from sciml_dchag.figures.metric import Metric
 from sciml_dchag.figures.report import write_evaluation
@@ -51,6 +51,9 @@ from sciml_dchag.weather.scores.table import (
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
 from sciml_dchag.weather.training_store import check_periods
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def evaluate(

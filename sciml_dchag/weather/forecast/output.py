@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -43,6 +42,8 @@ def announced(
         batch: initial times in a chunk.
         ensemble: whose members are forecast; None for one forecast from each initial time.
     """
+    import dask.array
+
     store, channels = forecaster.store, forecaster.target_channels
     dataset = xr.Dataset(
         coords={

@@ -1,4 +1,7 @@
-"""The task of forecasting: each step of `training.task.Task`, done by the module of its name."""
+"""The task of forecasting: each step of `training.task.Task`, done by the module of its name.
+
+What training does not need is imported by the step that needs it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.task import Attempt, PlannedLoss
-from sciml_dchag.weather.forecast.checks import check, expected_model
 from sciml_dchag.weather.forecast.config import ForecastRecipe
-from sciml_dchag.weather.forecast.evaluate import evaluate
-from sciml_dchag.weather.forecast.predict import predict_period
 from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.forecast.training import ForecastTrainingStore
 from sciml_dchag.weather.task import WeatherTask
@@ -31,6 +31,8 @@ class ForecastTask(WeatherTask[ForecastRecipe]):
 
     def expected_model(self) -> ModelConfig:
         """Take channels and grid from the store, or from `prepare`."""
+        from sciml_dchag.weather.forecast.checks import expected_model
+
         return expected_model(self.recipe)
 
     def planned_loss(self) -> PlannedLoss:
@@ -39,6 +41,8 @@ class ForecastTask(WeatherTask[ForecastRecipe]):
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check sources or store, statistics, model, lead times and metrics."""
+        from sciml_dchag.weather.forecast.checks import check
+
         check(self.recipe, attempt, note)
 
     def predictions(self, run: Path) -> Path:
@@ -47,6 +51,8 @@ class ForecastTask(WeatherTask[ForecastRecipe]):
 
     def predict(self, run: Path, progress: Progress | None) -> None:
         """Forecast from every initial time of the test period."""
+        from sciml_dchag.weather.forecast.predict import predict_period
+
         predict_period(
             run, self.predictions(run), recipe=self.recipe, overwrite=True, progress=progress
         )
@@ -59,6 +65,8 @@ class ForecastTask(WeatherTask[ForecastRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test period beside persistence and climatology."""
+        from sciml_dchag.weather.forecast.evaluate import evaluate
+
         return evaluate(run, self.recipe, parallel=parallel, progress=progress)
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
@@ -15,7 +15,6 @@ from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
-from sciml_dchag.weather.interpolate.evaluate import evaluate
 from sciml_dchag.weather.interpolate.scorer import check_objects
 from sciml_dchag.weather.interpolate.training import (
     BetweenRecord,
@@ -24,9 +23,11 @@ from sciml_dchag.weather.interpolate.training import (
     complete_model_config,
     fits_windows,
 )
-from sciml_dchag.weather.prepare.preview import Announced
 from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import check_periods, unused_validation
+
+if TYPE_CHECKING:
+    from sciml_dchag.weather.prepare.preview import Announced
 
 
 class InterpolateTask(WeatherTask[InterpolateRecipe]):
@@ -83,6 +84,8 @@ class InterpolateTask(WeatherTask[InterpolateRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test period beside other ways to interpolate."""
+        from sciml_dchag.weather.interpolate.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

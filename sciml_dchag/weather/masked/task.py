@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
@@ -15,14 +15,15 @@ from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import masked_objective, planned_loss
 from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
-from sciml_dchag.weather.masked.evaluate import evaluate
 from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
-from sciml_dchag.weather.prepare.preview import Announced, cannot_be_opened_here, preview
 from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
+
+if TYPE_CHECKING:
+    from sciml_dchag.weather.prepare.preview import Announced
 
 
 class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
@@ -45,6 +46,7 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
 
     def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         """Check store, model and masks."""
+        from sciml_dchag.weather.prepare.preview import cannot_be_opened_here
 
         def store() -> str:
             opened = self.open()
@@ -73,6 +75,8 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
             attempt(masks)
 
     def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> Announced | None:
+        from sciml_dchag.weather.prepare.preview import preview
+
         data, prepare = self.recipe.data, self.recipe.prepare
 
         def periods() -> str:
@@ -93,6 +97,8 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test period beside climatology and interpolation."""
+        from sciml_dchag.weather.masked.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

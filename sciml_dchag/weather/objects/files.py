@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.figures.saving import save_figure
@@ -25,6 +25,9 @@ from sciml_dchag.weather.scores.layouts import open_forecasts
 from sciml_dchag.weather.scores.plots import time_text
 from sciml_dchag.weather.store.layout import FORMAT
 from sciml_dchag.weather.store.store import Period, Store, times_within
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TIMES = ("time", "init_time", "valid_time")
 """Dimensions that a period is taken of."""

@@ -14,8 +14,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sciml_dchag.weather.area import goes_around, reaches_poles
 from sciml_dchag.weather.objects.sphere import distance_km, from_plane, to_plane
@@ -178,6 +176,9 @@ class Finder:
         self, cells: NDArray[np.int64], low: Mask, ties: Mask
     ) -> NDArray[np.int64]:
         """Drop plateaus that have a way down; keep one cell of each of the others."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         which, place = np.nonzero(ties)
         equal = self.neighbours_8C[:, cells][which, place]
         number = np.full(low.size, -1)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from sciml_dchag.weather.objects.finding import Objects
 from sciml_dchag.weather.objects.sphere import distance_km
@@ -35,6 +34,8 @@ def match(found: Objects, truth: Objects, within_km: float = WITHIN_KM) -> Pairs
     Each object is in one pair at most, and no pair is farther apart than `within_km`. The optimal
     assignment, and not the nearest first: in a chain of lows one wrong pair would cost another.
     """
+    from scipy.optimize import linear_sum_assignment
+
     apart = distance_km(
         found.latitude[:, None], found.longitude[:, None], truth.latitude, truth.longitude
     )

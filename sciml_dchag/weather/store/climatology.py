@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import dask.array
 import numpy as np
 import xarray as xr
 import zarr
@@ -263,6 +262,8 @@ def _write_metadata(
     fields = ("channel", "latitude", "longitude")
 
     def announced(*shape: int) -> Any:
+        import dask.array
+
         return dask.array.empty(shape, dtype=np.float32, chunks=-1)
 
     dataset = xr.Dataset(

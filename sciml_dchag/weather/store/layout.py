@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -79,6 +78,8 @@ def _described(
     state: xr.DataArray, static: xr.DataArray | None, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
     """Build the store's Dataset with CF attributes around a state that is only announced."""
+    import dask.array
+
     channels = ChannelSet(str(name) for name in state["channel"].values)
     levels = [float(c.level_hpa) if c.level_hpa is not None else np.nan for c in channels]
 

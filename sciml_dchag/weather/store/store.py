@@ -171,15 +171,15 @@ class Store:
         Raises:
             ValueError: a field that the store does not hold.
         """
-        dataset, names = self.dataset(), list(names)
+        if not (names := list(names)):
+            return np.empty((0, *self.shape[2:]), dtype=np.float32)
+        dataset: xr.Dataset = xr.open_zarr(self.path, chunks=None)  # Dask takes long to load
         present = _static_names(dataset)
         if missing := [name for name in names if name not in present]:
             raise ValueError(
                 f"{self.path} has the static fields {present or 'none'} but {missing[0]!r} is "
                 "needed: prepare it again with `static_sources`."
             )
-        if not names:
-            return np.empty((0, *self.shape[2:]), dtype=np.float32)
         with checksums.damage_named(self.path):
             fields = dataset["static"].values
         return fields[[present.index(name) for name in names]].astype(np.float32)

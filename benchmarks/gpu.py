@@ -180,6 +180,7 @@ def measure_step(case: tuple[Any, ...], kind: str, rate: float, rounds: int) -> 
     forget()
     times = milliseconds({"step": step}, rounds, ahead=False)["step"]
     peak = torch.cuda.max_memory_allocated() / 2**30
+    reserved = torch.cuda.max_memory_reserved() / 2**30
     seconds = times["median"] / 1e3
     locations = image[0] * image[1] // patch**2
     planned = None
@@ -195,6 +196,7 @@ def measure_step(case: tuple[Any, ...], kind: str, rate: float, rounds: int) -> 
         "channel_patches_a_second": batch * locations * channels / seconds,
         "flops": flops, "share_of_product_rate": flops / seconds / rate,
         "peak_gibibytes": peak, "planned_gibibytes": planned and planned / 2**30,
+        "reserved_gibibytes": reserved,
     }  # fmt: skip
     return result
 

@@ -1,14 +1,14 @@
 """Memory of a rank, simulated at the paper's own shapes, against what the paper's code measured.
 
-All 48 rows of `tests/golden/frontier_memory.csv`. The simulation runs our model's own code without
+All 55 rows of `tests/golden/frontier_memory.csv` and `frontier_memory_t32.csv`, or those of another
+file (`--readings`). The simulation runs our model's own code without
 numbers (`sciml_dchag.planning.step`), so that no accelerator is needed. Two columns:
 
 - `ours` is what our code would take in the paper's precision: the simulated step in bfloat16
   without autocast, gradients left out, and 24 bytes a parameter (`paper.STEADY_BYTES`).
-- `paper's code` models theirs: in rows that form the tokens of a rank's own channels, two more
-  copies of them. The paper's code keeps the list of the channels' tokens, their stack and the sum
-  with the channel embedding, and rows that only tokenize give 3.1 to 3.2 times the tokens. Where
-  in time these copies lie the file does not tell; two is what fits.
+- `paper's code` estimates what theirs reserved (`paper.reserved_by_theirs`): more copies of tokens,
+  and parameters that each rank holds whole, which is what is left at many ranks. In rows that
+  only tokenize it is three copies of the tokens.
 
 24 bytes is taken from the rows with 32 channels; medians are given without these rows, too. The
 rows of the stage alone have no transformer, and those that only tokenize are arithmetic (tokens,
@@ -47,6 +47,7 @@ from paper import (
     config_of,
     planned_peak,
     read_runs,
+    reserved_by_theirs,
     simulated,
     stage_activations,
     stage_gradients,
@@ -58,7 +59,9 @@ from rich.table import Table
 
 from sciml_dchag.models.transformer import build_model, count_parameters
 
-PAPER = Path(__file__).parents[1] / "tests" / "golden" / "frontier_memory.csv"
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+PAPER = GOLDEN / "frontier_memory.csv"
+MANY_RANKS = GOLDEN / "frontier_memory_t32.csv"
 FAR = 0.30
 """A row that is off by more than this is explained."""
 EXPLANATIONS = {
@@ -72,6 +75,13 @@ EXPLANATIONS = {
     ),
     "tokenize_only": (
         "the paper's code holds three copies of the tokens, and a head and position embeddings"
+    ),
+    "dchag_linear_tokenize_and_aggregate": (
+        "each rank of the paper's seems to hold the final attention whole"
+    ),
+    "distributed_tokenize_full_model": (
+        "at 32 ranks little is left of a split model, and what each rank of the paper's seems to "
+        "hold whole, and the list of what it gathers, is most of the rest"
     ),
     "distributed_tokenize_only": (
         "the paper's code holds three copies of the tokens and, beside the tokenizer, a head and "
@@ -100,7 +110,7 @@ class Row:
     ours_off: float
     """(ours - paper) / paper."""
     as_paper: float
-    """With the copies that the paper's code makes."""
+    """Estimate of what the paper's code reserved."""
     as_paper_off: float
     explanation: str
     """Why ours is off, where it is by more than `FAR`."""
@@ -113,20 +123,19 @@ def row_of(run: Run) -> Row:
         kind, stage = FULL_MODELS[run.variant]
         cost = simulated(kind, run.channels, run.tp, run.size, stage=stage)
         ours = activations(cost) + STEADY_BYTES * cost.stored(1)
-        copies = 0 if stage == "tp-only" else 2
+        as_paper = reserved_by_theirs(run, kind, stage, cost)
         parameters = "exact" if counted(run, kind) == run.parameters else "differ"
     elif run.variant in STAGES_ALONE:
         kind, stage = STAGES_ALONE[run.variant]
         cost = simulated(kind, run.channels, run.tp, run.size, stage=stage)
         numbers = stage_numbers(kind, stage, run.channels, run.tp, run.embed_dim)
         ours = stage_activations(cost) + STEADY_BYTES * numbers
-        copies = 0 if stage == "tp-only" else 2
+        as_paper = reserved_by_theirs(run, kind, stage, cost)
     else:  # tokens and their gradient, and the tokenizer's parameters
-        how, copies = "arithmetic", 1
+        how = "arithmetic"
         own = run.channels if run.variant == "tokenize_only" else run.channels // run.tp
         ours = 2 * run.tokens + STEADY_BYTES * own * (PIXELS + 2) * run.embed_dim
-    as_paper = ours + copies * run.tokens
-    if how == "arithmetic":  # three copies of the tokens, and what the file counts, on each rank
+        # Three copies of the tokens, and what the file counts, on each rank.
         as_paper = 3 * run.tokens + STEADY_BYTES * run.parameters
     off = ours / GIB / run.reserved - 1
     return Row(
@@ -164,6 +173,15 @@ def summary(rows: Iterable[Row], column: Callable[[Row], float]) -> dict[str, An
         "beyond_30_percent": sum(error > FAR for error in errors),
         "median_above_32_channels": statistics.median(unseen),
     }
+
+
+def by_ranks(rows: Iterable[Row]) -> dict[int, float]:
+    """Median errors of the estimate for whole models, by ranks of tp."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if row.variant in FULL_MODELS:
+            found.setdefault(row.tp, []).append(abs(row.as_paper_off))
+    return {ranks: statistics.median(found[ranks]) for ranks in sorted(found)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,9 +289,12 @@ def goals_table(found: list[Goal]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, help="where memory.csv and about.json are kept")
-    folder = parser.parse_args().folder
+    parser.add_argument("--readings", type=Path, nargs="*", default=[PAPER, MANY_RANKS],
+                        help="files of readings, with the columns of the paper's")  # fmt: skip
+    options = parser.parse_args()
+    folder = options.folder
     console = Console()
-    rows = [row_of(run) for run in read_runs(PAPER)]
+    rows = [row_of(run) for file in options.readings for run in read_runs(file)]
     found = [*goals("paper"), *goals("planner")]
     console.print(rows_table(rows), "* arithmetic, not simulated", "")
     summaries = {
@@ -286,6 +307,8 @@ def main() -> None:
             f"({errors['median_above_32_channels']:.1%} of those above 32 channels), largest "
             f"{errors['largest']:.0%}, off by more than 30%: {errors['beyond_30_percent']}"
         )
+    for ranks, error in by_ranks(rows).items():
+        console.print(f"paper's code, T = {ranks}: median error {error:.1%}")
     console.print("\nWhy ours is off by more than 30%:")
     for variant, explanation in dict.fromkeys((r.variant, r.explanation) for r in rows):
         if explanation:
@@ -310,8 +333,9 @@ def write(folder: Path, rows: list[Row], summaries: dict[str, Any], found: list[
         {
             "benchmark": "memory",
             "method": "by simulation; nothing was run on an accelerator",
-            "paper": "arXiv 2506.21411, readings in tests/golden/frontier_memory.csv",
+            "paper": "arXiv 2506.21411, readings in tests/golden/frontier_memory*.csv",
             "errors": summaries,
+            "estimate_by_ranks": by_ranks(rows),
             "goals": [asdict(goal) | {"reached": goal.reached} for goal in found],
             "machine": provenance(),
         },

@@ -58,7 +58,7 @@ def plan(
     if gpus is None:
         raise click.UsageError("Give --gpus, the number of ranks in all, or --measure.")
     from sciml_dchag.planning import presentation as show
-    from sciml_dchag.planning.layouts import chosen_machine, demand_of, make_plan
+    from sciml_dchag.planning.layouts import chosen_machine, demand_of, make_plan, unused_memory
     from sciml_dchag.tasks import load_recipe, task_of
 
     loaded = load_recipe(recipe, overrides)
@@ -71,11 +71,12 @@ def plan(
     show_table(
         show.layouts_table(found.fitting, f"{len(found.fitting)} layouts fit, fastest first")
     )
-    show_table(show.layout_table(best))
+    show_table(show.layout_table(best, unused_memory(demand, best)))
     for layout in found.too_large[: show.MOST_ROWS]:
         out.print(f"does not fit: {show.why_too_large(layout, on)}", highlight=False)
     for reason in found.impossible:
         out.print(f"not possible: {reason}", highlight=False, markup=False)
+    out.print(show.accounting(demand), highlight=False)
     if machine is None:
         out.print("Times are estimated for Frontier (MI250X): name your own with --machine.")
     out.print(f"\nProposed: {show.settings(best)}", highlight=False, soft_wrap=True)

@@ -228,6 +228,15 @@ def make_plan(
     )
 
 
+def unused_memory(demand: Demand, layout: Layout) -> int:
+    """Estimate the bytes that the caching allocator holds beyond what a layout allocates.
+
+    It gives them back before it fails, so that what is allocated decides whether a run fits.
+    """
+    step = layout.tp, min(2, layout.fsdp), layout.micro_batch
+    return _simulate_one(demand, step).unused
+
+
 def _degrees(demand: Demand, tp: int, fsdp: int) -> ParallelConfig:
     return dataclasses.replace(demand.parallel, dp=1, fsdp=fsdp, tp=tp)
 

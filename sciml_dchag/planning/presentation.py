@@ -28,8 +28,13 @@ def layouts_table(layouts: list[Layout], title: str) -> Table:
     return table
 
 
-def layout_table(layout: Layout) -> Table:
-    """Where one layout's memory goes, and what it sends."""
+def layout_table(layout: Layout, unused: int) -> Table:
+    """Where one layout's memory goes, and what it sends.
+
+    Args:
+        layout: the layout.
+        unused: estimate of `layouts.unused_memory`, which is known to a factor of about two.
+    """
     table = Table(title=f"{degrees(layout)}, worst at: {layout.worst}", title_justify="left")
     table.add_column("memory of a rank")
     table.add_column("GiB", justify="right")
@@ -37,11 +42,25 @@ def layout_table(layout: Layout) -> Table:
         if size:
             table.add_row(kind, f"{size / GIB:.2f}")
     table.add_section()
+    allocated, most = layout.memory.total(), layout.memory.total() + 2 * unused
+    table.add_row("[bold]allocated[/], which decides whether it fits", f"{allocated / GIB:.2f}")
+    table.add_row("reserved, as the card shows it", f"{allocated / GIB:.1f} to {most / GIB:.1f}")
+    table.add_section()
     table.add_row("[bold]sent by a rank in a step[/]", "")
     for name, size in layout.sent.most_common():
         if size:
             table.add_row(name, f"{size / GIB:.3f}")
     return table
+
+
+def accounting(demand: Demand) -> str:
+    """Say what a parameter takes in the memory that is planned."""
+    moments = 12 if demand.averaged else 8
+    averaged = ", its average" if demand.averaged else ""
+    return (
+        f"Memory has {4 + moments} bytes of a parameter at all times (float32 and two moments"
+        f"{averaged}) and 4 of its gradient when it arises; FSDP shares out all of them."
+    )
 
 
 def degrees(layout: Layout) -> str:

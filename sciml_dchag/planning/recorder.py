@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from sciml_dchag.models.hooks import local
+from sciml_dchag.planning.allocator import Event
 
 Bytes = Counter[str]
 """Bytes by kind of memory."""
@@ -59,6 +60,7 @@ class StepRecorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, stage_of: dict[nn.Module, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.phases: list[Phase] = []
+        self.events: list[Event] = []
         self._model = model
         self._stage = "batch"
         self._live: Bytes = Counter()
@@ -123,6 +125,8 @@ class StepRecorder(TorchDispatchMode):
         known = self._entries.get(key)
         if known is not None and known[0] in STEADY and kind not in STEADY:
             kind = known[0]
+        if kind != "parameters" and (known is None or known[1] != size):
+            self.events.append((key, size))
         if known is None:
             weakref.finalize(storage, self._drop, key).atexit = False
         else:
@@ -135,6 +139,8 @@ class StepRecorder(TorchDispatchMode):
     def _drop(self, key: int) -> None:
         kind, size = self._entries.pop(key)
         self._live[kind] -= size
+        if kind != "parameters":
+            self.events.append((key, 0))
 
     def __enter__(self) -> StepRecorder:
         # FSDP frees and fills its buffers by resizing their storage, which is no operator.

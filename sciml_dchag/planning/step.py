@@ -29,6 +29,7 @@ from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel.apply import freeze, own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh, sharded_axes
+from sciml_dchag.planning.allocator import Event, held_unused
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
 from sciml_dchag.training.task import PlannedLoss
 
@@ -49,6 +50,9 @@ class StepCost:
     whether they are trained."""
     fsdp: int
     """Ranks that shared out the storage of gradients in `phases`."""
+    unused: int = 0
+    """Bytes that the caching allocator would hold beyond what is allocated, of the blocks that
+    were simulated: an estimate."""
 
     def stored(self, fsdp: int, *, trained: bool = False) -> int:
         """Numbers of parameters that a rank stores if so many share out their storage.
@@ -114,15 +118,17 @@ def simulate_step(
             name: (own_shape(parameter), sharded_axes(parameter).get("tp"), parameter.requires_grad)
             for name, parameter in model.named_parameters()
         }
+        sizes = [4 * math.prod(shape) // parallel.fsdp for shape, _, _ in parameters.values()]
         own = own_channels(model, mesh)
         of_a_block = [entry for name, entry in parameters.items() if "blocks.1." in name]
         with FakeTensorMode(allow_non_fake_inputs=True):
             model.to_empty(device="cpu")
-            phases = _record(model, own, samples, precision, mixed, loss)
+            phases, events = _record(model, own, samples, precision, mixed, loss)
     return StepCost(
         phases=_stretched(phases, extra),
         parameters=[*parameters.values(), *of_a_block * extra],
         fsdp=parallel.fsdp,
+        unused=held_unused(events, sizes),
     )
 
 
@@ -143,8 +149,8 @@ def _record(
     precision: torch.dtype,
     mixed: bool,
     learn: PlannedLoss,
-) -> list[Phase]:
-    """Run the step and return its phases."""
+) -> tuple[list[Phase], list[Event]]:
+    """Run the step and return its phases, and what it took and gave back."""
     dtype = torch.float32 if mixed else precision
     cast = torch.autocast("cpu", dtype=precision, enabled=mixed, cache_enabled=False)
     with StepRecorder(model, _stages(model)) as recorder:
@@ -155,7 +161,7 @@ def _record(
         recorder.begin("end", "batch")
     for phase in recorder.phases:
         del phase.start["parameters"], phase.peak["parameters"]
-    return recorder.phases
+    return recorder.phases, list(recorder.events)
 
 
 def _stages(model: ChannelTransformer) -> dict[nn.Module, str]:

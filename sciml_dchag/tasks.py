@@ -62,6 +62,11 @@ TASKS = {
         task="sciml_dchag.plants.grade.task:GradeTask",
         model="sciml_dchag.plants.grade.model:GradeModel",
     ),
+    "detect-plants": Entry(
+        recipe="sciml_dchag.plants.detect.config:DetectPlantsRecipe",
+        task="sciml_dchag.plants.detect.task:DetectPlantsTask",
+        model="sciml_dchag.plants.detect.model:DetectPlantsModel",
+    ),
 }
 """By `task.kind`; a recipe that does not say its kind is the first one's."""
 

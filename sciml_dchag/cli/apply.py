@@ -110,7 +110,8 @@ def predict(
     A MODEL of task.kind detect finds objects at the times of INPUT, a store, and OUTPUT is a folder
     with boxes.csv and a picture. --score is the least probability; options that are about forecasts
     are refused. A MODEL of task.kind grade grades the images of INPUT, a plant store, and OUTPUT is
-    a table (.csv).
+    a table (.csv). One of task.kind detect-plants finds objects in such images, with --score, and
+    OUTPUT is a table, too.
 
     --members makes an ensemble, whose members lie along the dimension `number`. They differ by what
     the model missed on days of its training period, for which the store of its training must be
@@ -133,13 +134,17 @@ def predict(
         "--lead-hours": lead_hours, "--members": members, "--seed": seed,
         "--control": control == "off", "--tp": tp > 1, "--fsdp": fsdp > 1,
     }  # fmt: skip
+    of_times = {"--start-time": start, "--end-time": end, "--every-hours": every_hours}
     if kind == "grade":
-        of_times = {
-            "--start-time": start, "--end-time": end, "--every-hours": every_hours,
-            "--score": score is not None,
-        }  # fmt: skip
-        _refuse({**of_forecasts, **of_times}, f"{model} grades plants")
+        of_objects = {"--score": score is not None}
+        _refuse({**of_forecasts, **of_times, **of_objects}, f"{model} grades plants")
         _grade(model, source, output, batch=batch, device=device, overwrite=overwrite)
+        return
+    if kind == "detect-plants":
+        _refuse({**of_forecasts, **of_times}, f"{model} finds objects in plants")
+        _find_in_plants(
+            model, source, output, score=score, batch=batch, device=device, overwrite=overwrite
+        )
         return
     if kind == "detect":
         _refuse(of_forecasts, f"{model} finds objects")
@@ -176,6 +181,16 @@ def _find_objects(model: Path, source: Path, output: Path, **options: Any) -> No
     with ProgressBar() as progress:
         table = predict_objects(model, source, output, progress=progress, **options)
     say(f"Objects: {len(table):,} at {table['time'].nunique():,} times, in {output}")
+
+
+def _find_in_plants(model: Path, source: Path, output: Path, **options: Any) -> None:
+    """Find the objects in the images of a store and say how many there are."""
+    from sciml_dchag.plants.detect.predict import predict as predict_objects
+
+    require_one_process("predict")
+    with ProgressBar() as progress:
+        table = predict_objects(model, source, output, progress=progress, **options)
+    say(f"Objects: {len(table):,} in {table['cube'].nunique():,} images, in {output}")
 
 
 def _grade(model: Path, source: Path, output: Path, **options: Any) -> None:
@@ -290,7 +305,7 @@ def reconstruct(
 
 OF_KIND = {
     "forecast": "predict", "masked": "reconstruct", "interpolate": "interpolate",
-    "detect": "predict", "grade": "predict",
+    "detect": "predict", "grade": "predict", "detect-plants": "predict",
 }  # fmt: skip
 """What applies a model, by its task."""
 

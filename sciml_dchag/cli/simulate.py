@@ -69,6 +69,11 @@ def weather(store: Path, days: int, spin_up_days: int, seed: int, overwrite: boo
     show_default=True,
     help="One plant an image, or plants that touch and shine, with lesions and stress in patches.",
 )
+@click.option(
+    "--labels",
+    is_flag=True,
+    help="Write label images, too: which leaf is seen where, and where lesions are.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of all that is drawn.")
 @overwrite_option
 def poplars(
@@ -77,6 +82,7 @@ def poplars(
     size: str,
     bands: int,
     scene: Literal["simple", "glasshouse"],
+    labels: bool,
     seed: int,
     overwrite: bool,
 ) -> None:
@@ -95,7 +101,7 @@ def poplars(
     with ProgressBar() as progress:
         paths = simulate_poplars(
             folder, cubes=cubes, size=parse_size(size), bands=bands, scene=scene,
-            seed=seed, overwrite=overwrite, progress=progress,
+            labels=labels, seed=seed, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     out.print(
         f"{len(paths)} images, references and traits: {folder} (synthetic, not observations)",

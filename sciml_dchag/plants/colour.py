@@ -105,3 +105,17 @@ def true_colour(
         return np.einsum("kc,chw->khw", weights, image)
 
     return show(linear(reflectance), None if like is None else linear(like))
+
+
+def as_seen(
+    reflectance: NDArray[np.float32], wavelength_nm: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return colours as a screen shows them, (rows, columns, 3), of a picture or of a spectrum.
+
+    Args:
+        reflectance: (C, rows, columns); three bands are a picture's colours, as they are.
+        wavelength_nm: centres, ascending, (C,): blue comes first.
+    """
+    if len(reflectance) == 3:
+        return np.moveaxis(reflectance[::-1], 0, -1).clip(0, 1)
+    return true_colour(reflectance, wavelength_nm)

@@ -35,6 +35,20 @@ class PlantRecord:
     quantity: str = ""
     """What the store held, such as reflectance; empty where it was not kept."""
 
+    def require_bands(self, store: CubeStore, path: Path) -> None:
+        """Refuse a store of other bands than the training store had.
+
+        Raises:
+            ValueError: it has others.
+        """
+        if list(self.channels) != store.channels.names:
+            raise ValueError(
+                f"{path} was trained on {len(self.channels)} bands, {self.channels[0]} to "
+                f"{self.channels[-1]}, and {store.path} has {len(store.channels)}, "
+                f"{store.channels.names[0]} to {store.channels.names[-1]}: prepare a store with "
+                f"the same `bands`."
+            )
+
     def require_quantity(self, store: CubeStore, path: Path) -> None:
         """Refuse a store that holds something else than the training store did.
 

@@ -1,4 +1,4 @@
-"""A grader learns on ranks what it learns on one process."""
+"""Graders and detectors of plants learn on ranks what they learn on one process."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import run_workers as workers
 from PIL import Image
 from rank_launcher import on_ranks
 
+from sciml_dchag.plants.detect.detector import PlantDetector
 from sciml_dchag.plants.grade.grader import Grader
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
@@ -73,3 +74,30 @@ def test_ranks_learn_as_one_process(
     found = [Grader(run, store).grade(store.names) for run in (one, many)]
     for column in ("severity", "lesion_percent"):
         np.testing.assert_allclose(found[1][column], found[0][column], rtol=1e-4)
+
+
+@pytest.mark.parametrize("parallel", [{"tp": 2}, pytest.param({"fsdp": 2}, marks=pytest.mark.full)])
+def test_detectors_learn_as_one_process(
+    parallel: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    recipe = {
+        "name": "pieces",
+        "data": {"store": str(folder / "cubes.zarr"), "objects": str(folder / "lesions"),
+                 "image_size": [16, 16]},
+        "model": {"embed_dim": 16, "depth": 1, "heads": 2, "patch": 4, "partitions": 2,
+                  "pyramid_dim": 8},
+        "task": {"kind": "detect-plants", "label": 2, "least_pixels": 2},
+        "training": {"steps": 3, "batch": 4, "warmup_steps": 1, "log_every": 1},
+    }  # fmt: skip
+    one, many = tmp_path / "one", tmp_path / "many"
+    workers.train_run(recipe, str(one))
+    on_ranks(2, workers.train_run, workers.changed(recipe, parallel=parallel), str(many))
+    curves = workers.curve(one), workers.curve(many)
+    for key in ("loss", "gradient_norm"):
+        assert len(curves[0][key]) == 3
+        np.testing.assert_allclose(curves[1][key], curves[0][key], rtol=1e-5, err_msg=key)
+    store = CubeStore.open(folder / "cubes.zarr")
+    found = [PlantDetector(run, store).find(store.names[:3]) for run in (one, many)]
+    assert min(map(len, found[0])) > 5
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(second.scores, first.scores, rtol=1e-4)

@@ -16,12 +16,12 @@ import sciml_dchag as sd
 from sciml_dchag.cli import main
 from sciml_dchag.pipeline import train
 from sciml_dchag.plants.grade.grader import Grader, probabilities
-from sciml_dchag.plants.grade.images import area_means, plant_box
 from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
 from sciml_dchag.plants.grade.scores import grade_scores
 from sciml_dchag.plants.grade.training import GradeStore
 from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.whole_images import area_means, plant_box
 from sciml_dchag.tasks import recipe_from_mapping, task_of
 from sciml_dchag.training.evaluation import Evaluation
 

@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from sciml_dchag.cli import main
 from sciml_dchag.plants.read.cube_files import expand_cubes, open_cube
+from sciml_dchag.plants.simulate.glasshouse_scene import draw_in_glasshouse
 from sciml_dchag.plants.simulate.line_camera import WHITE_REFLECTANCE
 from sciml_dchag.plants.simulate.poplars import parse_size, simulate_poplars
 from sciml_dchag.plants.simulate.simple_scene import PHOTOSYNTHESIS, TRAIT_RANGES, draw_poplar
@@ -191,3 +194,28 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, [*words, "--overwrite"])
     assert result.exit_code == 2 and "sciml-dchag[simulate]" in result.output
     assert cube.path.exists()
+
+
+@pytest.mark.parametrize("scene", ["simple", "glasshouse"])
+def test_label_images_are_what_was_drawn(
+    scene: Literal["simple", "glasshouse"], tmp_path: Path
+) -> None:
+    folder, plain = tmp_path / "poplars", tmp_path / "plain"
+    for path, labels in ((folder, True), (plain, False)):
+        simulate_poplars(path, cubes=1, size=SIZE, bands=20, scene=scene, labels=labels)
+    assert (folder / "poplar_0000.raw").read_bytes() == (plain / "poplar_0000.raw").read_bytes()
+    leaves, lesions = (
+        np.asarray(Image.open(folder / name / "poplar_0000.png")) for name in ("leaves", "lesions")
+    )
+    assert leaves.shape == lesions.shape == SIZE and (lesions > 0).tolist() == (leaves > 0).tolist()
+    drawn = draw_poplar if scene == "simple" else draw_in_glasshouse
+    poplar = drawn(0, 0, SIZE)
+    number = len(poplar.leaves) // poplar.states
+    assert 10 < len(np.unique(leaves)) - 1 <= number and leaves.max() <= number
+    # A leaf alone is where the drawing has nothing but leaf, and mostly so the other way around.
+    assert (leaves > 0)[poplar.canopy.leaf_share() == 1].all()
+    share = float((lesions == 2).sum() / (lesions > 0).sum())
+    assert share == pytest.approx(poplar.traits.get("lesion_share", 0.0), abs=0.03)
+    # As a folder of poplars it is replaced when asked for.
+    simulate_poplars(folder, cubes=1, size=SIZE, bands=20, scene=scene, overwrite=True)
+    assert not (folder / "leaves").exists()

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.plants.colour import true_colour
-from sciml_dchag.plants.grade.images import WholeImages
+from sciml_dchag.plants.colour import as_seen
 from sciml_dchag.plants.grade.training import GradeStore
+from sciml_dchag.plants.whole_images import WholeImages
 
 BASELINES = {
     "commonest": "the commonest grade of the training images, and their mean fraction of lesions",
@@ -75,10 +75,7 @@ def histogram(reader: WholeImages, cube: str) -> NDArray[np.float32]:
 
     store = reader.store
     values = store.reflectance(cube, None, *reader.box(cube))
-    if len(values) == 3:
-        colours = np.moveaxis(values[::-1], 0, -1)  # bands ascend: blue comes first
-    else:
-        colours = true_colour(values, store.wavelength_nm)
+    colours = as_seen(values, store.wavelength_nm)
     pixels = colours.reshape(-1, 3)
     pixels = pixels[np.isfinite(pixels).all(axis=1)].clip(0, 1)
     hsv = rgb2hsv(pixels)

@@ -19,9 +19,9 @@ from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.grade.config import GradeRecipe
-from sciml_dchag.plants.grade.images import WholeImages
 from sciml_dchag.plants.grade.training import GradeRecord, cells_of, grading_objective
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.whole_images import WholeImages
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.precision import autocast, keep_as_trained
 
@@ -47,13 +47,7 @@ class Grader:
         self.path, self.checkpoint, self.store = found.path, found.checkpoint, store
         self.recipe = from_mapping(GradeRecipe, found.checkpoint.recipe)
         self.data = found.checkpoint.read_data(GradeRecord, self.path)
-        if list(self.data.channels) != store.channels.names:
-            raise ValueError(
-                f"{self.path} was trained on {len(self.data.channels)} bands, "
-                f"{self.data.channels[0]} to {self.data.channels[-1]}, and {store.path} has "
-                f"{len(store.channels)}, {store.channels.names[0]} to {store.channels.names[-1]}: "
-                f"prepare a store with the same `bands`."
-            )
+        self.data.require_bands(store, self.path)
         self.data.require_quantity(store, self.path)
         self.reader = WholeImages(
             store, np.asarray(self.data.mean), np.asarray(self.data.std),

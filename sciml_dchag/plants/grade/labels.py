@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.plants.label_images import LabelImages
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-"""How names of label images end."""
 BACKGROUND, PLANT, LESION = 0, 1, 2
 """What label images hold."""
 UNKNOWN = -1
@@ -52,7 +48,7 @@ def grades_of(table: pd.DataFrame, column: str, grades: int, where: object) -> N
     return np.where(empty, UNKNOWN, np.nan_to_num(values)).astype(np.int64)
 
 
-class LesionImages:
+class LesionImages(LabelImages):
     """A folder of label images of lesions, called as the images of a store.
 
     Args:
@@ -65,28 +61,7 @@ class LesionImages:
     """
 
     def __init__(self, folder: str | Path, names: Sequence[str]) -> None:
-        self.folder = Path(resolve_samples([str(folder)])[0])
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"data.lesions {self.folder} is no folder: name one of label images, or leave it "
-                f"empty."
-            )
-        known = set(names)
-        self.files: dict[str, Path] = {}
-        for file in sorted(self.folder.iterdir()):
-            if file.suffix.lower() not in MASK_SUFFIXES or file.stem not in known:
-                continue
-            if file.stem in self.files:
-                raise ValueError(
-                    f"data.lesions has {self.files[file.stem].name} and {file.name} for the image "
-                    f"{file.stem}: keep one of them."
-                )
-            self.files[file.stem] = file
-        if not self.files:
-            raise ValueError(
-                f"data.lesions {self.folder} has no PNG, TIFF or NPY called as an image of the "
-                f"store, such as {names[0]}.png: rename them, or leave it empty."
-            )
+        super().__init__(folder, names, "data.lesions")
 
     def read(self, name: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
         """Read an image's labels, (rows, columns); None where it has none.
@@ -94,14 +69,9 @@ class LesionImages:
         Raises:
             ValueError: another size than the image, or other numbers than 0, 1 and 2.
         """
-        if (path := self.files.get(name)) is None:
+        if (labels := self.numbers(name, size)) is None:
             return None
-        labels = _numbers(path)
-        if labels.shape != size:
-            raise ValueError(
-                f"The label image {path} has {' x '.join(map(str, labels.shape))} values and the "
-                f"image {size[0]} x {size[1]}: draw it on the image as it was taken."
-            )
+        path = self.files[name]
         found = np.unique(labels)
         if not np.isin(found, (BACKGROUND, PLANT, LESION)).all():
             other = found[~np.isin(found, (BACKGROUND, PLANT, LESION))][0]
@@ -114,19 +84,3 @@ class LesionImages:
                 f"The label image {path} is all background (0): draw the plant as 1 into it."
             )
         return labels.astype(np.uint8)
-
-
-def _numbers(path: Path) -> NDArray[Any]:
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        from PIL import Image
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return np.asarray(image)
-    except (ValueError, OSError, SyntaxError, EOFError) as error:
-        raise ValueError(
-            f"The label image {path} cannot be read ({error}): give a PNG, TIFF or NPY file."
-        ) from error

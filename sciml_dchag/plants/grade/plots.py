@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sciml_dchag.figures.style import INK, new_figure
-from sciml_dchag.plants.colour import true_colour
+from sciml_dchag.plants.colour import as_seen
 from sciml_dchag.plants.grade.grader import Grader
 from sciml_dchag.plants.grade.labels import LESION, LesionImages
 
@@ -61,11 +61,7 @@ def plot_lesions(
     for place, cube in enumerate(cubes, start=1):
         axes = figure.add_subplot(-(-len(cubes) // 2), 2, place)
         values = store.reflectance(cube, None, *grader.reader.box(cube))
-        picture = (
-            np.moveaxis(values[::-1], 0, -1).clip(0, 1)
-            if len(values) == 3
-            else true_colour(values, store.wavelength_nm)
-        )
+        picture = as_seen(values, store.wavelength_nm)
         rows, columns = picture.shape[:2]
         extent = (0, columns, rows, 0)
         axes.imshow(np.nan_to_num(picture), extent=extent)

@@ -18,9 +18,10 @@ from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.channels import band_name
 from sciml_dchag.plants.grade.config import GradeRecipe
-from sciml_dchag.plants.grade.images import GradeBatch, GradedImages, WholeImages, true_ratio
+from sciml_dchag.plants.grade.images import GradeBatch, GradedImages, true_ratio
 from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
 from sciml_dchag.plants.training_store import PlantRecord, PlantTrainingStore
+from sciml_dchag.plants.whole_images import WholeImages
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.task import Fingerprint, short_hash
 

@@ -92,7 +92,9 @@ def draw_in_glasshouse(seed: int, index: int, size: tuple[int, int]) -> Poplar:
         **of_leaf,
         PHOTOSYNTHESIS: photosynthesis(rng, of_leaf["cab_ug_cm2"], of_leaf["cw_g_cm2"]),
     }
-    return Poplar(str(traits["cube"]), traits, leaves, canopy, draw_light(rng, size))
+    return Poplar(
+        str(traits["cube"]), traits, leaves, canopy, draw_light(rng, size), states=len(STATES)
+    )
 
 
 def traits_of(canopy: Canopy, leaves: pd.DataFrame) -> dict[str, float]:

@@ -32,7 +32,13 @@ from sciml_dchag.plants.simulate.line_camera import (
     WHITE_REFLECTANCE,
     LineCamera,
 )
-from sciml_dchag.plants.simulate.simple_scene import CAMERA, NOISE, draw_poplar, random_stream
+from sciml_dchag.plants.simulate.simple_scene import (
+    CAMERA,
+    NOISE,
+    Poplar,
+    draw_poplar,
+    random_stream,
+)
 
 Scene = Literal["simple", "glasshouse"]
 LABEL = "SYNTHETIC, not an observation: made by sciml-dchag from PROSPECT-D leaf spectra"
@@ -40,7 +46,14 @@ TRAITS_FILE = "traits.csv"
 POPLARS = folder_kind(
     "a folder of synthetic poplars",
     contains=TRAITS_FILE,
-    holds=("poplar_*.raw", "poplar_*.hdr", "*_reference.raw", "*_reference.hdr"),
+    holds=(
+        "poplar_*.raw",
+        "poplar_*.hdr",
+        "*_reference.raw",
+        "*_reference.hdr",
+        "leaves",
+        "lesions",
+    ),
 )
 RANGE_NM = (400.0, 900.0)
 REFERENCE_LINES = 24
@@ -58,6 +71,7 @@ def simulate_poplars(
     bands: int = 500,
     bits: int = 12,
     scene: Scene = "simple",
+    labels: bool = False,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -84,6 +98,8 @@ def simulate_poplars(
         bands: number of bands, evenly from 400 to 900 nm.
         bits: of the camera, 8 to 16; it saturates at 2**bits - 1.
         scene: `simple` or `glasshouse`.
+        labels: write label images (PNG, called as the images) of what was drawn, too: `leaves` has
+            the number of the leaf that is seen, `lesions` 1 for leaf and 2 for lesion.
         seed: of all that is drawn.
         overwrite: replace a folder that this function wrote.
         progress: called after each image.
@@ -135,6 +151,8 @@ def simulate_poplars(
             about = f"{LABEL}; {poplar.name}, {poplar.traits['treatment']}"
             _write_header(path, header, size[0], EXPOSURE_MS, about)
             rows.append(poplar.traits)
+            if labels:
+                _write_labels(beside, poplar)
             if progress is not None:
                 progress(index + 1, cubes, "simulating poplars")
         pd.DataFrame(rows).to_csv(beside / TRAITS_FILE, index=False, float_format="%.6g")
@@ -204,6 +222,15 @@ def _write_references(folder: Path, camera: LineCamera, header: dict[str, Any], 
         np.ascontiguousarray(counts.transpose(0, 2, 1)).astype("<u2").tofile(path)
         kind = f"white panel of reflectance {level:g}" if level else "closed shutter"
         _write_header(path, header, REFERENCE_LINES, exposure, f"{LABEL}; {kind}")
+
+
+def _write_labels(folder: Path, poplar: Poplar) -> None:
+    """Write which leaf is seen where, and where lesions are."""
+    from PIL import Image
+
+    for name, numbers in (("leaves", poplar.leaf_numbers()), ("lesions", poplar.lesions())):
+        (folder / name).mkdir(exist_ok=True)
+        Image.fromarray(numbers).save(folder / name / f"{poplar.name}.png")
 
 
 def _write_header(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sciml_dchag.plants.simulate.canopy import Canopy, draw_canopy
+from sciml_dchag.plants.simulate.canopy import FINER, Canopy, draw_canopy
 
 GENOTYPES = 4
 TREATMENTS = ("watered", "drought")
@@ -55,6 +55,24 @@ class Poplar:
     light: NDArray[np.float32] | None = None
     """(rows, columns, 2): how bright the lamps are, as a share of those that the references were
     taken under, and the share of a second, bluer lamp in it; None where they are the same."""
+    states: int = 1
+    """States that each leaf may be in: healthy, and the second, if there is one, lesion."""
+
+    def leaf_numbers(self) -> NDArray[np.uint16]:
+        """Number of the leaf that is seen at each pixel's corner, 1, 2, ... or 0: (rows, columns).
+
+        Leaves of all plants are counted on, the topmost first.
+        """
+        leaf = self._seen() % (self.canopy.leaves // self.states) + 1
+        return np.where(self._seen() < self.canopy.leaves, leaf, 0).astype(np.uint16)
+
+    def lesions(self) -> NDArray[np.uint8]:
+        """What is seen at each pixel's corner: 0 no leaf, 1 leaf, 2 lesion; (rows, columns)."""
+        lesion = self._seen() // (self.canopy.leaves // self.states) == 1
+        return np.where(self._seen() < self.canopy.leaves, 1 + lesion, 0).astype(np.uint8)
+
+    def _seen(self) -> NDArray[np.int16]:
+        return self.canopy.material[::FINER, ::FINER]
 
 
 def draw_poplar(seed: int, index: int, size: tuple[int, int]) -> Poplar:

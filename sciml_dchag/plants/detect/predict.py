@@ -1,0 +1,95 @@
+"""The table that `predict` writes with a detector of objects in plants: one row per object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
+from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.files.resumable import Progress
+from sciml_dchag.plants.detect.boxes import Found
+from sciml_dchag.plants.detect.detector import PlantDetector
+from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.evaluation import Evaluation
+
+USUAL_SCORE = 0.25
+"""Least probability where a run was not evaluated."""
+LEAST_PROBABILITY = "Least probability"
+"""What an evaluation calls it."""
+
+
+def predict(
+    model: str | os.PathLike[str],
+    source: Path,
+    out: Path,
+    *,
+    score: float | None = None,
+    batch: int = 16,
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Find the objects in the images of a store and write a table, whole or not at all.
+
+    Args:
+        model: a run, a checkpoint or an exported file.
+        source: a plant store with the model's bands.
+        out: the table to write (.csv).
+        score: least probability; None takes that of the run's evaluation, or 0.25.
+        batch: images at once.
+        device: where to compute; None is the run's.
+        overwrite: replace a table.
+        progress: called for images.
+
+    Returns:
+        The table: `cube`, `probability`, and the box `x0`, `y0`, `x1`, `y1` in pixels of the image,
+        x rightward and y downward from its corner.
+
+    Raises:
+        FileNotFoundError: no store or no checkpoint.
+        FileExistsError: `out` exists and `overwrite` is off.
+        ValueError: a name that does not end in .csv, or a store that does not fit the model.
+    """
+    require_at_least(1, "batch", batch, MOST_SAMPLES)
+    if out.suffix != ".csv":
+        raise ValueError(f"{out} is to be a table, and its name must end in .csv.")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise FileExistsError(
+            f"{out} exists: choose another name"
+            + ("." if out.is_dir() else ", or replace it with `overwrite=True`.")
+        )
+    store = CubeStore.open(source)
+    detector = PlantDetector(model, store, device)
+    least = _score_of(model) if score is None else score
+    found = detector.find(store.names, batch=batch, least_score=least, progress=progress)
+    table = table_of(store.names, found)
+    write_table(table, out)
+    return table
+
+
+def table_of(cubes: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
+    """One row per object."""
+    names = np.repeat(np.array(cubes, object), [len(one) for one in found])
+    boxes = np.concatenate([one.boxes for one in found])
+    scores = np.concatenate([one.scores for one in found])
+    sides = {side: boxes[:, place] for place, side in enumerate(("x0", "y0", "x1", "y1"))}
+    return pd.DataFrame({"cube": names, "probability": scores, **sides})
+
+
+def write_table(table: pd.DataFrame, out: Path) -> None:
+    """Write objects, whole or not at all."""
+    with written_beside(out) as partial:
+        table.to_csv(partial, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def _score_of(model: str | os.PathLike[str]) -> float:
+    """The least probability that a run's evaluation counted as found."""
+    try:
+        return float(Evaluation.read(Path(model)).settings[LEAST_PROBABILITY])
+    except (FileNotFoundError, NotADirectoryError, KeyError):
+        return USUAL_SCORE

@@ -17,7 +17,6 @@ from sciml_dchag.objectives.detection import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.plants.checks import check_before_store, expected_bands
 from sciml_dchag.plants.detect.config import DetectPlantsRecipe
-from sciml_dchag.plants.detect.evaluate import evaluate
 from sciml_dchag.plants.detect.training import (
     BoxStore,
     DetectPlantsRecord,
@@ -89,6 +88,8 @@ class DetectPlantsTask(PlantTask[DetectPlantsRecipe]):
         progress: Progress | None = None,
     ) -> Evaluation:
         """Score the test images beside a threshold, a watershed and the mean number."""
+        from sciml_dchag.plants.detect.evaluate import evaluate
+
         return evaluate(run, self.recipe, progress=progress)
 
     @classmethod

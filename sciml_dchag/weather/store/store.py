@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 import zarr
 import zarr.errors
@@ -256,11 +257,10 @@ def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> N
     Raises:
         ValueError: an end that is no date, or a period that holds none of the times.
     """
-    positions = xr.DataArray(np.arange(len(times)), coords={"time": times})
     try:
         if any(isinstance(end, str) and not _ISO.fullmatch(end.strip()) for end in period):
             raise ValueError(period)  # pandas would read 01/02/2001 as 2 January
-        found = positions.sel(time=slice(*period)).values.astype(np.int64)
+        found = np.arange(len(times))[pd.DatetimeIndex(times).slice_indexer(*period)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # the last of NaT
         raise ValueError(
             f"Period {period[0]} to {period[1]} cannot be read: give ISO dates such as "

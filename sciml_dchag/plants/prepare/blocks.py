@@ -28,6 +28,8 @@ from sciml_dchag.plants.read.raw_cube import RawCube, read_lines
 
 MOST_VALUE = 1e6
 """What is larger is no value of whatever scale."""
+SMALL_LINE = 2**15
+"""Lines of fewer bytes take less time than handing them to a thread does."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -121,7 +123,8 @@ class ImageToPrepare:
                     ahead = reader.submit(read_lines, self.raw, spans[number + 1])
                 out = buffers[number % 2][:, : len(numbers)]
                 lines_here = range(span.start, span.stop)
-                parts = pool.map(prepare, lines_here, numbers, out.transpose(1, 0, 2))
+                spread = pool.map if numbers[0].nbytes > SMALL_LINE else map
+                parts = spread(prepare, lines_here, numbers, out.transpose(1, 0, 2))
                 for counts in parts:
                     self.counts.add(counts)
                 yield out

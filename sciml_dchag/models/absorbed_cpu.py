@@ -20,26 +20,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
 from sciml_dchag.models import tiles_cpu as tiles
-from sciml_dchag.models.tiles_cpu import BLOCK, LANES, TILE
+from sciml_dchag.models.tiles_cpu import BLOCK, LANES, TILE, compiled
 
 STEPS = 64
 """Pixels of a chunk of channels, half as many of wide heads: with their values about 36 KiB."""
 LOWEST = float(np.finfo(np.float32).min)
 """The score of a channel that is missing."""
-_compiled = njit(nogil=True, cache=True)
 
 
-@_compiled
+@compiled
 def _buffer(rows):  # type: ignore[no-untyped-def]
     return np.empty(rows * BLOCK, np.float32)
 
 
-@_compiled
+@compiled
 def _transpose(a, start, row, rows, columns, c, c_start):  # type: ignore[no-untyped-def]
     """c[q, n] = a[n, q] of a block of rows; columns of rows that are not there are zero."""
     whole = rows // 8 * 8
@@ -53,7 +51,7 @@ def _transpose(a, start, row, rows, columns, c, c_start):  # type: ignore[no-unt
             c[c_start + q * BLOCK + n] = 0
 
 
-@_compiled
+@compiled
 def _pixels(x, start, row, rows, K, P, x_Kn):  # type: ignore[no-untyped-def]
     """Transpose a block's pixels to (K, P + 1, n), the last of each channel being one."""
     for k in range(K):
@@ -63,7 +61,7 @@ def _pixels(x, start, row, rows, K, P, x_Kn):  # type: ignore[no-untyped-def]
             x_Kn[to + P * BLOCK + n] = 1
 
 
-@_compiled
+@compiled
 def _copy(a, start, count, c, c_start):  # type: ignore[no-untyped-def]
     """Copy a run of at most BLOCK numbers."""
     if count == BLOCK:
@@ -73,7 +71,7 @@ def _copy(a, start, count, c, c_start):  # type: ignore[no-untyped-def]
             c[c_start + n] = a[start + n]
 
 
-@_compiled
+@compiled
 def _attend(scores, head, K, mask, at_mask, mask_row, rows, a_Kn, largest, total):  # type: ignore[no-untyped-def]
     """Normalise one head's scores of a block, (K, TILE, n), over K: attention (K, n)."""
     if mask.size:
@@ -99,7 +97,7 @@ def _attend(scores, head, K, mask, at_mask, mask_row, rows, a_Kn, largest, total
         tiles.set_row(a_Kn, k * BLOCK, a_Kn, k * BLOCK, total, 0)
 
 
-@_compiled
+@compiled
 def _scale(a_Kn, channels, ones, x_Kn, first, scaled):  # type: ignore[no-untyped-def]
     """Scale the pixels of a chunk of channels by their attention."""
     for k in range(channels):
@@ -108,7 +106,7 @@ def _scale(a_Kn, channels, ones, x_Kn, first, scaled):  # type: ignore[no-untype
             tiles.set_row(scaled, p * BLOCK, a_Kn, (first + k) * BLOCK, x_Kn, at_x)
 
 
-@_compiled
+@compiled
 def _mix(scaled, values, start, d, steps, out, to, row):  # type: ignore[no-untyped-def]
     """out[n] += sum_s scaled[s, n] values[s] over d features."""
     for v in range(0, d, LANES):
@@ -117,7 +115,7 @@ def _mix(scaled, values, start, d, steps, out, to, row):  # type: ignore[no-unty
             tiles.add_tile(out, at, row, scaled, n, 1, BLOCK, values, start + v, d, steps)
 
 
-@_compiled
+@compiled
 def _mix_back(scaled, values, start, d, steps, grad, at, row, rows, grad_dn, of_values, of_scaled):  # type: ignore[no-untyped-def]
     """of_values[s] += sum_n scaled[s, n] grad[n];  of_scaled[s, n] = values[s] . grad[n]."""
     for s in range(steps * BLOCK, (steps + TILE) * BLOCK):
@@ -132,7 +130,7 @@ def _mix_back(scaled, values, start, d, steps, grad, at, row, rows, grad_dn, of_
             tiles.set_tile(of_scaled, to, BLOCK, values, of_value, d, 1, grad_dn, n, BLOCK, d)
 
 
-@_compiled
+@compiled
 def _channels_forward(  # type: ignore[no-untyped-def]
     x, maps, values, mask, attention, logsumexp, out, N, J, K, P, h, d, first, last
 ):  # fmt: skip
@@ -172,7 +170,7 @@ def _channels_forward(  # type: ignore[no-untyped-def]
                     )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _channels_backward(  # type: ignore[no-untyped-def]
     x, attention, values, grad, grad_logsumexp, of_scores, of_values, N, J, K, P, h, d, first, last
 ):  # fmt: skip
@@ -216,7 +214,7 @@ def _channels_backward(  # type: ignore[no-untyped-def]
                     _copy(of_a, k * BLOCK, rows, of_scores, at + k * h * N)
 
 
-@_compiled
+@compiled
 def _combine(a_Mn, tokens_MDn, D, first, features, mixed):  # type: ignore[no-untyped-def]
     """Mix a chunk of the features of M tokens."""
     for m in range(a_Mn.size // BLOCK):
@@ -228,7 +226,7 @@ def _combine(a_Mn, tokens_MDn, D, first, features, mixed):  # type: ignore[no-un
                 tiles.add_row(mixed, f * BLOCK, a_Mn, m * BLOCK, tokens_MDn, at)
 
 
-@_compiled
+@compiled
 def _tokens_forward(tokens, attention, values, out, N, M, D, h, d, first, last):  # type: ignore[no-untyped-def]
     """Mix for the blocks of rows from `first` to `last`."""
     chunk = STEPS if d <= 64 else STEPS // 2
@@ -248,7 +246,7 @@ def _tokens_forward(tokens, attention, values, out, N, M, D, h, d, first, last):
                 )  # fmt: skip
 
 
-@_compiled
+@compiled
 def _tokens_backward(  # type: ignore[no-untyped-def]
     tokens, attention, values, grad, of_tokens, of_attention, of_values, N, M, D, h, d, first, last
 ):  # fmt: skip
@@ -334,8 +332,10 @@ def backward(
     return grad_score_maps, grad_value_maps
 
 
-def mix_tokens(tokens_NMD: Tensor, attention_NMh: Tensor, value_map_hDd: Tensor, _: int) -> Tensor:
-    """Mix the values of tokens: (N, h, d)."""
+def mix_tokens(
+    tokens_NMD: Tensor, attention_NMh: Tensor, value_map_hDd: Tensor, numbers: int
+) -> Tensor:
+    """Mix the values of tokens: (N, h, d); there is no buffer whose `numbers` matter."""
     (N, M, D), (h, _, d) = tokens_NMD.shape, value_map_hDd.shape
     out_Nhd = tokens_NMD.new_zeros(_whole_blocks(N), h, d)
     attention_hMN = attention_NMh.permute(2, 1, 0).contiguous()
@@ -345,7 +345,7 @@ def mix_tokens(tokens_NMD: Tensor, attention_NMh: Tensor, value_map_hDd: Tensor,
 
 
 def mix_tokens_backward(
-    grad_Nhd: Tensor, tokens_NMD: Tensor, value_map_hDd: Tensor, attention_NMh: Tensor, _: int
+    grad_Nhd: Tensor, tokens_NMD: Tensor, value_map_hDd: Tensor, attention_NMh: Tensor, numbers: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of tokens as far as values go, of attention, and of the value map."""
     (N, M, D), (h, _, d) = tokens_NMD.shape, value_map_hDd.shape

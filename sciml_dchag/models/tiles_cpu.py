@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -25,6 +25,14 @@ BLOCK = 96
 _int = types.intp
 _WIDE = ir.VectorType(ir.FloatType(), LANES)
 _BITS = ir.VectorType(ir.IntType(32), LANES)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, and keep that for later processes."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # Numba found no folder that it may write to
+        return njit(nogil=True)(function)
 
 
 def _product_of_tiles(add: bool) -> Any:
@@ -112,7 +120,7 @@ def _exponential(builder: Any, _: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def transpose_8_by_4(typing, c, c_start, a, a_start, a_row):  # type: ignore[no-untyped-def]
+def _transpose_8_by_4(typing, c, c_start, a, a_start, a_row):  # type: ignore[no-untyped-def]
     """c[q, n] = a[n, q]: eight rows n of four numbers to four of eight, BLOCK apart."""
     signature = types.void(c, _int, a, _int, _int)
 
@@ -175,6 +183,7 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
+transpose_8_by_4: Any = _transpose_8_by_4
 set_tile = _product_of_tiles(add=False)
 add_tile = _product_of_tiles(add=True)
 set_row = _on_rows(lambda builder, c, a, b: builder.fmul(a, b))

@@ -215,31 +215,32 @@ def _channels_backward(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _combine(a_Mn, tokens_MDn, D, first, features, mixed):  # type: ignore[no-untyped-def]
-    """Mix a chunk of the features of M tokens."""
-    for m in range(a_Mn.size // BLOCK):
+def _combine(a_hMn, i, M, tokens_MDn, D, first, features, mixed):  # type: ignore[no-untyped-def]
+    """Mix a chunk of the features of M tokens for one head."""
+    for m in range(M):
+        at_a = (i * M + m) * BLOCK
         for f in range(features):
             at = (m * D + first + f) * BLOCK
             if m == 0:
-                tiles.set_row(mixed, f * BLOCK, a_Mn, m * BLOCK, tokens_MDn, at)
+                tiles.set_row(mixed, f * BLOCK, a_hMn, at_a, tokens_MDn, at)
             else:
-                tiles.add_row(mixed, f * BLOCK, a_Mn, m * BLOCK, tokens_MDn, at)
+                tiles.add_row(mixed, f * BLOCK, a_hMn, at_a, tokens_MDn, at)
 
 
 @compiled
 def _tokens_forward(tokens, attention, values, out, N, M, D, h, d, first, last):  # type: ignore[no-untyped-def]
     """Mix for the blocks of rows from `first` to `last`."""
     chunk = STEPS if d <= 64 else STEPS // 2
-    tokens_MDn, a_Mn, mixed = _buffer(M * D), _buffer(M), _buffer(chunk)
+    tokens_MDn, a_hMn, mixed = _buffer(M * D), _buffer(h * M), _buffer(chunk)
     for row in range(first * BLOCK, min(last * BLOCK, N), BLOCK):
         rows = min(BLOCK, N - row)
         _transpose(tokens, row * M * D, M * D, rows, M * D, tokens_MDn, 0)
-        for i in range(h):
-            for m in range(M):
-                _copy(attention, (i * M + m) * N + row, rows, a_Mn, m * BLOCK)
-            for f in range(0, D, chunk):
-                features = min(chunk, D - f)
-                _combine(a_Mn, tokens_MDn, D, f, features, mixed)
+        for m in range(h * M):
+            _copy(attention, m * N + row, rows, a_hMn, m * BLOCK)
+        for f in range(0, D, chunk):
+            features = min(chunk, D - f)
+            for i in range(h):  # a chunk of all tokens stays in the cache for all heads
+                _combine(a_hMn, i, M, tokens_MDn, D, f, features, mixed)
                 _mix(
                     mixed, values, (i * (D + TILE) + f) * d, d, features,
                     out, row * h * d + i * d, h * d,
@@ -252,32 +253,33 @@ def _tokens_backward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Gradients of tokens, as far as values go, of attention and of the value map."""
     chunk = STEPS if d <= 64 else STEPS // 2
-    tokens_MDn, of_MDn, a_Mn, of_a_Mn = _buffer(M * D), _buffer(M * D), _buffer(M), _buffer(M)
-    mixed, of_mixed, grad_dn = _buffer(chunk + TILE), _buffer(chunk + TILE), _buffer(d)
+    tokens_MDn, of_MDn, grad_dn = _buffer(M * D), _buffer(M * D), _buffer(d)
+    a_hMn, of_a_hMn = _buffer(h * M), _buffer(h * M)
+    mixed, of_mixed = _buffer(chunk + TILE), _buffer(chunk + TILE)
     for row in range(first * BLOCK, min(last * BLOCK, N), BLOCK):
         rows = min(BLOCK, N - row)
         _transpose(tokens, row * M * D, M * D, rows, M * D, tokens_MDn, 0)
-        of_MDn[:] = 0
-        for i in range(h):
-            at_grad = row * h * d + i * d
-            _transpose(grad, at_grad, h * d, rows, d, grad_dn, 0)
-            for m in range(M):
-                _copy(attention, (i * M + m) * N + row, rows, a_Mn, m * BLOCK)
-            of_a_Mn[:] = 0
-            for f in range(0, D, chunk):
-                features = min(chunk, D - f)
-                _combine(a_Mn, tokens_MDn, D, f, features, mixed)
+        for m in range(h * M):
+            _copy(attention, m * N + row, rows, a_hMn, m * BLOCK)
+        of_MDn[:], of_a_hMn[:] = 0, 0
+        for f in range(0, D, chunk):
+            features = min(chunk, D - f)
+            for i in range(h):
+                at_grad = row * h * d + i * d
+                _transpose(grad, at_grad, h * d, rows, d, grad_dn, 0)
+                _combine(a_hMn, i, M, tokens_MDn, D, f, features, mixed)
                 _mix_back(
                     mixed, values, (i * (D + TILE) + f) * d, d, features, grad, at_grad, h * d,
                     rows, grad_dn, of_values, of_mixed,
                 )  # fmt: skip
                 for m in range(M):
+                    at_a = (i * M + m) * BLOCK
                     for q in range(features):
                         at = (m * D + f + q) * BLOCK
-                        tiles.add_row(of_a_Mn, m * BLOCK, of_mixed, q * BLOCK, tokens_MDn, at)
-                        tiles.add_row(of_MDn, at, of_mixed, q * BLOCK, a_Mn, m * BLOCK)
-            for m in range(M):
-                _copy(of_a_Mn, m * BLOCK, rows, of_attention, (i * M + m) * N + row)
+                        tiles.add_row(of_a_hMn, at_a, of_mixed, q * BLOCK, tokens_MDn, at)
+                        tiles.add_row(of_MDn, at, of_mixed, q * BLOCK, a_hMn, at_a)
+        for m in range(h * M):
+            _copy(of_a_hMn, m * BLOCK, rows, of_attention, m * N + row)
         for first_q in range(0, M * D, LANES):
             for n in range(rows):
                 for q in range(first_q, first_q + LANES):

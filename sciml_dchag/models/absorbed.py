@@ -3,8 +3,8 @@ over tokens without their keys and values.
 
 Why these are the same functions as attention over tokens stands in `aggregation`. Each is one
 operator, with its gradient another, so that `torch.compile`, `torch.export`, recomputation and the
-planner see it as a whole; `absorbed_torch` and, for 16 bits on a GPU, `absorbed_gpu` compute it.
-Nothing of the model is known here.
+planner see it as a whole; `absorbed_torch` computes it, for 16 bits on a GPU `absorbed_gpu`, and
+where Numba is installed `absorbed_cpu` for float32 on a CPU. Nothing of the model is known here.
 
     attention over channels   out_i = sum_k (a_{k,i} x_k) Z_{k,i},   a = softmax_k(x_k A_k)
     attention over tokens     out_i = (sum_m a_{m,i} t_m) V_i,       a = softmax_m(t_m A)
@@ -97,7 +97,16 @@ def _with_triton(x_NJKP: Tensor, d: int) -> bool:
     return there and tried and x_NJKP.dtype in (torch.bfloat16, torch.float16)
 
 
+def _with_numba(x: Tensor, d: int, products: int) -> bool:
+    """Whether Numba computes it: float32 on a CPU, whole tiles, and enough to be worth loading."""
+    known = x.device.type == "cpu" and x.dtype == torch.float32 and d % 16 == 0
+    return known and _HAS_NUMBA and len(x) >= 384 and products >= WORTH_LOADING
+
+
+WORTH_LOADING = 2**27
+"""Products that take some ten milliseconds; Numba and what it compiled take one second to load."""
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
 _LIBRARY = torch.library.Library("sciml_dchag", "FRAGMENT")
 
 
@@ -125,12 +134,20 @@ def _absorbed(
     with_logsumexp: bool,
     numbers: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    d = value_maps.shape[-1] // score_maps.shape[-1]
     with torch.autocast(x.device.type, enabled=False):
-        if _with_triton(x, value_maps.shape[-1] // score_maps.shape[-1]):
+        if _with_triton(x, d):
             from sciml_dchag.models import absorbed_gpu
 
-            return absorbed_gpu.forward(x.contiguous(), score_maps, value_maps.contiguous(), mask)
-        return absorbed_torch.forward(x, score_maps, value_maps, mask, with_logsumexp, numbers)
+            out = absorbed_gpu.forward(x.contiguous(), score_maps, value_maps.contiguous(), mask)
+        elif _with_numba(x, d, len(x) * value_maps.numel()):
+            from sciml_dchag.models import absorbed_cpu
+
+            out = absorbed_cpu.forward(x, score_maps, value_maps, mask, with_logsumexp)
+        else:
+            out = absorbed_torch.forward(x, score_maps, value_maps, mask, with_logsumexp, numbers)
+    mixed, logsumexp, attention = out
+    return mixed, logsumexp, attention.flatten()
 
 
 def _fake_absorbed(
@@ -140,9 +157,9 @@ def _fake_absorbed(
     with_triton = _with_triton(x, value_maps.shape[-1] // h)
     exact = torch.promote_types(x.dtype, torch.float32)
     logsumexp = (N, J, h) if with_triton or with_logsumexp else (0,)
-    attention = (J, K, h, N) if with_triton else (J, h, N, K)
     out = x.new_empty(N, J, value_maps.shape[-1])
-    return out, x.new_empty(logsumexp, dtype=exact), x.new_empty(attention)
+    # Attention in a row: its order is that of whoever computed it.
+    return out, x.new_empty(logsumexp, dtype=exact), x.new_empty(J * K * h * N)
 
 
 @_operator("absorbed_attention_backward")
@@ -157,14 +174,24 @@ def _absorbed_backward(
     of_pixels: bool,
     numbers: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    (N, J, K, _), h = x.shape, score_maps.shape[-1]
     with torch.autocast(x.device.type, enabled=False):
-        if _with_triton(x, value_maps.shape[-1] // score_maps.shape[-1]):
+        if _with_triton(x, value_maps.shape[-1] // h):
             from sciml_dchag.models import absorbed_gpu
 
             return absorbed_gpu.backward(
                 grad.contiguous(), grad_logsumexp, x.contiguous(), score_maps,
-                value_maps.contiguous(), out, attention, of_pixels,
+                value_maps.contiguous(), out, attention.view(J, K, h, N), of_pixels,
             )  # fmt: skip
+        if _with_numba(x, value_maps.shape[-1] // h, len(x) * value_maps.numel()):
+            from sciml_dchag.models import absorbed_cpu
+
+            attention = attention.view(J, K, h, N)
+            if not of_pixels:
+                of_maps = absorbed_cpu.backward(grad, grad_logsumexp, x, value_maps, attention)
+                return x.new_empty(0), *of_maps
+            attention = attention.permute(0, 2, 3, 1)  # rarely asked for, so left to torch
+        attention = attention.view(J, h, N, K)
         return absorbed_torch.backward(
             grad, grad_logsumexp, x, score_maps, value_maps, attention, of_pixels, numbers
         )
@@ -212,7 +239,10 @@ def _tokens(
     tokens: Tensor, score_map: Tensor, value_map: Tensor, mask: Tensor | None, numbers: int
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(tokens.device.type, enabled=False):
-        return absorbed_torch.token_forward(tokens, score_map, value_map, mask, numbers)
+        mix = absorbed_torch.mix_tokens
+        if _with_numba(tokens, value_map.shape[-1], len(tokens) * value_map.numel()):
+            from sciml_dchag.models.absorbed_cpu import mix_tokens as mix
+        return absorbed_torch.token_forward(tokens, score_map, value_map, mask, numbers, mix)
 
 
 def _fake_tokens(
@@ -232,7 +262,12 @@ def _tokens_backward(
     numbers: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(tokens.device.type, enabled=False):
-        return absorbed_torch.token_backward(grad, tokens, score_map, value_map, attention, numbers)
+        mix_backward = absorbed_torch.mix_tokens_backward
+        if _with_numba(tokens, value_map.shape[-1], len(tokens) * value_map.numel()):
+            from sciml_dchag.models.absorbed_cpu import mix_tokens_backward as mix_backward
+        return absorbed_torch.token_backward(
+            grad, tokens, score_map, value_map, attention, numbers, mix_backward
+        )
 
 
 def _fake_tokens_backward(

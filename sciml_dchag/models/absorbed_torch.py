@@ -10,7 +10,7 @@ without the constant one, D features, h heads of d features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -154,13 +154,13 @@ def _buffered_rows(x_NKP: Tensor, numbers: int) -> Iterator[tuple[slice, Tensor,
     most = min(max(1, numbers // (K * (P + 1))), N)
     with_one, buffer = (x_NKP.new_empty(most, K, P + 1) for _ in range(2))
     with_one[..., P] = 1
-    for rows in _runs(N, K * (P + 1), numbers):
+    for rows in runs(N, K * (P + 1), numbers):
         n = rows.stop - rows.start
         with_one[:n, :, :P] = x_NKP[rows]
         yield rows, with_one[:n], buffer[:n]
 
 
-def _runs(rows: int, numbers_of_a_row: int, numbers: int) -> Iterator[slice]:
+def runs(rows: int, numbers_of_a_row: int, numbers: int) -> Iterator[slice]:
     """Cut rows into runs that have at most so many numbers, or one row."""
     length = max(1, numbers // numbers_of_a_row)
     return (slice(start, min(start + length, rows)) for start in range(0, rows, length))
@@ -175,24 +175,17 @@ def values_first(tokens_NMD: Tensor) -> bool:
     return tokens_NMD.device.type != "cpu" and tokens_NMD.shape[1] <= 8
 
 
-def token_forward(
-    tokens_NMD: Tensor,
-    score_map_Dh: Tensor,
-    value_map_hDd: Tensor,
-    mask_NM: Tensor | None,
-    numbers: int,
-) -> tuple[Tensor, Tensor]:
-    """Return what is mixed (N, h, d) and attention (N, M, h)."""
-    scores_NMh = tokens_NMD @ score_map_Dh
-    mask_NM1 = None if mask_NM is None else mask_NM[..., None]
-    attention_NMh = masked_softmax(scores_NMh, mask_NM1, dim=1).to(tokens_NMD.dtype)
+def mix_tokens(
+    tokens_NMD: Tensor, attention_NMh: Tensor, value_map_hDd: Tensor, numbers: int
+) -> Tensor:
+    """Mix the values of tokens: (N, h, d)."""
     if values_first(tokens_NMD):
-        return (attention_NMh[..., None] * _values(tokens_NMD, value_map_hDd)).sum(1), attention_NMh
+        return (attention_NMh[..., None] * _values(tokens_NMD, value_map_hDd)).sum(1)
     out_Nhd = tokens_NMD.new_empty(len(tokens_NMD), *value_map_hDd.shape[::2])
-    for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
+    for rows in runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
         mixed_nhD = attention_NMh[rows].mT @ tokens_NMD[rows]
         out_Nhd[rows] = (mixed_nhD.transpose(0, 1) @ value_map_hDd).transpose(0, 1)
-    return out_Nhd, attention_NMh
+    return out_Nhd
 
 
 def _values(tokens_NMD: Tensor, value_map_hDd: Tensor) -> Tensor:
@@ -201,24 +194,16 @@ def _values(tokens_NMD: Tensor, value_map_hDd: Tensor) -> Tensor:
     return values_NMD.unflatten(2, (len(value_map_hDd), -1))
 
 
-def token_backward(
+def mix_tokens_backward(
     grad_Nhd: Tensor,
     tokens_NMD: Tensor,
-    score_map_Dh: Tensor,
     value_map_hDd: Tensor,
     attention_NMh: Tensor,
     numbers: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of tokens, score map and value map."""
-    through_values = _through_values if values_first(tokens_NMD) else _through_mixed
-    grad_tokens, grad_attention_NMh, grad_value_map = through_values(
-        grad_Nhd, tokens_NMD, value_map_hDd, attention_NMh, numbers
-    )
-    inner_N1h = (attention_NMh * grad_attention_NMh).sum(1, keepdim=True)
-    grad_scores_NMh = grad_attention_NMh.sub_(inner_N1h).mul_(attention_NMh)
-    grad_tokens += grad_scores_NMh @ score_map_Dh.mT
-    grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
-    return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype)
+    """Return the gradients of tokens as far as values go, of attention, and of the value map."""
+    through = _through_values if values_first(tokens_NMD) else _through_mixed
+    return through(grad_Nhd, tokens_NMD, value_map_hDd, attention_NMh, numbers)
 
 
 def _through_values(
@@ -246,7 +231,7 @@ def _through_mixed(
     grad_value_map = torch.zeros_like(value_map_hDd, dtype=exact)
     grad_tokens = torch.empty_like(tokens_NMD)
     grad_attention_NMh = torch.empty_like(attention_NMh)
-    for rows in _runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
+    for rows in runs(len(tokens_NMD), value_map_hDd[..., 0].numel(), numbers):
         tokens_nMD, attention_nMh = tokens_NMD[rows], attention_NMh[rows]
         grad_hnd = grad_Nhd[rows].transpose(0, 1)
         mixed_nhD = attention_nMh.mT @ tokens_nMD
@@ -255,3 +240,38 @@ def _through_mixed(
         grad_tokens[rows] = attention_nMh @ grad_mixed_nhD
         grad_attention_NMh[rows] = tokens_nMD @ grad_mixed_nhD.mT
     return grad_tokens, grad_attention_NMh, grad_value_map
+
+
+def token_forward(
+    tokens_NMD: Tensor,
+    score_map_Dh: Tensor,
+    value_map_hDd: Tensor,
+    mask_NM: Tensor | None,
+    numbers: int,
+    mix: Callable[[Tensor, Tensor, Tensor, int], Tensor] = mix_tokens,
+) -> tuple[Tensor, Tensor]:
+    """Return what is mixed (N, h, d) and attention (N, M, h)."""
+    scores_NMh = tokens_NMD @ score_map_Dh
+    mask_NM1 = None if mask_NM is None else mask_NM[..., None]
+    attention_NMh = masked_softmax(scores_NMh, mask_NM1, dim=1).to(tokens_NMD.dtype)
+    return mix(tokens_NMD, attention_NMh, value_map_hDd, numbers), attention_NMh
+
+
+def token_backward(
+    grad_Nhd: Tensor,
+    tokens_NMD: Tensor,
+    score_map_Dh: Tensor,
+    value_map_hDd: Tensor,
+    attention_NMh: Tensor,
+    numbers: int,
+    mix_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = mix_tokens_backward,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of tokens, score map and value map."""
+    grad_tokens, grad_attention_NMh, grad_value_map = mix_backward(
+        grad_Nhd, tokens_NMD, value_map_hDd, attention_NMh, numbers
+    )
+    inner_N1h = (attention_NMh * grad_attention_NMh).sum(1, keepdim=True)
+    grad_scores_NMh = grad_attention_NMh.sub_(inner_N1h).mul_(attention_NMh)
+    grad_tokens += grad_scores_NMh @ score_map_Dh.mT
+    grad_score_map = tokens_NMD.flatten(0, 1).mT @ grad_scores_NMh.flatten(0, 1)
+    return grad_tokens, grad_score_map, grad_value_map.to(tokens_NMD.dtype)

@@ -203,15 +203,11 @@ class PartialCrossAttention(nn.Module):
         tokens, kappa_GDh = self.enter(tokens_BLGSMD), self._kappa()
         value_GDhd = self.own(self.value_weight).unflatten(-1, (-1, self.head_dim))
         mask = None if mask_BLGSM is None else mask_BLGSM.expand(B, L, -1, -1, -1)
+        masks = [None] * G if mask is None else [m.flatten(0, 2) for m in mask.unbind(2)]
+        each = zip(tokens.unbind(2), kappa_GDh.unbind(), value_GDhd.unbind(), masks, strict=True)
         attended = [
-            token_attention(
-                tokens[:, :, g].flatten(0, 2),
-                kappa_GDh[g],
-                value_GDhd[g],
-                None if mask is None else mask[:, :, g].flatten(0, 2),
-                self.buffer_numbers,
-            ).view(B, L, S, -1)
-            for g in range(G)
+            token_attention(t.flatten(0, 2), k, v, m, self.buffer_numbers).view(B, L, S, -1)
+            for t, k, v, m in each
         ]
         return self._project(torch.stack(attended, dim=2))
 
@@ -220,9 +216,11 @@ class PartialCrossAttention(nn.Module):
         B, L, G, S = x_BLGSKP.shape[:4]
         x_BLGSKP, maps_GSKPD = self.enter(x_BLGSKP), self.enter(maps_GSKPD)
         kappa_GDh, value_weight = self._kappa(), self.own(self.value_weight)
-        # One plain product a partition: a batched one of few large matrices is slower.
-        score_maps = torch.cat([maps_GSKPD[g] @ kappa_GDh[g] for g in range(G)])
-        value_maps = torch.cat([maps_GSKPD[g] @ value_weight[g] for g in range(G)])
+        # One plain product a partition: a batched one of few large matrices is slower. Taken apart
+        # at once: a gradient of each index is as large as all, mostly zeros.
+        maps = maps_GSKPD.unbind()
+        score_maps = torch.cat([m @ k for m, k in zip(maps, kappa_GDh.unbind(), strict=True)])
+        value_maps = torch.cat([m @ v for m, v in zip(maps, value_weight.unbind(), strict=True)])
         mask_NJK = None
         if mask_BLGSK is not None:
             mask_NJK = mask_BLGSK.expand(B, L, -1, -1, -1).flatten(2, 3).flatten(0, 1)

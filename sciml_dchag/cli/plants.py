@@ -181,12 +181,10 @@ def apply(
       sciml-dchag probe apply stores/poplars_probe stores/new.zarr predicted.csv
     """
     from sciml_dchag.files.atomic import written_beside
+    from sciml_dchag.files.places import check_file
     from sciml_dchag.plants.traits.trait_models import apply_models
 
-    if table.exists() and not overwrite:
-        raise FileExistsError(
-            f"{table} exists: choose another name, or replace it with `overwrite=True`."
-        )
+    check_file(table, overwrite)
     predicted = apply_models(models, source, traits=names, store_path=store)
     with written_beside(table) as partial:
         predicted.to_csv(partial, index=False)

@@ -68,8 +68,10 @@ def embed(
     Example:
       sciml-dchag embed runs/poplar-masked stores/poplars.zarr
     """
+    from sciml_dchag.cli.apply import require_kind
     from sciml_dchag.plants.masked.embed import embed as embed_store
 
+    require_kind(checkpoint, "masked", "embed")
     place = folder or store.with_name(f"{store.stem}_embeddings")
     with ProgressBar() as progress:
         embed_store(checkpoint, store, place, overwrite=overwrite, device=device, progress=progress)

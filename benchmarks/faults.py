@@ -3,10 +3,13 @@
 Each command is started as a user starts it, killed with SIGKILL after a random part of the time
 that it takes undisturbed, and repeated until it ends by itself; its results are then compared with
 those of the undisturbed run, file by file for stores and forecasts, tensor by tensor for weights.
-`verify` must find all of it whole. Nothing is counted that was not done.
+`verify` must find all of it whole. Nothing is counted that was not done. With `--at changes` all
+commands that write are killed before changes of their files (`killed_commands.py`), which takes a
+tenth of the time.
 
     python benchmarks/faults.py --kills 100 --json benchmarks/results/faults.json
     python benchmarks/faults.py --kills 8 --cases prepare-weather,train
+    python benchmarks/faults.py --at changes --kills 100 --json benchmarks/results/killed.json
 """
 
 from __future__ import annotations
@@ -21,12 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from killed_commands import COMMANDS, kill_commands, left_beside
 from record import provenance, write_json
 
+from sciml_dchag.files.checksums import LIST
 from sciml_dchag.training.checkpoint import find_checkpoint, load_tensors, read_checkpoint
 from sciml_dchag.verifying import verify
 
@@ -127,7 +134,8 @@ def _runs(process: int) -> bool:
 
 def content(path: Path) -> dict[str, bytes]:
     """All files of a result by name."""
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in files}
 
 
 def tensors(run_folder: Path) -> dict[str, torch.Tensor]:
@@ -166,49 +174,73 @@ def chain(case: Case, work: Path, whole: Path, seconds: float, kills: int) -> tu
         said = (work / "said.txt").read_text()
         if "exists" not in said:
             return done, said[-500:]
-    if not same(work / case.result, whole / case.result):
-        return done, "another result"
-    damaged = [sentence for _, _, said in verify(work / case.result) for sentence in said]
-    left = [p.name for p in work.iterdir() if p.name.endswith((".partial", ".former", ".lock"))]
-    return done, "; ".join([*damaged, *left])
+    left = ", ".join(left_beside(work))
+    return done, difference(work / case.result, whole / case.result) or left
+
+
+def difference(made: Path, whole: Path) -> str:
+    """Say what is wrong with a result, beside one that was not disturbed; empty if nothing is."""
+    if not made.exists():
+        return "no result"
+    if not same(made, whole):
+        return "another result"
+    if not (made / LIST).exists() and not (made / "checkpoints").exists():
+        return ""
+    return "; ".join(sentence for _, _, said in verify(made) for sentence in said)
+
+
+def kill_at_moments(
+    kills: int, names: list[str], root: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Kill commands as they are started, at moments drawn at random."""
+    for name in names:
+        case, whole, work = CASES[name], root / f"{name}-0", root / f"{name}-1"
+        for place in (whole, work):
+            place.mkdir()
+            (place / "recipe.yaml").write_text(RECIPE)
+            for needed in case.needs:
+                assert run(CASES[needed], place)[0] == 0, (place / "said.txt").read_text()
+        status, seconds = run(case, whole)
+        assert status == 0, (whole / "said.txt").read_text()
+        done, chains, wrong = 0, 0, []
+        while done < kills // len(names):
+            more, what = chain(case, work, whole, seconds, min(kills // len(names) - done, 4))
+            done, chains = done + more, chains + 1
+            wrong += [what] if what else []
+            if chains > 2 * kills:
+                wrong.append(f"ended before it could be killed, {chains - done} times")
+                break
+        print(f"{name}: {done} kills in {chains} chains, {len(wrong)} with a loss", flush=True)
+        for what in wrong:
+            print(f"  {what}")
+        yield name, {"kills": done, "chains": chains, "lost": wrong}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--at", choices=["moments", "changes"], default="moments")
     parser.add_argument("--kills", type=int, default=100, help="in all, shared out over the cases")
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", help="names, with commas; all by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--inputs", type=Path, help="of --at changes: made if it is not there")
+    parser.add_argument("--json", type=Path, help="written after each case")
     options = parser.parse_args()
     random.seed(options.seed)
-    names = options.cases.split(",")
-    found = {}
+    every = CASES if options.at == "moments" else COMMANDS
+    names = [n for n in every if options.cases is None or n in options.cases.split(",")]
+    settings, cases = {"at": options.at, "seed": options.seed}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            case, whole, work = CASES[name], Path(folder) / f"{name}-0", Path(folder) / f"{name}-1"
-            for place in (whole, work):
-                place.mkdir()
-                (place / "recipe.yaml").write_text(RECIPE)
-                for needed in case.needs:
-                    assert run(CASES[needed], place)[0] == 0, (place / "said.txt").read_text()
-            status, seconds = run(case, whole)
-            assert status == 0, (whole / "said.txt").read_text()
-            kills, chains, wrong = 0, 0, []
-            while kills < options.kills // len(names):
-                left = options.kills // len(names) - kills
-                done, what = chain(case, work, whole, seconds, min(left, 4))
-                kills, chains = kills + done, chains + 1
-                wrong += [what] if what else []
-                if chains > 2 * options.kills:
-                    wrong.append(f"ended before it could be killed, {chains - kills} times")
-                    break
-            found[name] = {"kills": kills, "chains": chains, "lost": wrong}
-            print(f"{name}: {kills} kills in {chains} chains, {len(wrong)} with a loss", flush=True)
-            for what in wrong:
-                print(f"  {what}")
-    if options.json:
-        write_json(options.json, {"machine": provenance(), "cases": found})
-    sys.exit(any(case["lost"] for case in found.values()))
+        if options.at == "moments":
+            results = kill_at_moments(options.kills, names, Path(folder))
+        else:
+            inputs = (options.inputs or Path(folder) / "inputs").absolute()
+            results = kill_commands(options.kills, names, difference, Path(folder), inputs)
+        for name, result in results:
+            cases[name] = result
+            if options.json:
+                whole = {"machine": provenance(), "settings": settings, "cases": cases}
+                write_json(options.json, whole)
+    sys.exit(any(case["lost"] for case in cases.values()))
 
 
 if __name__ == "__main__":

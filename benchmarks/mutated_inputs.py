@@ -28,7 +28,22 @@ data: {store: p.zarr, image_size: [8, 8]}
 model: {embed_dim: 16, depth: 1, heads: 2, patch: 4, partitions: 1, decoder_dim: 16}
 training: {batch: 2, steps: 2, warmup_steps: 1, log_every: 1}
 """
+Kind = Callable[[random.Random, Path, Path], str | tuple[str, ...]]
+"""Changes a copy of some inputs in a folder; returns the command to run there."""
+PLANT_SCAN = "prepare plants i.hdr out.zarr --white white.hdr --dark dark.hdr --bands native"
 FORECAST = "predict runs/w w.zarr out.zarr --lead-hours 6"
+RECONSTRUCT = "reconstruct runs/p p.zarr out"
+OF_STORES = {
+    "w": [FORECAST, "prepare era5 w.zarr o.zarr --channels msl"],
+    "p": [RECONSTRUCT, "embed runs/p p.zarr --out e", "indices p.zarr --out i"],
+}
+EXPORTED = "predict w.safetensors w.zarr out.zarr --lead-hours 6"
+UNCHANGED = [
+    PLANT_SCAN, *OF_STORES["w"], *OF_STORES["p"], EXPORTED, "evaluate runs/w", "evaluate runs/p",
+    *(f"prepare era5 {n} out.zarr --channels msl --grid 22.5" for n in ("s.nc", "c.nc", "s.zarr")),
+    *(f"check {letter}.yaml" for letter in "wp"), *(f"verify runs/{letter}" for letter in "wp"),
+]  # fmt: skip
+"""Commands that end with a result where nothing is changed, else a case would show nothing."""
 
 
 def make_inputs(folder: Path) -> None:
@@ -54,7 +69,7 @@ def make_inputs(folder: Path) -> None:
     warnings.simplefilter("ignore", UserWarning)  # of Zarr 3's consolidated metadata
     small.to_zarr(folder / "s.zarr", zarr_format=3)
     small.to_zarr(folder / "s2.zarr", zarr_format=2)
-    nm = np.linspace(450, 850, 16)
+    nm = np.linspace(462, 852, 16)  # 670 and 800 nm are among them, of which NDVI is made
     leaf = 0.05 + 0.4 / (1 + np.exp(-(nm - 715) / 12))
     image = np.full((16, 20, 16), 0.1)
     image[3:12, 4:15] = leaf
@@ -85,7 +100,8 @@ def make_inputs(folder: Path) -> None:
             raise RuntimeError(f"{command}: {result.output}")
 
 
-def _copied(folder: Path, work: Path, *names: str) -> None:
+def copied(folder: Path, work: Path, *names: str) -> None:
+    """Copy files and folders of the inputs to where they are changed."""
     for name in names:
         if (folder / name).is_dir():
             shutil.copytree(folder / name, work / name)
@@ -94,14 +110,14 @@ def _copied(folder: Path, work: Path, *names: str) -> None:
             shutil.copy(folder / name, work / name)
 
 
-def _any_file(rng: random.Random, place: Path) -> Path:
+def any_file(rng: random.Random, place: Path) -> Path:
     """One of the files, metadata as often as all others together."""
     files = sorted(p for p in place.rglob("*") if p.is_file())
     metadata = [p for p in files if p.suffix == ".json" or p.name.startswith(".z")]
     return rng.choice(metadata if metadata and rng.random() < 0.6 else files)
 
 
-def _change(rng: random.Random, path: Path) -> None:
+def change(rng: random.Random, path: Path) -> None:
     """Change a file by its kind, or remove it."""
     content = path.read_bytes()
     if rng.random() < 0.05:
@@ -113,16 +129,15 @@ def _change(rng: random.Random, path: Path) -> None:
 
 
 def _header(rng: random.Random, folder: Path, work: Path) -> str:
-    _copied(folder, work, *(f"{n}.{s}" for n in ("i", "white", "dark") for s in ("hdr", "raw")))
+    copied(folder, work, *(f"{n}.{s}" for n in ("i", "white", "dark") for s in ("hdr", "raw")))
     path = work / f"{rng.choice(['i', 'i', 'i', 'white', 'dark'])}.hdr"
     path.write_bytes(change_text(rng, path.read_bytes()))
-    prepare = "prepare plants i.hdr out.zarr --white white.hdr --dark dark.hdr --bands native"
-    return rng.choice([prepare, prepare, f"inspect {path.name}"])
+    return rng.choice([PLANT_SCAN, PLANT_SCAN, f"inspect {path.name}"])
 
 
 def _netcdf(rng: random.Random, folder: Path, work: Path) -> str:
     name = rng.choice(["s.nc", "c.nc"])
-    _copied(folder, work, name)
+    copied(folder, work, name)
     content = (work / name).read_bytes()
     (work / name).write_bytes(
         change_bytes(rng, content, at_most=len(content) if rng.random() < 0.3 else 6000)
@@ -134,8 +149,8 @@ def _netcdf(rng: random.Random, folder: Path, work: Path) -> str:
 
 def _zarr(rng: random.Random, folder: Path, work: Path) -> str:
     name = rng.choice(["s.zarr", "s2.zarr"])
-    _copied(folder, work, name)
-    _change(rng, _any_file(rng, work / name))
+    copied(folder, work, name)
+    change(rng, any_file(rng, work / name))
     return rng.choice(
         [f"prepare era5 {name} out.zarr --channels msl --grid 22.5", f"inspect {name}"]
     )
@@ -144,21 +159,17 @@ def _zarr(rng: random.Random, folder: Path, work: Path) -> str:
 def _store(rng: random.Random, folder: Path, work: Path) -> str:
     letter = rng.choice("wp")
     store = work / f"{letter}.zarr"
-    _copied(folder, work, store.name, f"{letter}.yaml", f"runs/{letter}")
+    copied(folder, work, store.name, f"{letter}.yaml", f"runs/{letter}")
     if rng.random() < 0.7:  # what a store of an older version has: no list that would notice
         (store / "checksums.txt").unlink()
-    _change(rng, _any_file(rng, store))
-    own = {
-        "w": [FORECAST, "prepare era5 w.zarr o.zarr --channels msl"],
-        "p": ["predict runs/p p.zarr --out out", "embed runs/p p.zarr out", "indices p.zarr out"],
-    }[letter]  # fmt: skip
+    change(rng, any_file(rng, store))
     common = [f"inspect {store.name}", f"verify {store.name}", f"check {letter}.yaml"]
-    return rng.choice([*own, *common, f"evaluate runs/{letter} --out e"])
+    return rng.choice([*OF_STORES[letter], *common, f"evaluate runs/{letter}"])
 
 
 def _recipe(rng: random.Random, folder: Path, work: Path) -> str:
     letter = rng.choice("wp")
-    _copied(folder, work, f"{letter}.yaml", f"{letter}.zarr")
+    copied(folder, work, f"{letter}.yaml", f"{letter}.zarr")
     path = work / f"{letter}.yaml"
     if rng.random() < 0.5:
         path.write_text(change_yaml(rng, path.read_text()))
@@ -169,32 +180,27 @@ def _recipe(rng: random.Random, folder: Path, work: Path) -> str:
 
 def _set(rng: random.Random, folder: Path, work: Path) -> tuple[str, ...]:
     letter = rng.choice("wp")
-    _copied(folder, work, f"{letter}.yaml", f"{letter}.zarr")
+    copied(folder, work, f"{letter}.yaml", f"{letter}.zarr")
     command = rng.choice(["check", "check", "plan"])
     return (command, f"{letter}.yaml", "--set", setting(rng, (work / f"{letter}.yaml").read_text()))
 
 
 def _record(rng: random.Random, folder: Path, work: Path) -> str:
     letter = rng.choice("wp")
-    _copied(folder, work, f"runs/{letter}", f"{letter}.zarr")
+    copied(folder, work, f"runs/{letter}", f"{letter}.zarr")
     checkpoint = next((work / "runs" / letter / "checkpoints").glob("*/checkpoint.json")).parent
     (checkpoint / "checksums.txt").unlink(missing_ok=True)
     if rng.random() < 0.7:
-        _change(rng, checkpoint / "checkpoint.json")
+        change(rng, checkpoint / "checkpoint.json")
     else:
-        _change(rng, _any_file(rng, checkpoint))
-    predict = {
-        "w": "predict runs/w w.zarr out.zarr --lead-hours 6",
-        "p": "predict runs/p p.zarr --out out",
-    }
+        change(rng, any_file(rng, checkpoint))
+    apply = {"w": FORECAST, "p": RECONSTRUCT}[letter]
     run = f"runs/{letter}"
-    return rng.choice(
-        [f"inspect {run}", f"export {run} m.safetensors", predict[letter], f"verify {run}"]
-    )
+    return rng.choice([f"inspect {run}", f"export {run} m.safetensors", apply, f"verify {run}"])
 
 
 def _export(rng: random.Random, folder: Path, work: Path) -> str:
-    _copied(folder, work, "w.safetensors", "w.zarr")
+    copied(folder, work, "w.safetensors", "w.zarr")
     path = work / "w.safetensors"
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -212,12 +218,10 @@ def _export(rng: random.Random, folder: Path, work: Path) -> str:
         )
     else:
         path.write_bytes(change_bytes(rng, content))
-    return rng.choice(
-        ["inspect w.safetensors", "predict w.safetensors w.zarr out.zarr --lead-hours 6"]
-    )
+    return rng.choice(["inspect w.safetensors", EXPORTED])
 
 
-KINDS: dict[str, Callable[[random.Random, Path, Path], str | tuple[str, ...]]] = {
+KINDS: dict[str, Kind] = {
     "ENVI headers": _header,
     "NetCDF sources": _netcdf,
     "Zarr sources": _zarr,

@@ -1,13 +1,16 @@
 """Changes files and settings at random: a command ends with a result or one sentence, and soon.
 
 What a user may hand over is made once, small: an ENVI image, a NetCDF and a Zarr source, a weather
-and a plant store with a run of each, recipes, an exported model. Each case changes one of them, by
-a number that the seed fixes, and runs a command on it, in a process that worked off cases before,
-under an alarm and a limit of memory. Nothing but a result or one sentence may come of it: no
-traceback, no crash, not more than 5 s of a processor's time, not more than 1 GiB.
+and a plant store with a run of each task, recipes, an exported model, tables, pictures, and what
+commands write. Each case changes one of them, by a number that the seed fixes, and runs a command
+on it, in a process that worked off cases before, under an alarm and a limit of memory. Nothing but
+a result or one sentence may come of it: no traceback, no crash, not more than 5 s of a processor's
+time, not more than 1 GiB. Before the first case each command must end with a result on what is not
+changed.
 
     python benchmarks/mutations.py --cases 2000 --json benchmarks/results/mutations.json
-    python benchmarks/mutations.py --only 137            # one case, with what it printed
+    python benchmarks/mutations.py --kinds tasks --first 200 --cases 100      # a slice
+    python benchmarks/mutations.py --kinds files --only 137   # one case, with what it printed
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import sys
@@ -30,12 +34,34 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from mutated_inputs import KINDS, make_inputs
+import mutated_inputs
+import task_inputs
+from mutated_inputs import KINDS, Kind, make_inputs
+from task_inputs import TASK_KINDS, make_task_inputs
 
-SECONDS, AT_MOST = 5, 60
+SECONDS, AT_MOST = 5, 600
 """Of a processor's time, for a machine may do other things beside; and of time that passes."""
 MEMORY = 2**30
 """Bytes that a case may take beside what the process has before it."""
+
+
+def _unchanged(command: str) -> Kind:
+    """A case in which nothing is changed: its command must end with a result."""
+
+    def copied(_: random.Random, inputs: Path, work: Path) -> tuple[str, ...]:
+        shutil.copytree(inputs, work, dirs_exist_ok=True)
+        return tuple(shlex.split(command))
+
+    return copied
+
+
+COMMANDS = [*mutated_inputs.UNCHANGED, *task_inputs.UNCHANGED]
+GROUPS: dict[str, dict[str, Kind]] = {
+    "files": KINDS,
+    "tasks": TASK_KINDS,
+    "unchanged": {f"unchanged: {command}": _unchanged(command) for command in COMMANDS},
+}
+"""Kinds of cases; a case's number says which kind of its group it is."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,8 @@ def run(number: int, kind: str, arguments: tuple[str, ...], folder: Path) -> End
 def _verdict(result: Any) -> str:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return "traceback"
-    if result.exit_code == 0:
+    left_out = result.exit_code == 1 and "\n  Left out: " in result.output
+    if result.exit_code == 0 or left_out:  # one image of several is left out, and named
         return "result"
     if "The memory is used up" in result.output:
         return "memory"
@@ -99,14 +126,19 @@ def _said(result: Any) -> str:
     return str(result.output)[-3000:]
 
 
-def case(number: int, seed: int, inputs: Path, work: Path) -> Ending:
+def kind_of(number: int, group: str) -> str:
+    """Return of which kind a case is."""
+    return list(GROUPS[group])[number % len(GROUPS[group])]
+
+
+def case(number: int, seed: int, inputs: Path, work: Path, group: str) -> Ending:
     """Make a case and run it."""
     rng = random.Random(f"{seed}-{number}")
-    kind = list(KINDS)[number % len(KINDS)]
+    kind = kind_of(number, group)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    made = KINDS[kind](rng, inputs, work)
-    arguments = tuple(made.split()) if isinstance(made, str) else made
+    made = GROUPS[group][kind](rng, inputs, work)
+    arguments = tuple(shlex.split(made)) if isinstance(made, str) else made
     started = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     signal.setitimer(signal.ITIMER_REAL, AT_MOST)
@@ -120,7 +152,9 @@ def case(number: int, seed: int, inputs: Path, work: Path) -> Ending:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _worker(pipe: Connection, numbers: list[int], seed: int, inputs: Path, work: Path) -> None:
+def _worker(
+    pipe: Connection, numbers: list[int], seed: int, inputs: Path, work: Path, group: str
+) -> None:
     """Work off cases, told of each before it begins and after it ended."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
@@ -140,23 +174,39 @@ def _worker(pipe: Connection, numbers: list[int], seed: int, inputs: Path, work:
         os.dup2(nothing.fileno(), 2)
     for number in numbers:
         pipe.send(number)
-        pipe.send(case(number, seed, inputs, work))
+        pipe.send(case(number, seed, inputs, work, group))
 
 
-def endings(numbers: list[int], seed: int, inputs: Path, work: Path) -> Iterator[Ending]:
+def _wait(pipe: Connection, pid: int | None) -> None:
+    """Wait for a worker, but not for one in which no alarm ends a case, as in a loop within C."""
+    before, started = _processor_seconds(pid), time.monotonic()
+    while not pipe.poll(1):
+        used, passed = _processor_seconds(pid) - before, time.monotonic() - started
+        if used > 4 * SECONDS or passed > 2 * AT_MOST:
+            raise EOFError(f"hangs after {used:.0f} s of a processor's time, and no alarm ends it")
+
+
+def _processor_seconds(pid: int | None) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def endings(
+    numbers: list[int], seed: int, inputs: Path, work: Path, group: str
+) -> Iterator[Ending]:
     """Run cases in one process after another; one that ends or hangs in a case is replaced."""
     left, context = list(numbers), multiprocessing.get_context("spawn")
     while left:
         ours, theirs = context.Pipe()
         chunk = left[:200]
-        worker = context.Process(target=_worker, args=(theirs, chunk, seed, inputs, work))
+        worker = context.Process(target=_worker, args=(theirs, chunk, seed, inputs, work, group))
         worker.start()
         theirs.close()
         current: int | None = None
         try:
             while left and left[0] in chunk:
-                if current is not None and not ours.poll(2 * AT_MOST):
-                    raise EOFError("hangs, and is not ended by an alarm")
+                if current is not None:
+                    _wait(ours, worker.pid)
                 found = ours.recv()
                 if isinstance(found, Ending):
                     left.pop(0)
@@ -170,48 +220,68 @@ def endings(numbers: list[int], seed: int, inputs: Path, work: Path) -> Iterator
             if current is None:
                 raise RuntimeError(f"A worker ended before its first case: {error}") from error
             left.pop(0)
-            kind = list(KINDS)[current % len(KINDS)]
+            kind = kind_of(current, group)
             yield Ending(current, kind, (), "crash", 0.0, f"{error} (status {worker.exitcode})")
         worker.join()
 
 
+def make_all_inputs(inputs: Path) -> None:
+    """Make what is changed, of all groups."""
+    inputs.mkdir(parents=True)
+    make_inputs(inputs)
+    make_task_inputs(inputs)
+
+
+def report(ending: Ending) -> None:
+    """Print a case and what it said."""
+    print(f"{ending.number} {ending.kind}: {ending.verdict}, {' '.join(ending.arguments)}")
+    print("  " + ending.said.replace("\n", "\n  "), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--cases", type=int, default=2000, help="shared out over the groups")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case of a group")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", choices=list(GROUPS), help="one group; all by default")
     parser.add_argument("--only", help="numbers of cases, with commas")
     parser.add_argument("--inputs", type=Path, help="a folder of inputs, made if it is not there")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    numbers = [int(n) for n in options.only.split(",")] if options.only else range(options.cases)
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    bad, slowest = [], 0.0
+    groups = [options.kinds] if options.kinds else list(GROUPS)
+    counts: dict[str, Counter[str]] = {}
+    bad, slowest, ran = [], 0.0, 0
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         inputs, work = (options.inputs or Path(folder) / "inputs").absolute(), Path(folder) / "work"
         if not inputs.exists():
-            inputs.mkdir(parents=True)
-            make_inputs(inputs)
+            make_all_inputs(inputs)
         os.chdir(home)
-        for ending in endings(list(numbers), options.seed, inputs, work):
-            counts[ending.kind][ending.verdict] += 1
-            slowest = max(slowest, ending.seconds)
-            if ending.bad or options.only:
-                bad += [ending] if ending.bad else []
-                print(
-                    f"{ending.number} {ending.kind}: {ending.verdict}, {' '.join(ending.arguments)}"
-                )
-                print("  " + ending.said.replace("\n", "\n  "), flush=True)
+        for group in reversed(groups):  # what is not changed first
+            share = options.cases // max(1, len(groups) - 1)
+            some = range(options.first, options.first + share)
+            if group == "unchanged":
+                some = range(len(COMMANDS))
+            numbers = [int(n) for n in options.only.split(",")] if options.only else list(some)
+            for ending in endings(numbers, options.seed, inputs, work, group):
+                ran += 1
+                slowest = max(slowest, ending.seconds)
+                counts.setdefault(ending.kind, Counter())[ending.verdict] += 1
+                if ending.bad or (group == "unchanged" and ending.verdict != "result"):
+                    bad.append(ending)
+                    report(ending)
+                elif options.only:
+                    report(ending)
     for kind, count in counts.items():
         print(f"{kind}: {', '.join(f'{n} {verdict}' for verdict, n in count.most_common())}")
-    print(f"{len(bad)} of {len(list(numbers))} must not be; the slowest took {slowest:.1f} s")
+    print(f"{len(bad)} of {ran} must not be; the slowest took {slowest:.1f} s")
     if options.json:
         from record import provenance, write_json
 
-        write_json(
-            options.json,
-            {"machine": provenance(), "seed": options.seed, "endings": counts, "slowest": slowest},
-        )
+        kept = {key: value for key, value in vars(options).items() if key not in ("json", "inputs")}
+        named = [f"{e.number} {e.kind}: {e.verdict}, {' '.join(e.arguments)}" for e in bad]
+        found = {"endings": counts, "bad": named, "slowest": slowest}
+        write_json(options.json, {"machine": provenance(), "settings": kept, **found})
     sys.exit(bool(bad))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
+from sciml_dchag.files.atomic import require_writable
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.tasks import load_recipe, task_of
@@ -54,6 +55,7 @@ def run_recipe(
         ValueError, OSError: as the steps do; finished steps stay finished.
     """
     task = task_of(recipe)
+    require_writable(run / "recipe.yaml")
     try:
         task.prepare(progress, console)
     except FileNotFoundError as error:
@@ -109,9 +111,11 @@ def evaluate(
 
     Raises:
         FileNotFoundError: `run` is no run folder, or holds no checkpoint.
+        PermissionError: nothing can be written in it.
         ValueError: as the task does.
     """
     recipe = recipe or load_recipe(require_run(run) / "recipe.yaml")
+    require_writable(run / "evaluation" / SCORES)
     # The degrees of the training say nothing of the ranks that are here now; its device may stay.
     parallel = parallel or recipe.parallel.elsewhere()
     return task_of(recipe).evaluate(run, parallel=parallel, progress=progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciml_dchag.config import Recipe, from_mapping, read_mapping
-from sciml_dchag.config.mapping import shown
+from sciml_dchag.config.mapping import UnknownKeyError, all_keys, shown
 
 if TYPE_CHECKING:
     from sciml_dchag.training.checkpoint import Checkpoint
@@ -76,6 +76,7 @@ DESCRIBERS = (
     "sciml_dchag.plants.traits.index_maps:describe",
     "sciml_dchag.plants.traits.probe:describe",
     "sciml_dchag.plants.read.describing:describe",
+    "sciml_dchag.weather.detect.found:describe",
     "sciml_dchag.weather.forecast.describing:describe",
 )
 """Functions that `inspect` asks in turn: given a path, each returns facts, or None if not known."""
@@ -105,7 +106,16 @@ def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: an unknown kind of task or key, or values that do not fit.
     """
-    recipe: Recipe = from_mapping(named(_entry(mapping).recipe), mapping)
+    try:
+        recipe: Recipe = from_mapping(named(_entry(mapping).recipe), mapping)
+    except UnknownKeyError as error:
+        others = [kind for kind in TASKS if error.key in all_keys(named(TASKS[kind].recipe))]
+        if not others:
+            raise
+        raise ValueError(
+            f"The recipe has the key {error.key!r}, which belongs to task.kind "
+            f"{' or '.join(others)}: leave it out, or choose that task."
+        ) from error
     return recipe
 
 

@@ -154,7 +154,7 @@ def predict(
         )  # fmt: skip
         return
     _refuse({"--score": score is not None}, f"{model} finds no objects")
-    saved = _require_kind(model, "forecast", "predict")
+    saved = require_kind(model, "forecast", "predict")
     degrees = {"tp": tp, "fsdp": fsdp, "device": device or saved.device}
     with ProgressBar() as progress:
         path = predict_period(
@@ -244,7 +244,7 @@ def interpolate(
     """
     from sciml_dchag.weather.interpolate.apply import interpolate as interpolate_source
 
-    _require_kind(model, "interpolate", "interpolate")
+    require_kind(model, "interpolate", "interpolate")
     with ProgressBar() as progress:
         path = interpolate_source(
             model, source, output, every_hours=_whole_hours(every_hours, "--every"),
@@ -283,7 +283,7 @@ def reconstruct(
     from sciml_dchag.plants.masked.reconstruct import find_stores, reconstruct_store
 
     require_one_process("reconstruct")
-    _require_kind(model, "masked", "reconstruct")
+    require_kind(model, "masked", "reconstruct")
     of_folder = not source.name.endswith(".zarr")
     for store in find_stores(source):
         if of_folder and (output / store.name).exists() and not overwrite:
@@ -316,7 +316,12 @@ def _kind(model: Path) -> str:
     return find_model(model).checkpoint.kind
 
 
-def _require_kind(model: Path, kind: str, command: str) -> Checkpoint:
+def require_kind(model: Path, kind: str, command: str) -> Checkpoint:
+    """Refuse a model of another task.
+
+    Raises:
+        ValueError: the task that was found, and the command that is for it.
+    """
     from sciml_dchag.training.export import find_model
 
     saved = find_model(model).checkpoint

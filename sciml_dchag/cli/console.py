@@ -193,6 +193,8 @@ def describe(error: BaseException) -> str:
     """Say an error in one line, in the words of the command line."""
     if isinstance(error, OSError) and error.errno == errno.EROFS and error.filename:
         return plain(f"{error.filename} is on a read-only file system: choose another place.")
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM) and error.filename:
+        return plain(f"There is no permission for {error.filename}: change it, or choose another.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         if str(error).startswith("No room to write"):  # says itself what is kept
             return plain(as_options(str(error)))

@@ -24,6 +24,7 @@ def inspect(path: str, as_json: bool) -> None:
     Example:
       sciml-dchag inspect stores/demo_weather.zarr
     """
+    from sciml_dchag.files.facts import in_text
     from sciml_dchag.inspecting import describe
 
     facts = describe(path)
@@ -32,7 +33,7 @@ def inspect(path: str, as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = ", ".join(map(str, value)) if isinstance(value, list) else in_text(value)
         say(f"{plain(name):<{width}}  {text}")
 
 

@@ -68,8 +68,10 @@ def embed(
     Example:
       sciml-dchag embed runs/poplar-masked stores/poplars.zarr
     """
+    from sciml_dchag.cli.apply import require_kind
     from sciml_dchag.plants.masked.embed import embed as embed_store
 
+    require_kind(checkpoint, "masked", "embed")
     place = folder or store.with_name(f"{store.stem}_embeddings")
     with ProgressBar() as progress:
         embed_store(checkpoint, store, place, overwrite=overwrite, device=device, progress=progress)
@@ -181,12 +183,10 @@ def apply(
       sciml-dchag probe apply stores/poplars_probe stores/new.zarr predicted.csv
     """
     from sciml_dchag.files.atomic import written_beside
+    from sciml_dchag.files.places import check_file
     from sciml_dchag.plants.traits.trait_models import apply_models
 
-    if table.exists() and not overwrite:
-        raise FileExistsError(
-            f"{table} exists: choose another name, or replace it with `overwrite=True`."
-        )
+    check_file(table, overwrite)
     predicted = apply_models(models, source, traits=names, store_path=store)
     with written_beside(table) as partial:
         predicted.to_csv(partial, index=False)

@@ -29,6 +29,14 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+class UnknownKeyError(ValueError):
+    """A key that a recipe does not have."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def from_mapping(
     section: type[Section], mapping: Mapping[str, Any], where: str = "", whole: type | None = None
 ) -> Section:
@@ -48,7 +56,8 @@ def from_mapping(
     if unknown:
         name = unknown[0] if isinstance(unknown[0], str) else shown(unknown[0])
         own = [where + kind for kind in kinds]
-        raise ValueError(unknown_key((where + name)[:120], own, list(all_keys(whole))))
+        key = (where + name)[:120]
+        raise UnknownKeyError(key, unknown_key(key, own, list(all_keys(whole))))
     values = {
         key: _convert(kinds[key], value, where + key, whole) for key, value in mapping.items()
     }

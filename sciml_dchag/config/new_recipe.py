@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,8 +22,9 @@ def commented_recipe(recipe: type, values: Mapping[str, Any]) -> str:
         recipe: the recipe's dataclass.
         values: what differs from the defaults, by dotted key, such as `data.store`.
     """
+    whole = recipe(name=values.get("name", "NAME"))
     title = (recipe.__doc__ or "").splitlines()[0]
-    return "\n".join([f"# {title}", *_lines(recipe, "", values)]) + "\n"
+    return "\n".join([f"# {title}", *_lines(whole, "", values)]) + "\n"
 
 
 def as_yaml(default: Any) -> str:
@@ -34,19 +34,20 @@ def as_yaml(default: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _lines(section: type, prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
-    kinds, docs = typing.get_type_hints(section), field_docs(section)
+def _lines(section: Any, prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    docs = field_docs(section.__class__)
     indent = "  " * prefix.count(".")
     for field in dataclasses.fields(section):
         key = prefix + field.name
         text = docs[field.name]
         if text.endswith(FROM_DATA):
             continue
-        if dataclasses.is_dataclass(kinds[field.name]):
+        default = getattr(section, field.name)
+        if dataclasses.is_dataclass(default):
             yield from ("", f"{indent}{field.name}:")
-            yield from _lines(typing.cast(type, kinds[field.name]), f"{key}.", values)
+            yield from _lines(default, f"{key}.", values)
             continue
         yield from textwrap.wrap(
             text, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
         )
-        yield f"{indent}{field.name}: {as_yaml(values.get(key, field.default))}"
+        yield f"{indent}{field.name}: {as_yaml(values.get(key, default))}"

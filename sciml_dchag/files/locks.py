@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sciml_dchag.files.atomic import require_writable
+
 PATIENCE_SECONDS = 1.0
 """How long to wait for a lock: one that is only being looked at is free again at once."""
 ORPHANS_SECONDS = 15.0
@@ -54,6 +56,7 @@ def locked(file: Path, what: Path, keep: Callable[[], bool] = lambda: False) -> 
 
     Raises:
         ValueError: another process, or another thread, holds it.
+        PermissionError: the file cannot be made.
     """
     key = (file.absolute(), threading.get_ident())
     if key in _held:
@@ -63,6 +66,7 @@ def locked(file: Path, what: Path, keep: Callable[[], bool] = lambda: False) -> 
         finally:
             _held[key] -= 1
         return
+    require_writable(file, str(what))
     made = [folder for folder in file.absolute().parents if not folder.exists()]
     descriptor = _take(file, what)
     _held[key] = 1

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sciml_dchag.files.atomic import nearest_above, require_writable
 from sciml_dchag.files.checksums import GROWING, LIST
 from sciml_dchag.files.locks import lock_path, locked, marked, refuse_locked
 from sciml_dchag.files.zarr_groups import (
@@ -103,14 +104,16 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
         FileExistsError: `path` exists, and `overwrite` is off or it is not only of this kind; or
             what lies where the results would grow is not this package's.
         ValueError: another process is writing there.
+        PermissionError: nothing can be written there.
     """
     if not path.name or path.name == "..":
         raise FileExistsError(f"{path} exists: choose another name.")
-    above = next((parent for parent in path.parents if _exists(parent)), None)
-    if above is not None and not above.is_dir():
+    above = nearest_above(path)
+    if not above.is_dir():
         raise FileExistsError(
             f"{path} would lie in {above}, which is no folder: choose another name."
         )
+    require_writable(path)
     refuse_locked(lock_path(path), path)
     for beside in (partial or partial_path(path), former_of(path)):
         _refuse_foreign(beside, path, kind)
@@ -128,6 +131,21 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
             f"{path} exists and {objection}, so that it is not, or not only, {kind.name}, which "
             "alone is overwritten: choose another name."
         )
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken, or where no file can be written, before any work starts.
+
+    Raises:
+        FileExistsError: a file exists and `overwrite` is off, or it is a folder.
+        PermissionError: nothing can be written there.
+    """
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise FileExistsError(
+            f"{path} exists: choose another name"
+            + ("." if path.is_dir() else ", or replace it with `overwrite=True`.")
+        )
+    require_writable(path)
 
 
 def _exists(path: Path) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sciml_dchag.channels import canonical_units
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.checksums import damage_named
+from sciml_dchag.files.places import check_file
 from sciml_dchag.laws.units import Unit
 from sciml_dchag.weather.grid import Grid, coordinate_names
 from sciml_dchag.weather.objects.files import open_field
@@ -67,11 +68,7 @@ def write_law_table(
     source, out = Path(source), Path(out)
     if out.suffix != ".csv":
         raise ValueError(f"{out} is to be written, and its name must end in .csv.")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise FileExistsError(
-            f"{out} exists: choose another name"
-            + ("." if out.is_dir() else ", or replace it with `overwrite=True`.")
-        )
+    check_file(out, overwrite)
     if every < 1:
         raise ValueError(f"every is {every}: it must be at least 1.")
     names = list(dict.fromkeys(columns))

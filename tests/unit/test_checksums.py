@@ -73,6 +73,22 @@ def test_every_chunk_is_written_and_read_alike_by_zarr_and_us(weather: Path) -> 
     assert listed == there - {LIST}
 
 
+def test_any_run_of_channels_is_read_before_and_after_it_was_compared(weather: Path) -> None:
+    """Chunks of 10 channels with checksums between them, in one system call or in several."""
+    expected, store = state_of(6).values, Store.open(weather)
+    for start, stop in ((0, 20), (0, 10), (10, 20), (3, 17), (0, 13), (7, 20), (4, 6), (9, 11)):
+        for opened in (Store.open(weather), store, store):
+            for time in (0, 5):
+                found = opened.read([time], np.arange(start, stop))
+                np.testing.assert_array_equal(found[0], expected[time, start:stop])
+    reader = Store.open(weather)._shards
+    assert reader is not None
+    reader._index(0)[0, [0, 1]] = reader._index(0)[0, [1, 0]].copy()  # chunks in another order
+    out = np.empty((20, 8, 16), np.float32)
+    reader.read_into(out, 0, 0)
+    np.testing.assert_array_equal(out, np.roll(expected[0], 10, axis=0))
+
+
 @pytest.mark.parametrize("shard", ["state/c/0/0/0/0", "state/c/1/0/0/0"])
 @pytest.mark.parametrize("place", [0, 10 * 8 * 16 * 4 - 1, 10 * 8 * 16 * 4, -5, -30, -1])
 def test_a_bit_of_a_shard(shard: str, place: int, weather: Path) -> None:

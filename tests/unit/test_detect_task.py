@@ -125,6 +125,9 @@ def test_predict_writes_a_table_and_a_picture(run: Path, folder: Path, tmp_path:
     assert {path.name for path in out.iterdir()} == {"boxes.csv", "objects.png"}
     table = pd.read_csv(out / "boxes.csv")
     assert table["probability"].min() >= 0.3 and table["time"].nunique() == 2
+    shown = " ".join(command("inspect", out).output.split())
+    assert "objects found by a network" in shown
+    assert "2, 2001-01-11 00:00:00 to 2001-01-11 06:00:00" in shown
     store = Store.open(folder / "lows.zarr")
     index = int(np.flatnonzero(store.times == np.datetime64("2001-01-11T00"))[0])
     detector = Detector(run, store)
@@ -137,6 +140,7 @@ def test_predict_writes_a_table_and_a_picture(run: Path, folder: Path, tmp_path:
     again = command(*words)
     assert again.exit_code == 2 and "exists" in again.output
     assert command(*words, "--overwrite").exit_code == 0
+    assert "give a multiple" in command(*words, "--overwrite", "--every-hours=5").output
     for option in ("--lead-hours=24", "--members=4", "--tp=2"):
         refused = command(*words, "--overwrite", option)
         assert refused.exit_code == 2 and "has no meaning" in " ".join(refused.output.split())

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.files.atomic import written_beside
+from sciml_dchag.files.places import check_file
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.detect.boxes import Found
 from sciml_dchag.plants.detect.detector import PlantDetector
@@ -58,11 +59,7 @@ def predict(
     require_at_least(1, "batch", batch, MOST_SAMPLES)
     if out.suffix != ".csv":
         raise ValueError(f"{out} is to be a table, and its name must end in .csv.")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise FileExistsError(
-            f"{out} exists: choose another name"
-            + ("." if out.is_dir() else ", or replace it with `overwrite=True`.")
-        )
+    check_file(out, overwrite)
     store = CubeStore.open(source)
     detector = PlantDetector(model, store, device)
     least = _score_of(model) if score is None else score

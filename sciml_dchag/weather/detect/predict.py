@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.figures.saving import save_figure
-from sciml_dchag.files.places import check_place, folder_kind
+from sciml_dchag.files.places import check_place
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.weather.detect.detector import Detector
+from sciml_dchag.weather.detect.found import FOLDER, PICTURE, TABLE
 from sciml_dchag.weather.detect.labels import Located
 from sciml_dchag.weather.detect.plots import plot_found
-from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.store.store import Period, Store, taken_every
 
-TABLE, PICTURE = "boxes.csv", "objects.png"
-FOLDER = folder_kind("a folder of objects", contains=TABLE, holds=(PICTURE,))
 USUAL_SCORE = 0.25
 """Least probability where a run was not evaluated."""
 
@@ -74,14 +73,12 @@ def predict(
         score = _score_of(model)
     indices = store.with_history(detector.recipe.data.history_hours)
     indices = indices[np.isin(indices, store.time_indices(period))]
-    if every_hours and len(indices):
-        since = (store.times[indices] - store.times[indices[0]]) / np.timedelta64(1, "h")
-        indices = indices[since % every_hours == 0]
     if not len(indices):
         raise ValueError(
             f"{source} has no time from {period[0] or 'its first'} to {period[1] or 'its last'} "
             f"with the history that the model needs: choose another period."
         )
+    indices = indices[taken_every(store.times[indices], every_hours or 0, "`every_hours`")]
     found = detector.find(indices, batch=batch, least_score=score, progress=progress)
     table = table_of(detector, store.times[indices], found)
     with whole_folder(out, FOLDER, overwrite=overwrite) as folder:

@@ -167,6 +167,7 @@ def _leads(recipe: ForecastRecipe, channels: ChannelSet, step_hours: int) -> str
         ("task.chain_hours", task.chain_hours),
         ("data.history_hours", recipe.data.history_hours),
         ("evaluation.lead_hours", recipe.evaluation.lead_hours),
+        ("evaluation.initial_every_hours", (recipe.evaluation.initial_every_hours,)),
     ):
         if odd := [h for h in hours if h % step_hours]:
             raise ValueError(

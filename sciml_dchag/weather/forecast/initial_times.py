@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.store.states import States
-from sciml_dchag.weather.store.store import Period, Store
+from sciml_dchag.weather.store.store import Period, Store, taken_every
 
 
 def initial_positions(
@@ -32,10 +32,7 @@ def initial_positions(
             f"No time of the period {period[0]} to {period[1]} has the history that the model "
             f"needs ({min(history_hours)} h) in {states.path}: start later."
         )
-    if every_hours:
-        since = (states.times[inside] - states.times[inside[0]]) / np.timedelta64(1, "h")
-        inside = inside[since % every_hours == 0]
-    return inside
+    return inside[taken_every(states.times[inside], every_hours, "`every_hours`")]
 
 
 def scored_positions(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
@@ -57,7 +54,4 @@ def scored_positions(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
             f"evaluation.lead_hours."
         )
     every = recipe.evaluation.initial_every_hours
-    if every:
-        since = (store.times[fits] - store.times[fits[0]]) / np.timedelta64(1, "h")
-        fits = fits[since % every == 0]
-    return fits
+    return fits[taken_every(store.times[fits], every, "evaluation.initial_every_hours")]

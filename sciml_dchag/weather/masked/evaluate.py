@@ -41,6 +41,7 @@ from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.training import MaskedWeatherStore, States
 from sciml_dchag.weather.store.layout import iso
+from sciml_dchag.weather.store.store import taken_every
 
 KEYS = ("metric", "channel")
 LABELS = {"loss_masked": "Loss", "rmse_masked": "RMSE of hidden cells"}
@@ -91,10 +92,7 @@ class _Scorer:
     def times(self) -> NDArray[np.int64]:
         """Positions of the scored times in the store."""
         indices, every = self.states.indices, self.recipe.evaluation.every_hours
-        if every:
-            since = self.store.times[indices] - self.store.times[indices[0]]
-            indices = indices[(since / np.timedelta64(1, "h")) % every == 0]
-        return indices
+        return indices[taken_every(self.store.times[indices], every, "evaluation.every_hours")]
 
     @torch.no_grad()
     def add(self, time: int) -> None:
@@ -192,8 +190,9 @@ def evaluate(
             recipe.data.store, store.attrs, scorer.path / RECORD, scorer.step
         ),
         notes=(
-            f"{len(times)} times, {iso(store.times[times[0]])} to {iso(store.times[times[-1]])} "
-            f"UTC; none of the test period was used in training, statistics or climatology.",
+            f"{len(times)} time{'s' * (len(times) > 1)}, {iso(store.times[times[0]])} to "
+            f"{iso(store.times[times[-1]])} UTC; none of the test period was used in "
+            f"training, statistics or climatology.",
             f"Each location is scored in passes that hide it; {objective.visible} of "
             f"{objective.locations} locations are shown.",
             *(["The data are simulated: scores say nothing about the real atmosphere."]

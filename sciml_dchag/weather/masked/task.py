@@ -19,6 +19,7 @@ from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
+from sciml_dchag.weather.store.store import taken_every
 from sciml_dchag.weather.task import WeatherTask
 from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
 
@@ -50,6 +51,8 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
 
         def store() -> str:
             opened = self.open()
+            every = self.recipe.evaluation.every_hours
+            taken_every(opened.store.times, every, "evaluation.every_hours")
             return f"statistics of the training period {' to '.join(opened.statistics.period)}"
 
         def model() -> ModelConfig:

@@ -14,6 +14,7 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.checksums import damage_named
+from sciml_dchag.files.places import check_file
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.zarr_groups import read_attrs
 from sciml_dchag.weather.grid import coordinate_names
@@ -72,11 +73,7 @@ def write_objects(
             continue
         if path.suffix != suffix:
             raise ValueError(f"{path} is to be written, and its name must end in {suffix}.")
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise FileExistsError(
-                f"{path} exists: choose another name"
-                + ("." if path.is_dir() else ", or replace it with `overwrite=True`.")
-            )
+        check_file(path, overwrite)
     field, attribution = open_field(source, channel)
     field = field.transpose(..., *coordinate_names(field))
     time = next((dim for dim in TIMES if dim in field.dims), None)

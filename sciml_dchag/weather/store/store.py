@@ -246,6 +246,27 @@ _ISO = re.compile(
 )
 
 
+def taken_every(times: NDArray[np.datetime64], every_hours: int, what: str) -> NDArray[np.bool_]:
+    """Return which times lie a multiple of some hours after the first one.
+
+    Args:
+        times: ascending.
+        every_hours: 0 takes all.
+        what: what messages call `every_hours`.
+
+    Raises:
+        ValueError: times of even steps of which `every_hours` is no multiple, so that others than
+            those asked for would be taken.
+    """
+    if not every_hours:
+        return np.ones(len(times), bool)
+    step = step_hours(times)
+    if step and every_hours % step:
+        raise ValueError(f"{what} is {every_hours} and times are {step} h apart: give a multiple.")
+    since = (times - times[0]) / np.timedelta64(1, "h")
+    return np.asarray(since % every_hours == 0)
+
+
 def times_within(times: NDArray[np.datetime64], period: Period, where: str) -> NDArray[np.int64]:
     """Return the positions of the times within a period, both ends included.
 

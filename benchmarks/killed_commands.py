@@ -174,14 +174,14 @@ def kill_commands(
         maker.join()
     for name in names:
         line, result = COMMANDS[name]
-        whole = folder / "whole"
-        shutil.copytree(inputs, whole)
-        status, changes = run(line, whole, folder / "said.txt")
+        whole, work = folder / "whole", folder / "work"
+        shutil.copytree(inputs, work)  # the same path, which results may name
+        status, changes = run(line, work, folder / "said.txt")
         if status:
             raise RuntimeError(f"{line}: {(folder / 'said.txt').read_text()[-500:]}")
+        work.rename(whole)
         done, chains, wrong = 0, 0, []
         while done < kills // len(names):
-            work = folder / "work"
             shutil.copytree(inputs, work)
             if "--overwrite" in line:
                 shutil.copytree(whole / result, work / result)

@@ -97,6 +97,20 @@ def refuse_locked(file: Path, what: Path) -> None:
         os.close(_flock(file, os.O_RDONLY, fcntl.LOCK_SH, what))
 
 
+def remove_stale(file: Path) -> None:
+    """Remove a lock's file that a killed process has left; one that is held stays."""
+    if (file.absolute(), threading.get_ident()) in _held:
+        return
+    with contextlib.suppress(OSError):  # none, a place that is read-only, or held
+        descriptor = os.open(file, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == file.stat().st_ino:
+                file.unlink()
+        finally:
+            os.close(descriptor)
+
+
 MOST_VANISHED = 100
 """How often a folder is made again for a lock; in some, as in /proc, no file can be made."""
 

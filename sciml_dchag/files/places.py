@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sciml_dchag.files.atomic import nearest_above, require_writable
 from sciml_dchag.files.checksums import GROWING, LIST
-from sciml_dchag.files.locks import lock_path, locked, marked, refuse_locked
+from sciml_dchag.files.locks import lock_path, locked, marked, refuse_locked, remove_stale
 from sciml_dchag.files.zarr_groups import (
     FINISHED_FOLDER,
     PICTURES_FOLDER,
@@ -115,10 +115,13 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
         )
     require_writable(path)
     refuse_locked(lock_path(path), path)
-    for beside in (partial or partial_path(path), former_of(path)):
+    grown = (partial or partial_path(path), former_of(path))
+    for beside in grown:
         _refuse_foreign(beside, path, kind)
     if not _exists(path):
         return
+    if not any(map(_exists, grown)):  # killed when all was in place, its lock's file may be left
+        remove_stale(lock_path(path))
     objection = kind.objection(path)
     # Killed between taking its place and the removal of its progress, it is finished by repeating.
     if not overwrite and not (objection is None and (path / PROGRESS_FILE).is_file()):

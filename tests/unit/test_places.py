@@ -54,6 +54,24 @@ def test_forecasts_as_netcdf_leave_the_store_of_the_same_name(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.nc", "w.zarr"]
 
 
+def test_the_lock_of_a_killed_process_is_removed_where_all_is_in_place(
+    msl_store: Path, tmp_path: Path
+) -> None:
+    store, lock = tmp_path / "w.zarr", tmp_path / ".w.zarr.lock"
+    shutil.copytree(msl_store, store)
+    lock.write_text(json.dumps({"host": "h", "pid": 1}))
+    with pytest.raises(FileExistsError, match="exists: choose another name, or replace"):
+        check_place(store, WEATHER_STORE, overwrite=False)
+    assert not lock.exists()
+    with held(store, WEATHER_STORE, overwrite=True):
+        check_place(store, WEATHER_STORE, overwrite=True)
+        assert lock.exists()
+    lock.write_text(json.dumps({"host": "h", "pid": 1}))
+    partial_path(store).mkdir()  # which the lock's file says to be ours
+    check_place(store, WEATHER_STORE, overwrite=True)
+    assert lock.exists()
+
+
 @contextlib.contextmanager
 def files_of_at_most(number: int) -> Iterator[None]:
     """Let files grow no larger, as on a disk that is full."""

@@ -30,23 +30,24 @@ class Judged:
     scores: Floats
     """(N,)."""
     hits: NDArray[np.bool_]
-    """Whether each takes a true object, at each of `OVERLAPS`, (10, N)."""
+    """Whether each takes a true object, at each least IoU that was asked for, (10, N) of all."""
     truth: int
     """Number of true objects."""
 
 
-def judge(scores: Floats, overlap: Floats, most: int = MOST) -> Judged:
+def judge(scores: Floats, overlap: Floats, most: int = MOST, overlaps: Floats = OVERLAPS) -> Judged:
     """Match the detections of one class in one image.
 
     Args:
         scores: (N,).
         overlap: IoU of each detection and each true object of the class, (N, M).
         most: detections that count, those of the highest scores.
+        overlaps: least IoU of a pair; average precision takes all of `OVERLAPS`.
     """
     order = np.argsort(-scores, kind="stable")[:most]
     found, truth = len(order), overlap.shape[1]
-    hits = np.zeros((len(OVERLAPS), found), bool)
-    for level, least in enumerate(OVERLAPS):
+    hits = np.zeros((len(overlaps), found), bool)
+    for level, least in enumerate(overlaps):
         free = np.ones(truth, bool)
         for place, detection in enumerate(order):
             candidates = np.where(free, overlap[detection], -1.0)

@@ -5,9 +5,7 @@ Settings of the first two are those of the highest F1 at IoU 0.5 on training ima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +32,9 @@ FITTED = 60
 """Training images, at most, that settings are chosen on."""
 
 Pixels = NDArray[np.float64]
-Settings = tuple[float, int]
-Find = Callable[[Pixels, Any, int], Found]
+Pieces = NDArray[np.int32]
+Cut = Callable[[Pixels, float], Pieces]
+"""Cuts an image into numbered pieces, by one setting."""
 
 
 def score_baselines(
@@ -60,15 +59,15 @@ def score_baselines(
     mean = opened.objects / len(training)
     errors = np.array([mean - len(boxes) for boxes in truth])
     scores = {}
-    ways: tuple[tuple[str, Find, Iterable[Settings]], ...] = (
-        ("threshold", _redder, product(REDNESS, PIXELS)),
-        ("watershed", _basins, product(APART, PIXELS)),
+    ways: tuple[tuple[str, Cut, Sequence[float]], ...] = (
+        ("threshold", _redder, REDNESS),
+        ("watershed", _basins, APART),
     )
-    for name, find, tried in ways:
-        settings = _best(find, tried, images, [training[cube] for cube in fitted])
+    for name, cut, tried in ways:
+        setting, pixels = _best(cut, tried, images, [training[cube] for cube in fitted])
         sums = BoxSums()
         for image, boxes in zip(wanted, truth, strict=True):
-            sums.add(find(image, *settings), boxes, 0.0)
+            sums.add(_found(cut(image, setting), pixels), boxes, 0.0)
         scores[name] = sums.scores()
     return {**scores, "mean_number": count_scores(errors, sum(map(len, truth)))}
 
@@ -108,30 +107,29 @@ def _saturated(seen: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _best(
-    find: Find,
-    tried: Iterable[Settings],
-    images: Sequence[Pixels],
-    truth: Sequence[Floats],
-) -> Settings:
-    """The settings of the highest F1."""
-    best, chosen = -1.0, None
-    for settings in tried:
-        sums = BoxSums()
+    cut: Cut, tried: Sequence[float], images: Sequence[Pixels], truth: Sequence[Floats]
+) -> tuple[float, int]:
+    """The setting, and the least number of pixels of a piece, of the highest F1."""
+    best, chosen = -1.0, (tried[0], PIXELS[0])
+    for setting in tried:
+        sums = {pixels: BoxSums() for pixels in PIXELS}
         for image, boxes in zip(images, truth, strict=True):
-            sums.pair(find(image, *settings), boxes)
-        if chosen is None or sums.f1() > best:
-            best, chosen = sums.f1(), settings
-    assert chosen is not None
+            pieces = cut(image, setting)
+            for pixels, one in sums.items():
+                one.pair(_found(pieces, pixels), boxes)
+        for pixels, one in sums.items():
+            if one.f1() > best:
+                best, chosen = one.f1(), (setting, pixels)
     return chosen
 
 
-def _redder(redness: Pixels, least: float, pixels: int) -> Found:
+def _redder(redness: Pixels, least: float) -> Pieces:
     """Pieces that are redder than a threshold."""
-    pieces, _ = ndimage.label(redness > least, TOUCHING)  # NaN is no plant
-    return _found(pieces, pixels)
+    pieces: Pieces = ndimage.label(redness > least, TOUCHING)[0]  # NaN is no plant
+    return pieces
 
 
-def _basins(redness: Pixels, apart: int, pixels: int) -> Found:
+def _basins(redness: Pixels, apart: float) -> Pieces:
     """Basins of the distance from the edge of plants."""
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
@@ -139,12 +137,13 @@ def _basins(redness: Pixels, apart: int, pixels: int) -> Found:
     plants = np.isfinite(redness)
     distance = ndimage.distance_transform_edt(plants)
     middles = np.zeros(plants.shape, np.int32)
-    peaks = peak_local_max(distance, min_distance=apart, labels=plants.astype(np.int32))
+    peaks = peak_local_max(distance, min_distance=int(apart), labels=plants.astype(np.int32))
     middles[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return _found(watershed(-distance, middles, mask=plants), pixels)
+    pieces: Pieces = watershed(-distance, middles, mask=plants)
+    return pieces
 
 
-def _found(pieces: NDArray[np.int32], pixels: int) -> Found:
+def _found(pieces: Pieces, pixels: int) -> Found:
     """Numbered pieces as boxes, by falling area."""
     area = np.bincount(pieces.ravel())
     places = ndimage.find_objects(pieces)

@@ -55,7 +55,8 @@ class BoxSums:
         self.counts.append(len(counted) - len(truth))
         self.found += len(counted)
         self.truth += len(truth)
-        judged = judge(counted.scores, overlap_of(counted.boxes, truth), most=len(counted))
+        overlap = overlap_of(counted.boxes, truth)
+        judged = judge(counted.scores, overlap, most=len(counted), overlaps=OVERLAPS[:1])
         self.hits += int(judged.hits[0].sum())
 
     def f1(self) -> float:

@@ -177,7 +177,11 @@ def test_a_plan_of_the_papers_run_before_there_is_data(call: Call) -> None:
         ("train", ("training.validate_every=1",), "none of the 2 images .* is for validation"),
         ("train", ("task.mask_ratio=0.99",), "little enough that something is left to see"),
         ("train", ("model.channel_embedding=wavelength",), "set model.aggregation to single"),
-        ("train", ("task.rollout_steps=2",), "unknown key 'task.rollout_steps'"),
+        (
+            "train",
+            ("task.rollout_steps=2",),
+            "key 'task.rollout_steps', which belongs to task.kind forecast",
+        ),
         ("check", ("data.image_size=[32,32]",), "fewer than a crop of 32 x 32"),
     ],
 )

@@ -23,6 +23,8 @@ def state() -> dict[str, Any]:
         "dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
+        "groups": len(dist.distributed_c10d._world.pg_map),
+        "gloo threads": len(list(Path("/proc/self/task").glob("*"))),
         "drawn": (float(torch.rand(())), np.random.rand(), random.random()),
     }
 

@@ -2,12 +2,12 @@
 
 Starting a rank and its first use of a mesh cost seconds of CPU time, so that ranks live on between
 tests. There is one pool per number of ranks. Each call finds the state that
-a fresh process would have (`_fresh_state`), but for meshes, which are kept, and a pool in which a
-rank fails is replaced.
+a fresh process would have (`_fresh_state`), and a pool in which a rank fails is replaced.
 """
 
 import atexit
 import datetime
+import gc
 import multiprocessing
 import os
 import pickle
@@ -148,7 +148,6 @@ def _serve(rank: int, world: int, store: str, calls: Connection) -> None:
     # As torchrun, but that all ranks share one accelerator.
     number = rank if device == "cpu" else 0
     of_rank = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(number)}
-    _keep_meshes()
     while True:
         try:
             function, arguments, folder, environment = pickle.loads(calls.recv_bytes())
@@ -159,6 +158,7 @@ def _serve(rank: int, world: int, store: str, calls: Connection) -> None:
             # Plain pickle: torch would share the memory of a process that ends.
             answer = pickle.dumps(function(*arguments))
             dist.barrier()
+            _forget_meshes()
         except BaseException:
             calls.send_bytes(pickle.dumps(RankError(f"rank {rank}:\n{traceback.format_exc()}")))
             return  # its connections close, so that the others do not wait for it
@@ -186,14 +186,20 @@ def _fresh_state(folder: str, environment: dict[str, str]) -> None:
     torch.compiler.reset()
 
 
-def _keep_meshes() -> None:
-    """Let every call that asks for a mesh of the same degrees have the same one.
+def _forget_meshes() -> None:
+    """Close the groups of a call's meshes, each of which holds sockets and threads that wake up.
 
-    Its groups hold sockets and threads, and what DTensor has found out about operators on it, which
-    is most of the work of a small model, stays right.
+    DTensor's cache goes with them: meshes of one shape are equal there, so that it would hand out
+    groups that are closed.
     """
-    import functools
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor, debug
 
-    from sciml_dchag.parallel import mesh
-
-    mesh.init_device_mesh = functools.cache(mesh.init_device_mesh)
+    for group in list(dist.distributed_c10d._world.pg_map):
+        if group is not dist.group.WORLD:
+            dist.destroy_process_group(group)
+    if clear := getattr(debug, "_clear_sharding_prop_cache", None):
+        clear()
+    else:  # torch before it had a second cache
+        DTensor._op_dispatcher.sharding_propagator.propagate_op_sharding.cache.cache_clear()
+    gc.collect()  # what held them

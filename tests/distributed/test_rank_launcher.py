@@ -19,7 +19,7 @@ def test_a_call_finds_nothing_of_the_calls_before(tmp_path: Path) -> None:
     before = on_ranks(2, workers.state)
     assert [state["environment"]["RANK"] for state in before] == ["0", "1"]
     assert before[0]["folder"] == str(Path.cwd())
-    for _ in range(2):  # the second time on the mesh of the first one
+    for _ in range(2):  # the second time on a mesh that is equal to the first one
         assert on_ranks(2, workers.disturb, str(tmp_path)) == [[2.0], [2.0]]
     after = on_ranks(2, workers.state)
     assert processes(before) == processes(after)

@@ -37,10 +37,11 @@ check-python:
 		else echo "$(VENV) is no environment of Python: rename it." >&2; exit 1; fi; \
 	fi
 
+# Byte code is left to Python, which compiles what is imported: half of the time.
 $(BIN)/.installed: pyproject.toml constraints.txt | check-python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		-c constraints.txt -e '.[dev]'  # Python compiles what is imported, half of the time saved
+		-c constraints.txt -e '.[dev]'
 	$(PYTHON) -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])' > $(BIN)/.python
 	touch $@
 

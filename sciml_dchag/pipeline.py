@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sciml_dchag.config import Recipe, save_recipe, to_mapping
-from sciml_dchag.files.atomic import require_writable
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.files.writable import require_writable
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.tasks import load_recipe, task_of
 from sciml_dchag.training import trainer

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sciml_dchag.files.atomic import require_writable
+from sciml_dchag.files.writable import require_writable
 
 PATIENCE_SECONDS = 1.0
 """How long to wait for a lock: one that is only being looked at is free again at once."""

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sciml_dchag.files.atomic import nearest_above, require_writable
 from sciml_dchag.files.checksums import GROWING, LIST
 from sciml_dchag.files.locks import lock_path, locked, marked, refuse_locked, remove_stale
+from sciml_dchag.files.writable import nearest_above, require_writable
 from sciml_dchag.files.zarr_groups import (
     FINISHED_FOLDER,
     PICTURES_FOLDER,
@@ -136,13 +136,21 @@ def check_place(path: Path, kind: Kind, overwrite: bool, partial: Path | None = 
         )
 
 
-def check_file(path: Path, overwrite: bool) -> None:
+def check_file(path: Path, overwrite: bool, suffix: str = "") -> None:
     """Refuse a place that is taken, or where no file can be written, before any work starts.
 
+    Args:
+        path: the file that is to be written.
+        overwrite: whether it may replace another one.
+        suffix: what its name must end in, such as .csv; empty for anything.
+
     Raises:
+        ValueError: another suffix.
         FileExistsError: a file exists and `overwrite` is off, or it is a folder.
         PermissionError: nothing can be written there.
     """
+    if suffix and path.suffix != suffix:
+        raise ValueError(f"{path} is to be written, and its name must end in {suffix}.")
     if path.is_dir() or (path.exists() and not overwrite):
         raise FileExistsError(
             f"{path} exists: choose another name"

@@ -10,6 +10,14 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import build_model, count_parameters
 
 
+def shape_in_words(config: ModelConfig) -> str:
+    """Say what a model is made of, in a few words."""
+    return (
+        f"{config.aggregation}, {config.partitions} partition(s), {config.depth} blocks of "
+        f"{config.embed_dim}, patch {config.patch}"
+    )
+
+
 def in_words(config: ModelConfig) -> str:
     """Say in a line how large a model is; nothing of it is allocated.
 

@@ -25,6 +25,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.control import BRANCH
 from sciml_dchag.models.transformer import build_model
 from sciml_dchag.parallel.config import ParallelConfig, require_divisible
+from sciml_dchag.planning.allocator import held_unused
 from sciml_dchag.planning.recorder import Bytes, Phase
 from sciml_dchag.planning.step import StepCost, simulate_step
 from sciml_dchag.training.task import PlannedLoss, Task
@@ -233,8 +234,8 @@ def unused_memory(demand: Demand, layout: Layout) -> int:
 
     It gives them back before it fails, so that what is allocated decides whether a run fits.
     """
-    step = layout.tp, min(2, layout.fsdp), layout.micro_batch
-    return _simulate_one(demand, step).unused
+    cost = _simulate_one(demand, (layout.tp, min(2, layout.fsdp), layout.micro_batch))
+    return held_unused(cost.events, cost.sizes)
 
 
 def _degrees(demand: Demand, tp: int, fsdp: int) -> ParallelConfig:

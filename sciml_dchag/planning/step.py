@@ -29,7 +29,7 @@ from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel.apply import freeze, own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.mesh import build_mesh, sharded_axes
-from sciml_dchag.planning.allocator import Event, held_unused
+from sciml_dchag.planning.allocator import Event
 from sciml_dchag.planning.recorder import Bytes, Phase, StepRecorder
 from sciml_dchag.training.task import PlannedLoss
 
@@ -50,9 +50,10 @@ class StepCost:
     whether they are trained."""
     fsdp: int
     """Ranks that shared out the storage of gradients in `phases`."""
-    unused: int = 0
-    """Bytes that the caching allocator would hold beyond what is allocated, of the blocks that
-    were simulated: an estimate."""
+    events: list[Event]
+    """What the blocks that were simulated took and gave back."""
+    sizes: list[int]
+    """Bytes of their parameters that this rank stores."""
 
     def stored(self, fsdp: int, *, trained: bool = False) -> int:
         """Numbers of parameters that a rank stores if so many share out their storage.
@@ -128,7 +129,8 @@ def simulate_step(
         phases=_stretched(phases, extra),
         parameters=[*parameters.values(), *of_a_block * extra],
         fsdp=parallel.fsdp,
-        unused=held_unused(events, sizes),
+        events=events,
+        sizes=sizes,
     )
 
 

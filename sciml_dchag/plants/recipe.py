@@ -23,6 +23,20 @@ class ImagesConfig(StoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeImagesConfig(ImagesConfig):
+    """From the store to batches of whole images, brought to one size."""
+
+    image_size: tuple[int, int] = (96, 192)
+    """Rows and columns that images are brought to, by means over areas, whatever theirs are."""
+    crop: bool = True
+    """Cut images to the box around their plants first."""
+    flip: bool = True
+    """Mirror training images at random, left-right and top-bottom."""
+    rotate: bool = True
+    """Turn training images by a random multiple of 90 degrees, if they are square."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlantRecipe(Recipe):
     """Plants: learn from the images of a store."""
 
@@ -39,3 +53,10 @@ class PlantRecipe(Recipe):
                 f"model.patch {self.model.patch} does not divide data.image_size "
                 f"{list(self.data.image_size)} ({bad[0]}): change one of them."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeImagesRecipe(PlantRecipe):
+    """Plants: learn from whole images of a store."""
+
+    data: WholeImagesConfig = field(default_factory=WholeImagesConfig)

@@ -1,9 +1,13 @@
-"""Whole images of a plant store, cut to their plants and brought to one size.
+"""Whole images of a plant store, cut to their plants and brought to one size, in random order.
 
 Shapes: C bands, H x W the model's image.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sciml_dchag.plants.store.cubes import CubeStore
+
+Kept = TypeVar("Kept")
+"""What is read of an image."""
 
 
 class WholeImages:
@@ -52,6 +59,74 @@ class WholeImages:
         rows, columns = self.box(cube)
         values = self.store.reflectance(cube, self.inputs, rows, columns)
         return (area_means(torch.from_numpy(values), self.image_size) - self._mean) / self._std
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A sample that is drawn: which image, and how it is turned."""
+
+    cube: str
+    up: bool
+    """Whether rows are mirrored."""
+    left: bool
+    """Whether columns are mirrored."""
+    quarters: int
+    """By how many quarters it is turned to the left, after that."""
+
+
+class TurnedImages(Generic[Kept]):
+    """Images in an order of their own for each epoch, mirrored and turned at random.
+
+    Which sample is drawn is a pure function of (seed, number of the sample).
+
+    Args:
+        reader: reads images.
+        cubes: names of the images.
+        seed: what order and turns are drawn from.
+        flip: mirror at random along both sides.
+        rotate: turn by multiples of 90 degrees at random, if images are square.
+        memory_mebibytes: images are kept in memory if they are no larger than this together.
+    """
+
+    def __init__(
+        self,
+        reader: WholeImages,
+        cubes: Sequence[str],
+        *,
+        seed: int,
+        flip: bool,
+        rotate: bool,
+        memory_mebibytes: int,
+    ) -> None:
+        self.reader, self.cubes, self.seed, self.flip = reader, list(cubes), seed, flip
+        self.rotate = rotate and reader.image_size[0] == reader.image_size[1]
+        size = len(self.cubes) * len(reader.inputs) * int(np.prod(reader.image_size)) * 4
+        self._keep = size <= memory_mebibytes * 2**20
+        self._kept: dict[str, Kept] = {}
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.cubes)
+
+    def draw(self, number: int) -> Turn:
+        """Draw sample `number`, counted on through all epochs."""
+        epoch, position = divmod(number, len(self))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        index = int(order[position])
+        up, left, quarters = np.random.default_rng([self.seed, epoch, index]).integers((2, 2, 4))
+        return Turn(
+            cube=self.cubes[index], up=self.flip and bool(up), left=self.flip and bool(left),
+            quarters=int(quarters) if self.rotate else 0,
+        )  # fmt: skip
+
+    def kept(self, cube: str, read: Callable[[str], Kept]) -> Kept:
+        """Return what is read of an image, from memory where it is kept there."""
+        if cube in self._kept:
+            return self._kept[cube]
+        found = read(cube)
+        if self._keep:
+            self._kept[cube] = found
+        return found
 
 
 def plant_box(plants: NDArray[np.int32]) -> tuple[slice, slice]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +16,16 @@ from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.detection import DetectionObjective
 from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.batches import Batch
+from sciml_dchag.training.evaluation import Evaluation
+
+LEAST_SCORE = 0.01
+"""What is less probable is not kept at all: average precision looks at little beyond."""
+USUAL_SCORE = 0.25
+"""Least probability where a run was not evaluated."""
+LEAST_PROBABILITY = "Least probability"
+"""What an evaluation calls it."""
+TRIED = np.round(np.arange(0.02, 0.96, 0.02), 2)
+"""Least probabilities of which the one of the highest F1 is taken."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,14 @@ class DetectionBatch(Batch):
     def without(self, absent: list[bool]) -> DetectionBatch:
         """Return the batch with some samples counting nothing."""
         return dataclasses.replace(self, counts=self.counts & ~torch.tensor(absent))
+
+
+def least_probability(model: str | os.PathLike[str]) -> float:
+    """The least probability that a run's evaluation counted as found, or `USUAL_SCORE`."""
+    try:
+        return float(Evaluation.read(Path(model)).settings[LEAST_PROBABILITY])
+    except (FileNotFoundError, NotADirectoryError, KeyError):
+        return USUAL_SCORE
 
 
 def detection_objective(config: ModelConfig) -> DetectionObjective:

@@ -20,13 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sciml_dchag.config import from_mapping
+from sciml_dchag.config import TrainingConfig, from_mapping
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.checksums import DamagedError, crc_of
 from sciml_dchag.files.places import Kind, check_place
 from sciml_dchag.files.remote import in_short
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
+from sciml_dchag.parallel.build import build_on_ranks
+from sciml_dchag.parallel.config import ParallelConfig
+from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.training.checkpoint import (
     Checkpoint,
     find_checkpoint,
@@ -37,6 +40,7 @@ from sciml_dchag.training.checkpoint import (
     require_version,
     tensors_of,
 )
+from sciml_dchag.training.precision import keep_as_trained
 
 FORMAT = "sciml-dchag-model-2"
 SUFFIX = ".safetensors"
@@ -166,6 +170,31 @@ class SavedModel:
         if self.path.name != "best" or beside is None:
             return self.path, self.checkpoint
         return beside, read_checkpoint(beside)
+
+    def ready(
+        self,
+        ranks: Ranks,
+        training: TrainingConfig,
+        parallel: ParallelConfig | None = None,
+        config: ModelConfig | None = None,
+    ) -> ChannelTransformer:
+        """Build the model on this rank's device, or its share of it, for predictions.
+
+        Args:
+            ranks: this process and the others; all call together.
+            training: of the run, which says what stays in float32.
+            parallel: how blocks are computed; the defaults if None.
+            config: the architecture, where it is another one than was trained, with weights of the
+                same names.
+
+        Raises:
+            ValueError: damaged, or weights of another model.
+        """
+        config = config or from_mapping(ModelConfig, self.checkpoint.model_config)
+        model = build_on_ranks(config, None, ranks, parallel or ParallelConfig())
+        self.load_into(model)
+        keep_as_trained(model, config, training)
+        return model.eval()
 
     def load_into(self, model: nn.Module, *, alone: bool = False) -> None:
         """Fill a model, or this rank's share of it, with the weights to be used.

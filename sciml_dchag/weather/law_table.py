@@ -66,9 +66,7 @@ def write_law_table(
         ValueError: a column, a band or a period that is not there.
     """
     source, out = Path(source), Path(out)
-    if out.suffix != ".csv":
-        raise ValueError(f"{out} is to be written, and its name must end in .csv.")
-    check_file(out, overwrite)
+    check_file(out, overwrite, ".csv")
     if every < 1:
         raise ValueError(f"every is {every}: it must be at least 1.")
     names = list(dict.fromkeys(columns))

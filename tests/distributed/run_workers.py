@@ -31,6 +31,19 @@ def curve(run: Path) -> dict[str, np.ndarray]:
 EVERYTHING = ("1900", "2100")
 
 
+def assert_same_curve(
+    one: Path,
+    other: Path,
+    tolerance: float = 1e-5,
+    keys: tuple[str, ...] = ("loss", "gradient_norm", "validation_loss"),
+) -> None:
+    """Require that two runs have the same numbers at every step."""
+    a, b = curve(one), curve(other)
+    for key in keys:
+        assert len(a[key]) == len(b[key]) > 0, key
+        np.testing.assert_allclose(a[key], b[key], rtol=tolerance, err_msg=key)
+
+
 def train_run(mapping: dict[str, Any], run: str) -> int:
     """Train a recipe as one of the ranks; return the bytes of values that this rank read."""
     from sciml_dchag.pipeline import train

@@ -8,26 +8,20 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
+from picture_stores import SPLITS, command, prepared
 from PIL import Image
 
 import sciml_dchag as sd
-from sciml_dchag.cli import main
 from sciml_dchag.pipeline import train
 from sciml_dchag.plants.detect.boxes import Found, Window, boxes_of
 from sciml_dchag.plants.detect.detector import PlantDetector
 from sciml_dchag.plants.detect.scores import BoxSums, count_scores
 from sciml_dchag.plants.detect.training import BoxStore
-from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.tasks import recipe_from_mapping, task_of
 from sciml_dchag.training.evaluation import Evaluation
 
 IMAGES, SIDE = 48, 48
-
-
-def command(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 def drawn_leaf(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -55,15 +49,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(picture).save(folder / "images" / f"{name}.png")
         if number % 12 != 11:
             Image.fromarray(labels.astype(np.uint8)).save(folder / "lesions" / f"{name}.png")
-        split = ("train", "train", "train", "validation", "test", "test")[number % 6]
+        split = SPLITS[number % 6]
         rows.append({"image": f"{name}.png", "split": split})
     pd.DataFrame(rows).to_csv(folder / "splits.csv", index=False)
-    with pytest.warns(UserWarning, match="Pictures of three colours"):
-        prepare_plants(
-            folder / "images", folder / "leaves.zarr", table=str(folder / "splits.csv"),
-            bands="native", mask="none", quicklooks=False, attribution="Drawn.",
-        )  # fmt: skip
-    return folder
+    return prepared(folder, "splits.csv")
 
 
 def mapping(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:

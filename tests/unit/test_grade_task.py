@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
+from picture_stores import SPLITS, command, prepared
 from PIL import Image
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import sciml_dchag as sd
-from sciml_dchag.cli import main
 from sciml_dchag.pipeline import train
 from sciml_dchag.plants.grade.grader import Grader, probabilities
 from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
@@ -28,10 +27,6 @@ from sciml_dchag.training.evaluation import Evaluation
 IMAGES, ROWS, COLUMNS = 60, 32, 48
 BOUNDS = (0.005, 0.05)
 """Fractions of lesions from which on a drawn leaf has grade 1 and 2."""
-
-
-def command(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 def drawn_leaf(draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -63,18 +58,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ratio = (labels == 2).sum() / (labels > 0).sum()
         rows.append(
             {"image": f"{name}.png", "severity": int(np.searchsorted(BOUNDS, ratio, "right")),
-             "split": ("train", "train", "train", "validation", "test", "test")[number // 3 % 6]}
+             "split": SPLITS[number // 3 % 6]}
         )  # fmt: skip
     table = pd.DataFrame(rows)
     table["severity"] = table["severity"].astype(object)
     table.loc[[0, 7], "severity"] = ""  # one with drawn lesions, one without any label
     table.to_csv(folder / "grades.csv", index=False)
-    with pytest.warns(UserWarning, match="Pictures of three colours"):
-        prepare_plants(
-            folder / "images", folder / "leaves.zarr", table=str(folder / "grades.csv"),
-            bands="native", mask="none", quicklooks=False, attribution="Drawn.",
-        )  # fmt: skip
-    return folder
+    return prepared(folder, "grades.csv")
 
 
 def mapping(folder: Path, **sections: dict[str, Any]) -> dict[str, Any]:

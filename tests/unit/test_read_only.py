@@ -15,8 +15,8 @@ from training_runs import recipe
 
 from sciml_dchag.cli.console import describe
 from sciml_dchag.config import save_recipe
-from sciml_dchag.files.atomic import require_writable
 from sciml_dchag.files.locks import locked
+from sciml_dchag.files.writable import require_writable
 from sciml_dchag.pipeline import train
 
 Ended = dict[str, tuple[int, str]]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sciml_dchag.config.common import MOST_SAMPLES, TaskConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.plants.recipe import ImagesConfig, PlantRecipe
+from sciml_dchag.plants.recipe import WholeImagesConfig, WholeImagesRecipe
 
 MOST_OBJECTS = 1000
 """Objects of one image; more are not looked for."""
@@ -17,7 +17,7 @@ MOST_LABEL = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoxedImagesConfig(ImagesConfig):
+class BoxedImagesConfig(WholeImagesConfig):
     """From the store and label images to batches: whole images, brought to one size."""
 
     image_size: tuple[int, int] = (128, 256)
@@ -25,12 +25,6 @@ class BoxedImagesConfig(ImagesConfig):
     objects: str = ""
     """Folder of label images (PNG, TIFF, NPY) called as the images, in which objects are drawn as
     `task.label` says; or `sample:NAME`. Images without one are left out."""
-    crop: bool = True
-    """Cut images to the box around their plants first."""
-    flip: bool = True
-    """Mirror training images at random, left-right and top-bottom."""
-    rotate: bool = True
-    """Turn training images by a random multiple of 90 degrees, if they are square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +69,7 @@ class DetectPlantsEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectPlantsRecipe(PlantRecipe):
+class DetectPlantsRecipe(WholeImagesRecipe):
     """Plants: learn to find objects, such as lesions or leaves, in the images of a store."""
 
     data: BoxedImagesConfig = field(default_factory=BoxedImagesConfig)

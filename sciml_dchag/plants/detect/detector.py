@@ -5,62 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from sciml_dchag.config import from_mapping
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.detect.boxes import Found, Window
 from sciml_dchag.plants.detect.config import DetectPlantsRecipe
 from sciml_dchag.plants.detect.training import DetectPlantsRecord
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.whole_images import WholeImages
-from sciml_dchag.training.detection import detection_objective
-from sciml_dchag.training.export import find_model
-from sciml_dchag.training.precision import autocast, keep_as_trained
-
-LEAST_SCORE = 0.01
-"""What is less probable is not kept at all: average precision looks at little beyond."""
+from sciml_dchag.plants.whole_image_model import WholeImageModel
+from sciml_dchag.training.detection import LEAST_SCORE, detection_objective
+from sciml_dchag.training.precision import autocast
 
 
-class PlantDetector:
-    """A trained detector and a plant store, on one process.
+class PlantDetector(WholeImageModel[DetectPlantsRecipe, DetectPlantsRecord]):
+    """A trained detector and a plant store, on one process."""
 
-    Args:
-        model: a run, a checkpoint or an exported file.
-        store: the images; their bands are those of the training store.
-        device: where to compute; None is the run's.
-
-    Raises:
-        FileNotFoundError: no checkpoint.
-        ValueError: a damaged checkpoint, other bands or another quantity, or a device that is not
-            there.
-    """
+    recipe_type, record_type = DetectPlantsRecipe, DetectPlantsRecord
 
     def __init__(
         self, model: str | os.PathLike[str], store: CubeStore, device: str | None = None
     ) -> None:
-        found = find_model(model)
-        self.path, self.checkpoint, self.store = found.path, found.checkpoint, store
-        self.recipe = from_mapping(DetectPlantsRecipe, found.checkpoint.recipe)
-        self.data = found.checkpoint.read_data(DetectPlantsRecord, self.path)
-        self.data.require_bands(store, self.path)
-        self.data.require_quantity(store, self.path)
-        self.reader = WholeImages(
-            store, np.asarray(self.data.mean), np.asarray(self.data.std),
-            image_size=self.recipe.data.image_size, crop=self.recipe.data.crop,
-        )  # fmt: skip
-        self.device = choose_device(device or self.recipe.parallel.device)
-        config = from_mapping(ModelConfig, found.checkpoint.model_config)
-        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
-        found.load_into(self.model)
-        keep_as_trained(self.model, config, self.recipe.training)
-        self.model.eval()
-        self.objective = detection_objective(config).to(self.device)
+        super().__init__(model, store, device)
+        self.objective = detection_objective(self.model.config).to(self.device)
 
     @torch.no_grad()
     def find(

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from sciml_dchag.figures.report import write_evaluation
@@ -15,16 +14,18 @@ from sciml_dchag.figures.tables import in_a_sentence
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.plants.detect.baselines import BASELINES, score_baselines
 from sciml_dchag.plants.detect.boxes import Floats, Found
 from sciml_dchag.plants.detect.config import DetectPlantsRecipe
 from sciml_dchag.plants.detect.detector import PlantDetector
 from sciml_dchag.plants.detect.plots import plot_boxes
-from sciml_dchag.plants.detect.predict import LEAST_PROBABILITY, table_of, write_table
+from sciml_dchag.plants.detect.predict import table_of, write_table
 from sciml_dchag.plants.detect.scores import DEFINITIONS, LABELS, BoxSums, scores_table
 from sciml_dchag.plants.detect.training import BoxStore
 from sciml_dchag.training.checkpoint import RECORD
+from sciml_dchag.training.detection import LEAST_PROBABILITY, TRIED
 from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = ("metric",)
-TRIED = np.round(np.arange(0.02, 0.96, 0.02), 2)
-"""Least probabilities of which the one of the highest F1 is taken."""
 DRAWN_IMAGES = 6
 """Test images that are drawn with their boxes."""
 
@@ -129,7 +128,7 @@ def _evaluation(
 ) -> Evaluation:
     """Gather what was found, but for pictures."""
     recipe, store, truth = opened.recipe, opened.store, opened.known("test")
-    config, data = detector.checkpoint.model_config, detector.data
+    config, data = detector.model.config, detector.data
     number = sum(len(boxes) for boxes in truth.values())
     notes = [
         f"{len(truth)} test images with {number:,} objects; none was used in training, statistics "
@@ -162,9 +161,7 @@ def _evaluation(
             LEAST_PROBABILITY: f"{chosen[0]:.2f}",
             "Images": "{} x {} pixels".format(*recipe.data.image_size)
             + (", cut to their plants" if recipe.data.crop else ""),
-            "Model": f"{config['aggregation']}, {config['partitions']} partition(s), "
-            f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}, pyramid "
-            f"of {config['pyramid_dim']}",
+            "Model": f"{shape_in_words(config)}, pyramid of {config.pyramid_dim}",
             "Seed": str(recipe.seed),
         },
         attribution=store.attribution,

@@ -16,12 +16,7 @@ from sciml_dchag.files.resumable import Progress
 from sciml_dchag.plants.detect.boxes import Found
 from sciml_dchag.plants.detect.detector import PlantDetector
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.training.evaluation import Evaluation
-
-USUAL_SCORE = 0.25
-"""Least probability where a run was not evaluated."""
-LEAST_PROBABILITY = "Least probability"
-"""What an evaluation calls it."""
+from sciml_dchag.training.detection import least_probability
 
 
 def predict(
@@ -57,12 +52,10 @@ def predict(
         ValueError: a name that does not end in .csv, or a store that does not fit the model.
     """
     require_at_least(1, "batch", batch, MOST_SAMPLES)
-    if out.suffix != ".csv":
-        raise ValueError(f"{out} is to be a table, and its name must end in .csv.")
-    check_file(out, overwrite)
+    check_file(out, overwrite, ".csv")
     store = CubeStore.open(source)
     detector = PlantDetector(model, store, device)
-    least = _score_of(model) if score is None else score
+    least = least_probability(model) if score is None else score
     found = detector.find(store.names, batch=batch, least_score=least, progress=progress)
     table = table_of(store.names, found)
     write_table(table, out)
@@ -82,11 +75,3 @@ def write_table(table: pd.DataFrame, out: Path) -> None:
     """Write objects, whole or not at all."""
     with written_beside(out) as partial:
         table.to_csv(partial, index=False, float_format="%.4f", lineterminator="\n")
-
-
-def _score_of(model: str | os.PathLike[str]) -> float:
-    """The least probability that a run's evaluation counted as found."""
-    try:
-        return float(Evaluation.read(Path(model)).settings[LEAST_PROBABILITY])
-    except (FileNotFoundError, NotADirectoryError, KeyError):
-        return USUAL_SCORE

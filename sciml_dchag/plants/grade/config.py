@@ -8,27 +8,19 @@ from typing import Literal
 
 from sciml_dchag.config.common import MOST_SAMPLES, TaskConfig, require_at_least
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.plants.recipe import ImagesConfig, PlantRecipe
+from sciml_dchag.plants.recipe import WholeImagesConfig, WholeImagesRecipe
 
 MOST_GRADES = 100
 """A scale of more grades is a slip."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradedImagesConfig(ImagesConfig):
+class GradedImagesConfig(WholeImagesConfig):
     """From the store and labels to batches: whole images, brought to one size."""
 
-    image_size: tuple[int, int] = (96, 192)
-    """Rows and columns that images are brought to, by means over areas, whatever theirs are."""
     lesions: str = ""
     """Folder of label images (PNG, TIFF, NPY) called as the images: 0 background, 1 plant, 2
     lesion; or `sample:NAME`. Images without one have a grade alone; empty for none at all."""
-    crop: bool = True
-    """Cut images to the box around their plants first."""
-    flip: bool = True
-    """Mirror training images at random, left-right and top-bottom."""
-    rotate: bool = True
-    """Turn training images by a random multiple of 90 degrees, if they are square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +54,7 @@ class GradeEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradeRecipe(PlantRecipe):
+class GradeRecipe(WholeImagesRecipe):
     """Plants: learn to grade images, with or without drawn lesions."""
 
     data: GradedImagesConfig = field(default_factory=GradedImagesConfig)

@@ -15,6 +15,7 @@ from sciml_dchag.figures.tables import in_a_sentence
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.plants.grade.baselines import BASELINES, fit_and_apply
 from sciml_dchag.plants.grade.config import GradeRecipe
@@ -93,7 +94,7 @@ def _evaluation(
 ) -> Evaluation:
     """Gather what was found, but for pictures."""
     recipe, store = opened.recipe, opened.store
-    config, data = grader.checkpoint.model_config, grader.data
+    data = grader.data
     graded = int((truth["grade"] != UNKNOWN).sum())
     counts = np.bincount(truth["grade"][truth["grade"] != UNKNOWN], minlength=recipe.task.grades)
     notes = [
@@ -125,8 +126,7 @@ def _evaluation(
             "Lesions": recipe.data.lesions or "not drawn",
             "Images": "{} x {} pixels".format(*recipe.data.image_size)
             + (", cut to their plants" if recipe.data.crop else ""),
-            "Model": f"{config['aggregation']}, {config['partitions']} partition(s), "
-            f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}",
+            "Model": shape_in_words(grader.model.config),
             "Seed": str(recipe.seed),
         },
         attribution=store.attribution,

@@ -11,54 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciml_dchag.config import from_mapping
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.grading import lesion_ratio
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.grade.config import GradeRecipe
 from sciml_dchag.plants.grade.training import GradeRecord, cells_of, grading_objective
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.whole_images import WholeImages
-from sciml_dchag.training.export import find_model
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.plants.whole_image_model import WholeImageModel
+from sciml_dchag.training.precision import autocast
 
 
-class Grader:
-    """A trained grader and a store.
+class Grader(WholeImageModel[GradeRecipe, GradeRecord]):
+    """A trained grader and a store."""
 
-    Args:
-        model: a run, a checkpoint or an exported file.
-        store: the images; their bands are those of the training store.
-        device: where to compute; None is the run's.
-
-    Raises:
-        FileNotFoundError: no checkpoint.
-        ValueError: a damaged checkpoint, other bands or another quantity, or a device that is not
-            there.
-    """
+    recipe_type, record_type = GradeRecipe, GradeRecord
 
     def __init__(
         self, model: str | os.PathLike[str], store: CubeStore, device: str | None = None
     ) -> None:
-        found = find_model(model)
-        self.path, self.checkpoint, self.store = found.path, found.checkpoint, store
-        self.recipe = from_mapping(GradeRecipe, found.checkpoint.recipe)
-        self.data = found.checkpoint.read_data(GradeRecord, self.path)
-        self.data.require_bands(store, self.path)
-        self.data.require_quantity(store, self.path)
-        self.reader = WholeImages(
-            store, np.asarray(self.data.mean), np.asarray(self.data.std),
-            image_size=self.recipe.data.image_size, crop=self.recipe.data.crop,
-        )  # fmt: skip
-        self.device = choose_device(device or self.recipe.parallel.device)
-        config = from_mapping(ModelConfig, found.checkpoint.model_config)
-        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
-        found.load_into(self.model)
-        keep_as_trained(self.model, config, self.recipe.training)
-        self.model.eval()
+        super().__init__(model, store, device)
         self.objective = grading_objective(self.recipe).to(self.device)
 
     def grade(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml_dchag.plants.grade.labels import BACKGROUND, LESION, UNKNOWN, LesionImages
-from sciml_dchag.plants.whole_images import WholeImages, area_means
+from sciml_dchag.plants.whole_images import TurnedImages, WholeImages, area_means
 from sciml_dchag.training.batches import Batch
 
 
@@ -36,20 +36,15 @@ class GradeBatch(Batch):
         return dataclasses.replace(self, counts=self.counts & ~torch.tensor(absent))
 
 
-class GradedImages:
+class GradedImages(TurnedImages[tuple[Tensor, Tensor]]):
     """The images of a split of which something is known.
-
-    A sample is a pure function of (seed, number of the sample).
 
     Args:
         reader: reads images.
         grades: of each image, `UNKNOWN` where not known.
         lesions: their label images; None for none.
         cells: rows and columns of the map of lesions.
-        seed: what order and turns are drawn from.
-        flip: mirror at random along both sides.
-        rotate: turn by multiples of 90 degrees at random, if images are square.
-        memory_mebibytes: images are kept in memory if they are no larger than this together.
+        seed, flip, rotate, memory_mebibytes: as of `TurnedImages`.
 
     Raises:
         ValueError: no image has a grade or drawn lesions.
@@ -67,39 +62,27 @@ class GradedImages:
         rotate: bool = False,
         memory_mebibytes: int = 0,
     ) -> None:
-        self.reader, self.grades, self.lesions, self.cells = reader, grades, lesions, cells
         drawn = {} if lesions is None else lesions.files
-        self.cubes = [cube for cube, g in grades.items() if g != UNKNOWN or cube in drawn]
-        if not self.cubes:
+        cubes = [cube for cube, g in grades.items() if g != UNKNOWN or cube in drawn]
+        if not cubes:
             raise ValueError(
                 f"None of {len(grades)} images of one split in {reader.store.path} has a grade or "
                 f"drawn lesions: complete the table, or prepare the store with another split."
             )
-        self.seed, self.flip = seed, flip
-        self.rotate = rotate and reader.image_size[0] == reader.image_size[1]
-        size = len(self.cubes) * len(reader.inputs) * int(np.prod(reader.image_size)) * 4
-        self._keep = size <= memory_mebibytes * 2**20
-        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.cubes)
+        super().__init__(
+            reader, cubes, seed=seed, flip=flip, rotate=rotate, memory_mebibytes=memory_mebibytes
+        )
+        self.grades, self.lesions, self.cells = grades, lesions, cells
 
     def __getitem__(self, number: int) -> GradeBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        index = int(order[position])
-        up, left, quarters = np.random.default_rng([self.seed, epoch, index]).integers((2, 2, 4))
-        image, areas = self._of(self.cubes[index])
-        if self.flip:
-            over = [side for side, turned in ((-2, up), (-1, left)) if turned]
-            image, areas = image.flip(over), areas.flip(over)
-        if self.rotate:
-            image, areas = (one.rot90(int(quarters), (-2, -1)) for one in (image, areas))
+        turn = self.draw(number)
+        image, areas = self.kept(turn.cube, lambda cube: (self.reader.read(cube), self.areas(cube)))
+        over = [side for side, turned in ((-2, turn.up), (-1, turn.left)) if turned]
+        image, areas = (one.flip(over).rot90(turn.quarters, (-2, -1)) for one in (image, areas))
         return GradeBatch(
             images=image[None],
-            grades=torch.tensor([self.grades[self.cubes[index]]]),
+            grades=torch.tensor([self.grades[turn.cube]]),
             areas=areas[None],
             counts=torch.ones(1, dtype=torch.bool),
         )
@@ -113,14 +96,6 @@ class GradedImages:
         here = labels[self.reader.box(cube)]
         masks = np.stack([here > BACKGROUND, here == LESION]).astype(np.float32)
         return area_means(torch.from_numpy(masks), self.cells)
-
-    def _of(self, cube: str) -> tuple[Tensor, Tensor]:
-        if cube in self._kept:
-            return self._kept[cube]
-        found = self.reader.read(cube), self.areas(cube)
-        if self._keep:
-            self._kept[cube] = found
-        return found
 
 
 def true_ratio(labels: NDArray[np.uint8]) -> float:

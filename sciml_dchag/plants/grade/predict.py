@@ -45,9 +45,7 @@ def predict(
         ValueError: a name that does not end in .csv, or a store that does not fit the model.
     """
     require_at_least(1, "batch", batch, MOST_SAMPLES)
-    if out.suffix != ".csv":
-        raise ValueError(f"{out} is to be a table, and its name must end in .csv.")
-    check_file(out, overwrite)
+    check_file(out, overwrite, ".csv")
     store = CubeStore.open(source)
     table = Grader(model, store, device).grade(store.names, batch=batch, progress=progress)
     write_table(table, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,50 +11,34 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.grading import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
-from sciml_dchag.plants.checks import check_before_store, expected_bands
 from sciml_dchag.plants.grade.config import GradeRecipe
 from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
 from sciml_dchag.plants.grade.training import GradeRecord, GradeStore, grade_model_config
-from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.plants.store.summary import in_short
-from sciml_dchag.plants.task import PlantTask
+from sciml_dchag.plants.task import WholeImageTask
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss
+from sciml_dchag.training.task import PlannedLoss
 
 
-class GradeTask(PlantTask[GradeRecipe]):
+class GradeTask(WholeImageTask[GradeRecipe]):
     """Learn to grade the images of a plant store."""
 
     def open(self) -> GradeStore:
         """Open the plant store and its labels."""
         return GradeStore(self.recipe)
 
-    def expected_model(self) -> ModelConfig:
-        """Take bands from the store, or from `prepare`."""
-        return grade_model_config(self.recipe, expected_bands(self.recipe))
+    def config_for(self, wavelength_nm: NDArray[np.float64]) -> ModelConfig:
+        """Fill in bands, outputs and size."""
+        return grade_model_config(self.recipe, wavelength_nm)
 
     def planned_loss(self) -> PlannedLoss:
         """The error of grades and areas."""
         return planned_loss
 
-    def check(self, attempt: Attempt, note: Callable[[str], None]) -> None:
-        """Check images or store, labels and model."""
-        path = Path(self.recipe.data.store)
-        if not path.exists():
-            check_before_store(
-                self.recipe, attempt, require_size=_any_size, size=self._size,
-                labels=self._labels, model=lambda nm: self._model(nm, attempt),
-            )  # fmt: skip
-        elif attempt(lambda: f"store {path}: {in_short(CubeStore.open(path))}") and attempt(
-            self._with_store
-        ):
-            attempt(lambda: in_words(self.expected_model()))
-
-    def _with_store(self) -> str:
+    def check_store(self) -> str:
+        """Say what is known of the training images."""
         opened = self.open()
         training = opened.store.split("train")
         for cube in opened.drawn(opened.store.names):
@@ -67,10 +50,8 @@ class GradeTask(PlantTask[GradeRecipe]):
             f"{len(opened.drawn(training))} drawn lesions"
         )
 
-    def _size(self) -> str:
-        return "images are brought to {} x {} pixels".format(*self.recipe.data.image_size)
-
-    def _labels(self, known: pd.DataFrame) -> str:
+    def check_labels(self, known: pd.DataFrame) -> str:
+        """Say how many images have a label."""
         recipe = self.recipe
         where = recipe.prepare.table or "prepare.table"
         grades = grades_of(known, recipe.task.column, recipe.task.grades, where)
@@ -79,9 +60,6 @@ class GradeTask(PlantTask[GradeRecipe]):
             names = [str(name) for name in known.index]
             said += f", {len(LesionImages(recipe.data.lesions, names).files)} drawn lesions"
         return said
-
-    def _model(self, wavelength_nm: NDArray[np.float64], attempt: Attempt) -> None:
-        attempt(lambda: in_words(grade_model_config(self.recipe, wavelength_nm)))
 
     def evaluate(
         self,
@@ -105,7 +83,3 @@ class GradeTask(PlantTask[GradeRecipe]):
             "training images": f"{len(data.training_images)}, {data.graded} with a grade, "
             f"{data.drawn} with drawn lesions",
         }
-
-
-def _any_size(name: str, size: tuple[int, int]) -> None:
-    """Images of whatever size are brought to the model's."""

@@ -17,6 +17,7 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import MOST_SOURCES, provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.plants.masked import plots as reconstruction_plots
 from sciml_dchag.plants.masked.config import MaskedRecipe
@@ -89,9 +90,7 @@ def evaluate(
         settings={
             "Training images": ", ".join(reconstructor.training_images),
             "Test images": ", ".join(images),
-            "Model": f"{config.aggregation}, {config.partitions} partition(s), {config.depth} "
-            f"blocks of {config.embed_dim}, patch {config.patch}, {len(config.input_channels)} "
-            f"bands",
+            "Model": f"{shape_in_words(config)}, {len(config.input_channels)} bands",
             "Hidden": f"{recipe.task.mask_ratio:.0%} of locations, "
             f"{recipe.task.channel_mask_ratio:.0%} of band groups",
             "Seed": str(recipe.seed),

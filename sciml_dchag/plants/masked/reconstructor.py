@@ -23,8 +23,6 @@ from sciml_dchag.config import from_mapping
 from sciml_dchag.config.common import MOST_SAMPLES, require_at_least
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.interpolation import Interpolation
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.plants.crops import require_large_enough
 from sciml_dchag.plants.masked.config import MaskedRecipe
@@ -32,7 +30,7 @@ from sciml_dchag.plants.masked.training import MaskedRecord
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.training.export import find_model
 from sciml_dchag.training.masked import masked_objective
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.training.task import short_hash
 
 
@@ -98,9 +96,7 @@ class Reconstructor:
         if config.channel_embedding == "wavelength":
             config, mean, std = _for_bands(config, mean, std, store, self.path)
         self._places = _places(list(config.input_channels), store, self.path)
-        self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
-        found.load_into(self.model)
-        keep_as_trained(self.model, config, self.recipe.training)
+        self.model = found.ready(self.ranks, self.recipe.training, config=config)
         self.config = config
         self.task = masked_objective(self.recipe.seed, self.recipe.task, config)
         if data.kernels:

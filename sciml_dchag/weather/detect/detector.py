@@ -11,20 +11,14 @@ from numpy.typing import NDArray
 
 from sciml_dchag.config import from_mapping
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
-from sciml_dchag.training.detection import detection_objective
+from sciml_dchag.training.detection import LEAST_SCORE, detection_objective
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.weather.detect.config import DetectRecipe
 from sciml_dchag.weather.detect.labels import BoxGrid, Located
 from sciml_dchag.weather.detect.training import DetectRecord, input_windows
 from sciml_dchag.weather.store.states import States
-
-LEAST_SCORE = 0.01
-"""What is less probable is not kept at all: average precision looks at little beyond."""
 
 
 class Detector:
@@ -66,12 +60,8 @@ class Detector:
             self.recipe, store, np.asarray(data.mean), np.asarray(data.std), None
         )
         self.device = choose_device(device or self.recipe.parallel.device)
-        config = from_mapping(ModelConfig, found.checkpoint.model_config)
-        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
-        found.load_into(self.model)
-        keep_as_trained(self.model, config, self.recipe.training)
-        self.model.eval()
-        self.objective = detection_objective(config).to(self.device)
+        self.model = found.ready(Ranks(device=self.device), self.recipe.training)
+        self.objective = detection_objective(self.model.config).to(self.device)
 
     @torch.no_grad()
     def find(

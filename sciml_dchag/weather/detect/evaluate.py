@@ -16,13 +16,15 @@ from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.training.checkpoint import RECORD
+from sciml_dchag.training.detection import LEAST_PROBABILITY, LEAST_SCORE, TRIED
 from sciml_dchag.training.evaluation import BEST, Evaluation
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.weather.detect.baselines import BASELINES, FinderBaselines
 from sciml_dchag.weather.detect.config import DetectRecipe
-from sciml_dchag.weather.detect.detector import LEAST_SCORE, Detector
+from sciml_dchag.weather.detect.detector import Detector
 from sciml_dchag.weather.detect.labels import Located
 from sciml_dchag.weather.detect.plots import plot_found
 from sciml_dchag.weather.detect.predict import table_of
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = ("metric", "object")
-TRIED = np.round(np.arange(0.02, 0.96, 0.02), 2)
-"""Least probabilities of which the one of the highest F1 is taken."""
 
 
 class _Scorer:
@@ -145,7 +145,7 @@ def evaluate(run: Path, recipe: DetectRecipe, *, progress: Progress | None = Non
 def _evaluation(folder: Path, scorer: _Scorer, table: pd.DataFrame) -> Evaluation:
     """Gather what was found, but for pictures and further tables."""
     recipe, store, model = scorer.recipe, scorer.store, scorer.detector
-    config, times = model.checkpoint.model_config, store.times[scorer.indices]
+    config, times = model.model.config, store.times[scorer.indices]
     notes = [
         f"{len(times)} times, {iso(times[0])} to {iso(times[-1])} UTC; none of the test period was "
         f"used in training or statistics.",
@@ -171,12 +171,10 @@ def _evaluation(folder: Path, scorer: _Scorer, table: pd.DataFrame) -> Evaluatio
         notes=tuple(notes),
         settings={
             "Objects": recipe.data.objects,
-            "Least probability": f"{scorer.score:.2f}",
+            LEAST_PROBABILITY: f"{scorer.score:.2f}",
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test or (None, None))),
-            "Model": f"{config['aggregation']}, {config['partitions']} partition(s), "
-            f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}, pyramid "
-            f"of {config['pyramid_dim']}",
+            "Model": f"{shape_in_words(config)}, pyramid of {config.pyramid_dim}",
             "Seed": str(recipe.seed),
         },
         attribution=store.attribution,

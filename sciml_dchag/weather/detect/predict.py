@@ -19,15 +19,12 @@ from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.result_folders import whole_folder
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.detection import least_probability
 from sciml_dchag.weather.detect.detector import Detector
 from sciml_dchag.weather.detect.found import FOLDER, PICTURE, TABLE
 from sciml_dchag.weather.detect.labels import Located
 from sciml_dchag.weather.detect.plots import plot_found
 from sciml_dchag.weather.store.store import Period, Store, taken_every
-
-USUAL_SCORE = 0.25
-"""Least probability where a run was not evaluated."""
 
 
 def predict(
@@ -70,7 +67,7 @@ def predict(
     store = Store.open(source)
     detector = Detector(model, store, device)
     if score is None:
-        score = _score_of(model)
+        score = least_probability(model)
     indices = store.with_history(detector.recipe.data.history_hours)
     indices = indices[np.isin(indices, store.time_indices(period))]
     if not len(indices):
@@ -108,11 +105,3 @@ def table_of(
         }  # fmt: skip
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
-
-
-def _score_of(model: str | os.PathLike[str]) -> float:
-    """The least probability that a run's evaluation counted as found."""
-    try:
-        return float(Evaluation.read(Path(model)).settings["Least probability"])
-    except (FileNotFoundError, NotADirectoryError, KeyError):
-        return USUAL_SCORE

@@ -25,6 +25,7 @@ from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import joined, started_ranks
 from sciml_dchag.training.checkpoint import RECORD
@@ -142,8 +143,7 @@ def _evaluation(scorer: Scorer, run: Path) -> Evaluation:
         settings={
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test or (None, None))),
-            "Model": f"{model.aggregation}, {model.partitions} partition(s), {model.depth} blocks "
-            f"of {model.embed_dim}, patch {model.patch}, {len(model.input_channels)} channels in",
+            "Model": f"{shape_in_words(model)}, {len(model.input_channels)} channels in",
             "Lead time in training": " to ".join(f"{h} h" for h in recipe.task.lead_hours),
             "Seed": str(recipe.seed),
         },

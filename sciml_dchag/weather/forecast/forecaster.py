@@ -26,11 +26,10 @@ from sciml_dchag.config.common import require_at_least
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.forecast import ForecastObjective, can_roll_out
 from sciml_dchag.parallel.apply import own_channels
-from sciml_dchag.parallel.build import build_on_ranks
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import LONGEST_LEAD_HOURS, ForecastRecipe
 from sciml_dchag.weather.forecast.linear_step import linear_step_of
@@ -108,11 +107,8 @@ class Forecaster:
             require_control(config, self.path)
         self.target_channels = ChannelSet(config.output_channels)
         self.target_indices = store.channels.indices(self.target_channels.names)
-        model = build_on_ranks(config, None, self.ranks, parallel)
-        found.load_into(model)
-        keep_as_trained(model, config, self.recipe.training)
-        self.model = model.eval()
-        inputs, outputs = own_channels(model, self.ranks.mesh)
+        self.model = found.ready(self.ranks, self.recipe.training, parallel)
+        inputs, outputs = own_channels(self.model, self.ranks.mesh)
         self._own_inputs = slice(inputs.start, inputs.stop)
         self._own_outputs = slice(outputs.start, outputs.stop)
         layout = input_layout(self.recipe, store.channels)

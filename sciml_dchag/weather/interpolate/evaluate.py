@@ -15,6 +15,7 @@ from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.parallel.runtime import evaluated_on_one_process
 from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import BEST, Evaluation
@@ -62,7 +63,7 @@ def evaluate(
 def _evaluation(folder: Path, scorer: Scorer) -> Evaluation:
     """Gather what was found, but for pictures and further tables."""
     recipe, store, model = scorer.recipe, scorer.store, scorer.interpolator
-    config, table = model.checkpoint.model_config, scorer.table()
+    config, table = model.model.config, scorer.table()
     terms = {heading(name): text for name, text in BASELINES.items()}
     return Evaluation(
         folder=folder,
@@ -82,9 +83,7 @@ def _evaluation(folder: Path, scorer: Scorer) -> Evaluation:
         settings={
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test or (None, None))),
-            "Model": f"{config['aggregation']}, {config['partitions']} partition(s), "
-            f"{config['depth']} blocks of {config['embed_dim']}, patch {config['patch']}, added to "
-            f"{recipe.task.start}",
+            "Model": f"{shape_in_words(config)}, added to {recipe.task.start}",
             "Windows": ", ".join(f"{hours} h" for hours in model.window_hours),
             "Seed": str(recipe.seed),
         },

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
 from sciml_dchag.config import from_mapping
-from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.between import (
     ENDS,
     FRAMES,
@@ -23,11 +22,9 @@ from sciml_dchag.objectives.between import (
     between_ends,
     taper,
 )
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device
 from sciml_dchag.training.export import find_model
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
 from sciml_dchag.weather.interpolate.finer_cycle import finer_cycle
@@ -72,11 +69,7 @@ class Interpolator:
         self.device = choose_device(device or self.recipe.parallel.device)
         self._read_fits(data)
         self._cycles: dict[int, Cycle] = {}
-        config = from_mapping(ModelConfig, found.checkpoint.model_config)
-        self.model = build_on_ranks(config, None, Ranks(device=self.device), ParallelConfig())
-        found.load_into(self.model)
-        keep_as_trained(self.model, config, self.recipe.training)
-        self.model.eval()
+        self.model = found.ready(Ranks(device=self.device), self.recipe.training)
 
     def _read_fits(self, data: BetweenRecord) -> None:
         """Read the daily cycle, the ridge and the units.

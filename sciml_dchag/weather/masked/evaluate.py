@@ -15,28 +15,22 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from sciml_dchag.config import from_mapping
 from sciml_dchag.figures.report import write_evaluation
 from sciml_dchag.figures.saving import save_figure
 from sciml_dchag.figures.training import plot_training
 from sciml_dchag.files.provenance import provenance_in_words
 from sciml_dchag.files.resumable import Progress
-from sciml_dchag.models.config import ModelConfig
+from sciml_dchag.models.summary import shape_in_words
 from sciml_dchag.models.tokenizer import patchify, unpatchify
-from sciml_dchag.parallel.build import build_on_ranks
-from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.parallel.runtime import Ranks, choose_device, evaluated_on_one_process
 from sciml_dchag.training.checkpoint import (
     RECORD,
-    find_checkpoint,
-    load_tensors,
-    read_checkpoint,
-    tensors_of,
 )
 from sciml_dchag.training.evaluation import Evaluation
+from sciml_dchag.training.export import find_model
 from sciml_dchag.training.logbook import read_log
 from sciml_dchag.training.masked import masked_objective
-from sciml_dchag.training.precision import autocast, keep_as_trained
+from sciml_dchag.training.precision import autocast
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.training import MaskedWeatherStore, States
@@ -63,8 +57,8 @@ class _Scorer:
     """A checkpoint on the test period, and sums of squared errors by channel."""
 
     def __init__(self, run: Path, recipe: MaskedWeatherRecipe) -> None:
-        self.path = find_checkpoint(run)
-        saved = read_checkpoint(self.path)
+        found = find_model(run)
+        self.path, saved = found.path, found.checkpoint
         self.step, self.recipe = saved.step, recipe
         self.opened = MaskedWeatherStore(recipe)
         if difference := self.opened.difference(saved):
@@ -72,11 +66,9 @@ class _Scorer:
                 f"{self.path} is of a run {difference}: set data.store to the store of the run."
             )
         self.store, self.statistics = self.opened.store, self.opened.statistics
-        config = from_mapping(ModelConfig, saved.model_config)
         self.ranks = Ranks(device=choose_device(recipe.parallel.device))
-        self.model = build_on_ranks(config, None, self.ranks, ParallelConfig()).eval()
-        load_tensors(self.path, {"average" if saved.averaged else "model": tensors_of(self.model)})
-        keep_as_trained(self.model, config, recipe.training)
+        self.model = found.ready(self.ranks, recipe.training)
+        config = self.model.config
         self.objective = masked_objective(recipe.seed, recipe.task, config)
         channels = range(len(config.input_channels))
         assert recipe.data.test is not None
@@ -201,8 +193,7 @@ def evaluate(
         settings={
             "Training period": " to ".join(store.period(recipe.data.train)),
             "Test period": " to ".join(store.period(recipe.data.test)),
-            "Model": f"{config.aggregation}, {config.partitions} partition(s), {config.depth} "
-            f"blocks of {config.embed_dim}, patch {config.patch}",
+            "Model": shape_in_words(config),
             "Seed": str(recipe.seed),
         },
         attribution=store.attribution,

@@ -71,9 +71,7 @@ def write_objects(
     for path, suffix in ((out, ".csv"), (picture, ".png")):
         if path is None:
             continue
-        if path.suffix != suffix:
-            raise ValueError(f"{path} is to be written, and its name must end in {suffix}.")
-        check_file(path, overwrite)
+        check_file(path, overwrite, suffix)
     field, attribution = open_field(source, channel)
     field = field.transpose(..., *coordinate_names(field))
     time = next((dim for dim in TIMES if dim in field.dims), None)

@@ -1,0 +1,27 @@
+"""Pictures of leaves made into a store, and commands on it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sciml_dchag.cli import main
+from sciml_dchag.plants.prepare.images import prepare_plants
+
+SPLITS = ("train", "train", "train", "validation", "test", "test")
+"""Splits of images, in turn."""
+
+
+def command(*words: object) -> Result:
+    """Run a command as the command line does."""
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def prepared(folder: Path, table: str) -> Path:
+    """Prepare `images` of a folder into `leaves.zarr` there, and return the folder."""
+    with pytest.warns(UserWarning, match="Pictures of three colours"):
+        prepare_plants(
+            folder / "images", folder / "leaves.zarr", table=str(folder / table),
+            bands="native", mask="none", quicklooks=False, attribution="Drawn.",
+        )  # fmt: skip
+    return folder

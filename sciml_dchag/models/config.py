@@ -83,7 +83,7 @@ class ModelConfig:
     implementation: Implementation = "absorbed"
     """`absorbed` (fast, exact) or `materialised` (the reference); the parameters are the same."""
     dropout: float = 0.0
-    """After the embeddings, in attention and after both halves of a block."""
+    """After the embeddings and after both halves of a block; attention itself drops nothing."""
     head: Literal["forecast", "masked", "detect", "grade"] = "forecast"
     """`forecast` predicts the output channels at a lead time; `masked` is a masked autoencoder,
     which sees some locations and predicts the input channels at all; `detect` finds objects;

@@ -51,14 +51,13 @@ class SelfAttention(nn.Module):
     the key adds the same to all scores of a query, which a softmax does not see.
     """
 
-    def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, embed_dim: int, heads: int) -> None:
         super().__init__()
         self.head_dim = embed_dim // heads
         self.query = Linear(embed_dim, embed_dim)
         self.key = Linear(embed_dim, embed_dim, bias=False)
         self.value = Linear(embed_dim, embed_dim)
         self.output = Linear(embed_dim, embed_dim)
-        self.dropout = dropout
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Attend: (B, L, D) -> (B, L, D)."""
@@ -66,8 +65,7 @@ class SelfAttention(nn.Module):
             layer(x_BLD).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        dropout = self.dropout if self.training else 0.0
-        mixed_BhLd = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        mixed_BhLd = F.scaled_dot_product_attention(q, k, v)
         return self.output(mixed_BhLd.transpose(1, 2).flatten(2))
 
 
@@ -77,7 +75,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, embed_dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = LayerNorm(embed_dim)
-        self.attention = SelfAttention(embed_dim, heads, dropout)
+        self.attention = SelfAttention(embed_dim, heads)
         self.mlp_norm = LayerNorm(embed_dim)
         self.mlp_in = Linear(embed_dim, 4 * embed_dim)
         self.mlp_out = Linear(4 * embed_dim, embed_dim)

@@ -63,12 +63,15 @@ def assign(
     A, objects_BM4, classes_BM = len(centres_A2), objects_BM4[:, :M], classes_BM[:, :M]
     there_BM1 = (classes_BM >= 0)[..., None]
     inside_BMA = _inside(centres_A2, objects_BM4, float(sides_A.min()), period) & there_BM1
-    chosen = classes_BM.clamp(min=0)[..., None].expand(-1, -1, A)
-    score_BMA = scores_BAK.transpose(1, 2).gather(1, chosen)
-    overlap_BMA = intersection_over_union(
-        objects_BM4[:, :, None], boxes_BA4[:, None], period
+    # A few cells lie in an object's box: overlaps of those alone are computed.
+    sample, which, cell = inside_BMA.nonzero(as_tuple=True)
+    overlap_BMA = torch.zeros(inside_BMA.shape, device=inside_BMA.device)
+    overlap_BMA[sample, which, cell] = intersection_over_union(
+        objects_BM4[sample, which], boxes_BA4[sample, cell], period
     ).float()
-    suits_BMA = score_BMA.float() ** SCORE_POWER * overlap_BMA**OVERLAP_POWER
+    score_BMA = torch.zeros_like(overlap_BMA)
+    score_BMA[sample, which, cell] = scores_BAK[sample, cell, classes_BM[sample, which]].float()
+    suits_BMA = score_BMA**SCORE_POWER * overlap_BMA**OVERLAP_POWER
     suits_BMA = suits_BMA.masked_fill(~inside_BMA, -1.0)  # below those inside that overlap nothing
     best = suits_BMA.topk(min(CELLS, A), dim=-1).indices
     taken_BMA = torch.zeros_like(inside_BMA).scatter_(2, best, True) & inside_BMA

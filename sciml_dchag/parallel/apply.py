@@ -288,17 +288,16 @@ def _split_blocks(blocks: nn.ModuleList, tp: DeviceMesh, sequence_parallel: bool
     for block in blocks:
         assert isinstance(block, TransformerBlock)
         parallelize_module(block, tp, plan, src_data_rank=None)
-        _own_randomness(block.attention, block.attention.dropout, tp)
         if sequence_parallel:
-            _own_randomness(block.dropout, block.dropout.p, tp)
+            _own_randomness(block.dropout, tp)
 
 
-def _own_randomness(module: nn.Module, rate: float, tp: DeviceMesh) -> None:
-    """Let each rank drop entries of its own part, and stay in step with the others."""
-    forward = module.forward
+def _own_randomness(dropout: nn.Module, tp: DeviceMesh) -> None:
+    """Let each rank drop entries of its own locations, and stay in step with the others."""
+    forward = dropout.forward
 
     def with_own_randomness(x: Tensor) -> Tensor:
-        if not (module.training and rate):
+        if not (dropout.training and dropout.p):
             return forward(x)
         with _disable_current_modes():  # a plan's tensors have no values to draw
             seed = int(torch.randint(2**31, ()))  # the same on all ranks
@@ -306,7 +305,7 @@ def _own_randomness(module: nn.Module, rate: float, tp: DeviceMesh) -> None:
             torch.manual_seed(seed * tp.size() + tp.get_local_rank())
             return forward(x)
 
-    module.forward = with_own_randomness
+    dropout.forward = with_own_randomness
 
 
 def _keep_products(context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:

@@ -257,7 +257,7 @@ def _simulate(
     simulate = partial(_simulate_one, demand)
     with contextlib.ExitStack() as stack:
         results: Iterator[StepCost] = map(simulate, steps)
-        if processes > 1:
+        if (processes := min(processes, len(steps) // 2)) > 1:  # a start takes as long as one step
             context = multiprocessing.get_context("forkserver")
             pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=context))
             results = pool.map(simulate, steps)

@@ -24,7 +24,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from sciml_dchag.models.absorbed_torch import buffer_numbers
 from sciml_dchag.models.aggregation import PartialCrossAttention
 from sciml_dchag.models.config import ModelConfig
-from sciml_dchag.models.layers import SelfAttention
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.parallel.apply import freeze, own_channels, own_shape, parallelize, storage_dim
 from sciml_dchag.parallel.config import ParallelConfig
@@ -112,9 +111,6 @@ def simulate_step(
         for module in model.modules():
             if isinstance(module, PartialCrossAttention):
                 module.buffer_numbers = buffer_numbers(device)
-            if isinstance(module, SelfAttention):
-                # An accelerator's kernel draws it again; the one of fake tensors would keep it.
-                module.dropout = 0.0
         parameters = {
             name: (own_shape(parameter), sharded_axes(parameter).get("tp"), parameter.requires_grad)
             for name, parameter in model.named_parameters()

@@ -40,6 +40,7 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     assert all(part in printed for part in SHOWN[name]), printed
 
 
+@pytest.mark.full
 def test_the_example_of_many_ranks_runs_on_two(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     printed = run("many_ranks", tmp_path, *launcher)

@@ -350,31 +350,21 @@ def collectives_of_a_step(
 
 
 def what_dropout_leaves(rate: float, parallel: dict[str, Any], seed: int = 5) -> dict[str, Tensor]:
-    """Features of all ranks, this rank's heads and what its block drops, in training at tp 2.
-
-    The heads of one rank have the weights of the other's.
-    """
+    """Features of all ranks, and what this rank's block drops, in training."""
     model_config = dataclasses.replace(config("dchag-c", 8, 0, "absorbed"), dropout=rate)
-    degrees = ParallelConfig(tp=2, **parallel)
+    degrees = ParallelConfig(**parallel)
     mesh = mesh_of(degrees)
-    model = model_and_data(model_config, torch.float32)[0]
-    block = model.backbone.blocks[0]
-    half = model_config.embed_dim // 2
-    with torch.no_grad():
-        for layer in (block.attention.query, block.attention.key, block.attention.value):
-            layer.weight[half:] = layer.weight[:half]
-            if layer.bias is not None:
-                layer.bias[half:] = layer.bias[:half]
+    model, x = model_and_data(model_config, torch.float32)[:2]
     parallelize(model, mesh, degrees)
     inputs, _ = own_channels(model, mesh)
-    x = model_and_data(model_config, torch.float32)[1]
     found: dict[str, Tensor] = {}
 
     def keep(name: str, value: Tensor) -> None:
         found.setdefault(name, getattr(value, "_local_tensor", value).detach().clone())
 
-    block.attention.output.register_forward_pre_hook(lambda _, args: keep("heads", args[0]))
-    block.dropout.register_forward_hook(lambda *call: keep("dropped", call[-1] == 0))
+    model.backbone.blocks[0].dropout.register_forward_hook(
+        lambda *call: keep("dropped", call[-1] == 0)
+    )
     model.backbone.register_forward_hook(lambda *call: keep("features", call[-1]))
     model.train()
     torch.manual_seed(seed)

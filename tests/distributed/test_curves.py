@@ -46,7 +46,10 @@ def losses(run: Path) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [20, pytest.param(STEPS, marks=pytest.mark.full)])
-@pytest.mark.parametrize(("kinds", "tp"), [(("dchag-c", "dchag-l"), 2), (("single",), 4)])
+@pytest.mark.parametrize(
+    ("kinds", "tp"),
+    [(("dchag-c", "dchag-l"), 2), pytest.param(("single",), 4, marks=pytest.mark.full)],
+)
 def test_steps_of_ranks_are_those_of_one_process(
     kinds: tuple[str, ...], tp: int, steps: int, msl_store: Path, tmp_path: Path
 ) -> None:

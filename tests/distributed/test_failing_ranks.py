@@ -244,7 +244,7 @@ def test_ranks_end_when_torchrun_is_killed(workplace: Path, store: Callable[...,
     assert log.stat().st_size == size
 
 
-@pytest.mark.parametrize("whom", ["torchrun", "rank 1"])
+@pytest.mark.parametrize("whom", ["torchrun", pytest.param("rank 1", marks=pytest.mark.full)])
 def test_all_ranks_stop_after_one_step_when_one_is_told(
     whom: str, workplace: Path, store: Callable[..., Path]
 ) -> None:

@@ -79,6 +79,7 @@ def test_ranks_start_from_the_same_interpolation(recipe: dict[str, Any], tmp_pat
     np.testing.assert_allclose(one["missed_std"], many["missed_std"], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_run_goes_on_with_another_mesh(recipe: dict[str, Any], tmp_path: Path) -> None:
     workers.train_run(recipe, str(tmp_path / "one"))
     run = str(tmp_path / "many")

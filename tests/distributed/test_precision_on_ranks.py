@@ -27,8 +27,11 @@ def test_mixed_precision_over_ranks_follows_that_of_one_process(
 @pytest.mark.parametrize(
     "parallel",
     [
-        {"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"},
+        {"tp": 2, "activation_checkpointing": "blocks"},
         pytest.param({"dp": 2}, marks=pytest.mark.full),
+        pytest.param(
+            {"tp": 2, "fsdp": 2, "activation_checkpointing": "blocks"}, marks=pytest.mark.full
+        ),
     ],
     ids=str,
 )
@@ -59,7 +62,11 @@ def test_half_precision_overflows_and_scales_alike_on_ranks(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [{"tp": 2}, {"tp": 2, "fsdp": 2}], ids=str)
+@pytest.mark.parametrize(
+    "parallel",
+    [{"tp": 2}, pytest.param({"tp": 2, "fsdp": 2}, marks=pytest.mark.full)],
+    ids=str,
+)
 def test_any_mesh_sees_the_same_of_a_step(
     recipe: dict[str, Any], tmp_path: Path, parallel: dict[str, int]
 ) -> None:

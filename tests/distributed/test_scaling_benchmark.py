@@ -14,6 +14,7 @@ CASE = scaling.Case(
 ALL = scaling.SIDES | scaling.MORE_SIDES
 
 
+@pytest.mark.full
 def test_all_sides_take_turns_on_two_ranks() -> None:
     result = scaling.compare(CASE, ALL, rounds=2)
     assert list(result["sides"]) == list(result["ratio"]) == list(ALL)

@@ -37,9 +37,11 @@ def bytes_of_one(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize(
     "parallel",
     [
-        {"dp": 2},
         {"tp": 2, "fsdp": 2},
-        *(pytest.param(m, marks=pytest.mark.full) for m in ({"tp": 2}, {"fsdp": 2}, {"tp": 4})),
+        *(
+            pytest.param(m, marks=pytest.mark.full)
+            for m in ({"tp": 2}, {"fsdp": 2}, {"dp": 2}, {"tp": 4})
+        ),
     ],
     ids=str,
 )
@@ -184,7 +186,7 @@ def test_a_rank_may_have_nothing_to_predict(recipe: dict[str, Any], tmp_path: Pa
     assert_same_curve(four, one)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_torchrun_trains_and_speaks_once(
     recipe: dict[str, Any], alone: Path, tmp_path: Path
 ) -> None:

@@ -161,13 +161,19 @@ def test_scores_count_pairs() -> None:
     assert counts["count_error"] == pytest.approx(-1 / 3)
 
 
-def test_check_and_plan_know_the_task(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.full
+def test_plan_knows_the_task(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spots.yaml"
+    path.write_text(yaml.safe_dump(mapping(folder)), encoding="utf-8")
+    assert command("plan", path, "--gpus", "1").exit_code == 0
+
+
+def test_check_knows_the_task(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "spots.yaml"
     path.write_text(yaml.safe_dump(mapping(folder)), encoding="utf-8")
     done = command("check", path)
     assert done.exit_code == 0, done.output
     assert "objects in 24 of 24 training images" in done.output
-    assert command("plan", path, "--gpus", "1").exit_code == 0
     np.save(tmp_path / "leaf00.npy", np.full((SIDE, SIDE), 0.5))
     for override, said in (
         ("data.objects=''", "data.objects is empty"),

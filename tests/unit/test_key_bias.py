@@ -24,7 +24,7 @@ from sciml_dchag.training.export import export, from_pretrained
 
 def test_a_bias_of_the_key_would_change_nothing() -> None:
     torch.manual_seed(0)
-    attention = SelfAttention(16, 2, 0.0).double()
+    attention = SelfAttention(16, 2).double()
     assert attention.key.bias is None
     x, bias = torch.randn(2, 5, 16).double(), torch.randn(16).double()
     q, k, v = (

@@ -87,12 +87,12 @@ def horizontal_axis(dataset: xr.Dataset, ours: str, dims: Iterable[Hashable]) ->
             if name.lower() == alias:
                 return name
     for name in names:
-        if name in dataset.coords and _says(dataset[name].variable, ours):
+        if name in dataset.coords and says_place(dataset[name].variable, ours):
             return name
     return None
 
 
-def _says(variable: xr.Variable, ours: str) -> bool:
+def says_place(variable: xr.Variable, ours: str) -> bool:
     """Whether an axis says by standard name or by units (`degrees_north`) which one it is."""
     units = str(variable.attrs.get("units", "")).strip().lower()
     way = {"latitude": "n(orth)?", "longitude": "e(ast)?"}[ours]

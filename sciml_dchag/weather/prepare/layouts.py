@@ -26,6 +26,7 @@ from sciml_dchag.weather.prepare.axes import (
     horizontal_axis,
     levels_in_hpa,
     not_on_a_grid,
+    says_place,
     vertical_axis,
 )
 from sciml_dchag.weather.prepare.calendars import decode_times
@@ -76,11 +77,27 @@ def tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
         times = decode_times(dataset["time"].variable, source, dataset.attrs)
         dataset = dataset.assign_coords(time=("time", times))
         return [dataset[["state", *(["static"] if "static" in dataset else [])]]]
+    dataset = _with_places(dataset)
     known = known_variables(dataset)
     found = [part for variable in known for part in _tidied(dataset, variable, source)]
     names = {variable.name for variable in known}
     others = [str(n) for n in dataset.data_vars if n not in names and dataset[n].ndim > 1]
     return [*found, xr.Dataset(attrs={**dataset.attrs, UNKNOWN: others})]
+
+
+def _with_places(dataset: xr.Dataset) -> xr.Dataset:
+    """Give dimensions without coordinates the latitudes or longitudes that lie along them.
+
+    Some files have `lat(y)` and `lon(x)`, and no variables called y and x.
+    """
+    for dim in [dim for dim in dataset.dims if dim not in dataset.variables]:
+        along = [(str(n), v) for n, v in dataset.variables.items() if v.dims == (dim,)]
+        for ours, names in HORIZONTAL.items():
+            found = [v for n, v in along if n.lower() in names or says_place(v, ours)]
+            if len(found) == 1:
+                attrs = {**found[0].attrs, "standard_name": ours}
+                dataset = dataset.assign_coords({dim: (dim, found[0].values, attrs)})
+    return dataset
 
 
 def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Dataset]:
@@ -101,7 +118,7 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
     notes = {
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
-        ANOTHER_QUANTITY: another_quantity(dataset[name])
+        ANOTHER_QUANTITY: another_quantity(dataset[name], variable.short)
         or another_statistic(dataset[name], variable.short, is_sum=named is not None)
         or odd,
         **spans,

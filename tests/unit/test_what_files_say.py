@@ -97,6 +97,75 @@ def test_the_quantity_itself_under_names_that_centres_write(
     np.testing.assert_allclose(found, dataset[made[0]].values * factor, rtol=1e-6)
 
 
+HEIGHTS: dict[str, tuple[str, float | None, dict[str, str], str | None]] = {
+    "1.5 m of HadGEM": ("tas", 1.5, {}, None),
+    "2 m twice": ("t2m", 2.0, {"long_name": "2 metre temperature"}, None),
+    "10 m by name": ("u10", None, {"long_name": "10 metre U wind component"}, None),
+    "50 m": ("tas", 50.0, {}, "50 m"),
+    "100 m by coordinate": ("uas", 100.0, {}, "100 m"),
+    "100 m by name": ("u10", None, {"long_name": "100 metre U wind component"}, "100 m"),
+    "80 m by name": ("v10", None, {"long_name": "V-wind at 80m"}, "80 m"),
+}
+
+
+@pytest.mark.parametrize("case", HEIGHTS)
+def test_heights_above_the_ground(case: str, tmp_path: Path) -> None:
+    name, height, attrs, refused = HEIGHTS[case]
+    is_wind = name[0] in "uv"
+    units, mean = ("m s-1", 3.0) if is_wind else ("K", 280.0)
+    channel = f"{name[0]}10" if is_wind else "t2m"
+    dataset = field(name, units, mean, 2.0)
+    dataset[name].attrs |= attrs
+    if height is not None:
+        dataset = dataset.assign_coords(
+            height=((), height, {"units": "m", "standard_name": "height"})
+        )
+    if refused is None:
+        np.testing.assert_array_equal(stored(dataset, tmp_path, channel), dataset[name].values)
+        return
+    with pytest.raises(ValueError, match=f"says that it is {refused} above the ground"):
+        stored(dataset, tmp_path, channel)
+
+
+GFS: dict[str, tuple[str, str, str, float, float]] = {
+    # name in the file, units, channel, mean, factor
+    "TMP_500mb": ("TMP_500mb", "K", "t500", 255.0, 1.0),
+    "HGT_500mb": ("HGT_500mb", "gpm", "z500", 5600.0, 9.80665),
+    "TMP_2maboveground": ("TMP_2maboveground", "K", "t2m", 280.0, 1.0),
+    "UGRD_10maboveground": ("UGRD_10maboveground", "m/s", "u10", 3.0, 1.0),
+    "PRMSL_meansealevel": ("PRMSL_meansealevel", "Pa", "msl", 101e3, 1.0),
+    "tmp2m of GrADS": ("tmp2m", "K", "t2m", 280.0, 1.0),
+    "THREDDS": ("Pressure_reduced_to_MSL_msl", "Pa", "msl", 101e3, 1.0),
+}
+
+
+@pytest.mark.parametrize("case", GFS)
+def test_names_of_gfs_and_times_of_wgrib2(case: str, tmp_path: Path) -> None:
+    name, units, channel, mean, factor = GFS[case]
+    dataset = field(name, units, mean, mean / 100)
+    seconds = (times() - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+    since = {"units": "seconds since 1970-01-01 00:00:00.0 0:00"}
+    found = stored(dataset.assign_coords(time=("time", seconds, since)), tmp_path, channel)
+    np.testing.assert_allclose(found, dataset[name].values * factor, rtol=1e-6)
+    assert (Store.open(tmp_path / "s.zarr").times == times()).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "levels", "attrs"),
+    [
+        ("tmpprs", "lev", [850.0, 500.0], {"units": "millibar", "long_name": "altitude"}),
+        ("Temperature_isobaric", "isobaric1", [85000.0, 50000.0], {"units": "Pa"}),
+    ],
+)
+def test_levels_of_gfs(
+    name: str, axis: str, levels: list[float], attrs: dict[str, str], tmp_path: Path
+) -> None:
+    low, high = field("t", "K", 280.0, 2.0), field("t", "K", 255.0, 3.0)
+    both = xr.concat([low, high], axis).transpose("time", axis, "latitude", "longitude")
+    both = both.assign_coords({axis: (axis, levels, attrs)}).rename(t=name)
+    np.testing.assert_array_equal(stored(both, tmp_path, "t500"), high["t"].values)
+
+
 @pytest.mark.parametrize(
     "limits",
     [

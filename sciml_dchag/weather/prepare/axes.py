@@ -309,9 +309,11 @@ def _other(name: str, variable: xr.Variable | None) -> str | None:
     kind = next((what for pattern, what in OTHER_LEVELS if re.search(pattern, text)), None)
     if "formula_terms" in attrs and vertical:
         return f"{name} ({kind or 'model levels'})"
+    units = str(attrs.get("units", "")).strip()
+    if kind == "heights" and in_one_spelling(units) in IN_HPA:
+        kind = None  # GrADS calls every vertical axis an altitude
     if kind is not None and (vertical or re.search(OTHER_NAMES, lower)):
         return f"{name} ({kind})"
-    units = str(attrs.get("units", "")).strip()
     if vertical and units and in_one_spelling(units) not in IN_HPA:
         return f"{name} (levels in {units!r})"
     if not may_be or variable is None:

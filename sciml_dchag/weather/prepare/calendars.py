@@ -55,6 +55,7 @@ def decode_times(
             f"{source} has times without units: write `units`, such as hours since 1900-01-01."
         )
     units = str(units).split(" (")[0].strip()
+    units = re.sub(r"\s+00?:00$", "", units)  # wgrib2 writes an offset of 0:00 after the time
     calendar = str(time.attrs.get("calendar", "standard")).lower()
     if calendar not in CALENDARS:
         raise ValueError(

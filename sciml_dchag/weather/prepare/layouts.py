@@ -37,6 +37,7 @@ from sciml_dchag.weather.prepare.names import (
     SURFACE_HEIGHT,
     UNITS_UNTOLD,
     Known,
+    another_height,
     another_quantity,
     known_variables,
 )
@@ -119,6 +120,7 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
         ANOTHER_QUANTITY: another_quantity(dataset[name], variable.short)
+        or another_height(dataset[name], variable.short, _height(dataset, vertical))
         or another_statistic(dataset[name], variable.short, is_sum=named is not None)
         or odd,
         **spans,
@@ -151,12 +153,18 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
 
 def _at_height(short: str, dataset: xr.Dataset, vertical: Vertical) -> str:
     """Name a variable by the one height above the ground that it is on, as 2 m temperature."""
+    height = _height(dataset, vertical)
+    return short if height is None else AT_HEIGHT.get((short, int(height)), short)
+
+
+def _height(dataset: xr.Dataset, vertical: Vertical) -> float | None:
+    """The one height in metres that a field is on; None where there is none, or several."""
     axis, instead = vertical.axis, vertical.instead
     if axis is None or axis not in dataset.coords or dataset[axis].size != 1 or instead is None:
-        return short
-    in_metres = "(heights)" in instead or "'m'" in instead
-    height = dataset[axis].values.reshape(-1)[0]
-    return AT_HEIGHT.get((short, int(height)), short) if in_metres else short
+        return None
+    if "(heights)" not in instead and "'m'" not in instead:
+        return None
+    return float(dataset[axis].values.reshape(-1)[0])
 
 
 def _renamed(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:

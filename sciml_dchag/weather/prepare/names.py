@@ -15,10 +15,15 @@ from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.axes import vertical_axis
 from sciml_dchag.weather.units import in_one_spelling
 
-GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt", "h")
+GEOPOTENTIAL_HEIGHT = (
+    "gh", "geopotential_height", "zg", "hgt", "h", "hgtprs", "geopotential_height_isobaric",
+)  # fmt: skip
 """Names of the height that is geopotential over standard gravity; its units must say so."""
 
-SURFACE_HEIGHT = ("orography", "orog", "hgtsfc", "surface_altitude")
+SURFACE_HEIGHT = (
+    "orography", "orog", "hgtsfc", "surface_altitude", "hgt_surface",
+    "geopotential_height_surface",
+)  # fmt: skip
 """Names of the height of the ground; its units must say so."""
 
 CONVERTIBLE = {
@@ -38,6 +43,9 @@ kg m-2 those of water."""
 
 AT_HEIGHT = {("t", 2): "t2m", ("u", 10): "u10", ("v", 10): "v10"}
 """Our name of a variable at a height above the ground in metres."""
+
+HEIGHTS = {"t2m": (1.0, 3.0), "u10": (8.0, 12.0), "v10": (8.0, 12.0)}
+"""Heights above the ground in metres that a variable of ours may be at; some models have 1.5 m."""
 
 UNITS_UNTOLD = "untold"
 """Stands for the units of a geopotential height that has none: it may not pass for geopotential."""
@@ -103,6 +111,31 @@ def another_quantity(field: xr.DataArray, short: str) -> str | None:
                 f"the variable itself, or correct that attribute"
             )
     return None
+
+
+def another_height(field: xr.DataArray, short: str, height: float | None) -> str | None:
+    """Say at which height a field is, where its variable is at another one above the ground.
+
+    Args:
+        field: with the file's attributes.
+        short: our name of the variable that it is taken for.
+        height: that its coordinate says, in metres; None where it says none.
+    """
+    if short not in HEIGHTS:
+        return None
+    low, high = HEIGHTS[short]
+    said = [height] if height is not None else []
+    for key in ("long_name", "standard_name", "var_desc"):
+        words = re.findall(
+            r"(?<![\d.])(\d+(?:\.\d+)?)[ _-]?m(?:et(?:er|re)s?)?\b", str(field.attrs.get(key, ""))
+        )
+        said += [float(word) for word in words]
+    if any(low <= one <= high for one in said) or not said:
+        return None
+    return (
+        f"says that it is {said[0]:g} m above the ground, where {short} is at "
+        f"{low:g} to {high:g} m: name files of that height, or correct what it says"
+    )
 
 
 def _named_so(standard_name: str) -> set[str]:

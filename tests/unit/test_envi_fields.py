@@ -184,3 +184,20 @@ def test_zeros_that_a_list_says_are_no_data_are_missing(tmp_path: Path) -> None:
     prepare_plants([header], tmp_path / "s.zarr", bands="native", split="1", quicklooks=False)
     found = CubeStore.open(tmp_path / "s.zarr").reflectance("x")
     assert np.isnan(found[:, :3]).all() and np.isfinite(found[:, 3:]).all()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"z plot titles": "{Wavelength, Absorbance}"},
+        {"description": "{log(1/R) of leaf 3}"},
+        {"description": "{continuum removed reflectance}"},
+        {"data units": "first derivative of reflectance"},
+    ],
+)
+def test_headers_that_say_what_is_made_from_reflectance(
+    field: dict[str, str], tmp_path: Path
+) -> None:
+    write_envi(tmp_path / "x", scene().astype(np.float32), **field)
+    with pytest.raises(ValueError, match="which is no reflectance: name the image that it was"):
+        open_cube(tmp_path / "x.raw")

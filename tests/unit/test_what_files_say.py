@@ -57,6 +57,7 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, str], str]] = {
     "a speed by standard name": (("u", "m s-1", 8.0, 2.0, 500), {"standard_name": "wind_speed"}, "u500"),
     "u and v exchanged": (("u", "m s-1", 8.0, 2.0, 500), NORTH, "u500"),
     "a meridional u": (("ua", "m s-1", 8.0, 2.0, 500), {"long_name": "Meridional wind"}, "u500"),
+    "a daily maximum": (("tas", "K", 290.0, 5.0), {"long_name": "Daily Maximum Near-Surface Air Temperature"}, "t2m"),
     "skin temperature": (("t2m", "K", 280.0, 5.0), {"standard_name": "surface_temperature"}, "t2m"),
     "pressure at the ground": (("slp", "Pa", 1e5, 500.0), {"standard_name": "surface_air_pressure"}, "msl"),
     "pressure at the sea": (("ps", "Pa", 1e5, 500.0), {"long_name": "Sea Level Pressure"}, "sp"),
@@ -73,6 +74,16 @@ def test_another_quantity_under_the_name_of_ours(case: str, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="which is another quantity: name files of"):
         stored(dataset, tmp_path, channel)
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_means_over_many_years_are_states_of_no_time(tmp_path: Path) -> None:
+    by_time = field("t2m", "K", 280.0, 5.0)
+    by_time["time"].attrs["climatology"] = "climatology_bnds"
+    by_field = field("t2m", "K", 280.0, 5.0)
+    by_field["t2m"].attrs["cell_methods"] = "time: mean within years time: mean over years"
+    for dataset in (by_time, by_field):
+        with pytest.raises(ValueError, match="that it is a mean over many years"):
+            stored(dataset, tmp_path, "t2m")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.read.envi_fields import Header, optional_fields
+from sciml_dchag.plants.read.envi_words import missing_number, refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 DATA_SUFFIXES = ("raw", "dat", "bin", "img", "bil", "bip", "bsq", "hyspex")
@@ -61,7 +62,8 @@ def open_envi(path: Path, wavelengths: NDArray[np.float64] | None = None) -> Raw
     header = read_header(header_path)
     layout, remarks = _layout(header, header_path, data)
     fields, more = optional_fields(header, header_path, layout.bands, layout.dtype, wavelengths)
-    fields["missing"] = _missing(header, header_path)
+    refuse_other_quantity(header, header_path)
+    fields["missing"] = missing_number(header, header_path)
     return RawCube(
         path=data,
         lines=layout.lines,
@@ -71,39 +73,6 @@ def open_envi(path: Path, wavelengths: NDArray[np.float64] | None = None) -> Raw
         remarks=(*remarks, *more),
         **fields,
     )
-
-
-MISSING_NAMES = ("data ignore value", "ignore value", "no data value", "nodata value", "nodata")
-"""What headers call the number that stands for no data."""
-
-
-_NO_NUMBER = re.compile(r"|none|n/a|unknown|.*(nan|#ind).*", re.IGNORECASE)
-"""Nothing, or NaN as some systems print it, which needs no mark."""
-
-
-def _missing(header: Header, path: Path) -> float | None:
-    """The number that stands for no data, given once or for each band; None without one, or NaN.
-
-    Raises:
-        ValueError: it is no number, or not the same for all bands.
-    """
-    for name in MISSING_NAMES:
-        given = header.get(name, "")
-        text = ",".join(given) if isinstance(given, list) else given
-        items = [item.strip() for item in text.partition(";")[0].strip(" {}").split(",")]
-        try:
-            numbers = {float(item) for item in items if not _NO_NUMBER.fullmatch(item)}
-        except ValueError:
-            numbers = {0.0, 1.0}  # refused below
-        known = {number for number in numbers if not np.isnan(number)}
-        if len(known) > 1:
-            raise ValueError(
-                f"The header {path} has {name} = {text[:40]}, where one number is needed: correct "
-                f"it, or remove it and say which number stands for no data with `nodata=NUMBER`."
-            )
-        if known:
-            return known.pop()
-    return None
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:

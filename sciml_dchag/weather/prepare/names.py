@@ -75,7 +75,7 @@ _SPEED = r"wind[ _]?speed|wind[ _]?direction|wind_(from|to)_direction"
 _NORTHWARD = r"northward|meridional|\bv[ -]?component|y[ -]component|northerly|southerly"
 _EASTWARD = r"eastward|zonal|\bu[ -]?component|x[ -]component|easterly|westerly"
 _TEMPERATURE = (
-    r"skin[ _]temperature|soil[ _]temperature|brightness[ _]temperature|^surface_temperature$"
+    r"\bmaximum\b|\bminimum\b|(skin|soil|brightness)[ _]temperature|^surface_temperature$"
 )
 OTHER_QUANTITIES_OF = {
     "u": f"{_SPEED}|{_NORTHWARD}", "u10": f"{_SPEED}|{_NORTHWARD}",

@@ -51,7 +51,7 @@ class PlantTask(Task[AnyPlantRecipe]):
         """Names of the images of the store that are scored.
 
         Raises:
-            ValueError: there is none.
+            NothingToScoreError: there is none.
         """
         return require_test_images(CubeStore.open(self.recipe.data.store))
 
@@ -59,7 +59,7 @@ class PlantTask(Task[AnyPlantRecipe]):
         """Say how many images are scored; before there is a store, what they will be chosen by.
 
         Raises:
-            ValueError: none is.
+            NothingToScoreError: none is.
         """
         if not Path(self.recipe.data.store).exists():
             return f"test images by prepare.split {self.recipe.prepare.split}"

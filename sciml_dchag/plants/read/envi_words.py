@@ -12,7 +12,6 @@ from sciml_dchag.plants.read.envi_fields import QUANTITY_NAMES, Header
 MISSING_NAMES = ("data ignore value", "ignore value", "no data value", "nodata value", "nodata")
 """What headers call the number that stands for no data."""
 
-
 _NO_NUMBER = re.compile(r"|none|n/a|unknown|.*(nan|#ind).*", re.IGNORECASE)
 """Nothing, or NaN as some systems print it, which needs no mark."""
 

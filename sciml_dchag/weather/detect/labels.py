@@ -218,5 +218,6 @@ def _numbers(
         raise ValueError(
             f"data.objects {path} has {value!r} as {name} in row {row + 2}: it must be {allowed}."
         )
-    refuse_marks(numbers, name, f"data.objects {path}")
+    if within is None:
+        refuse_marks(numbers, name, f"data.objects {path}")
     return numbers

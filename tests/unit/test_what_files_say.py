@@ -288,6 +288,27 @@ def test_latitudes_along_a_dimension_of_another_name(
     assert Store.open(tmp_path / "s.zarr").latitude.tolist() == LATITUDE.tolist()
 
 
+def test_cells_of_an_unstructured_grid_are_no_rows(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(280, 5, (4, 30)).astype(np.float32)
+    places = {name: ("cell", np.linspace(-80, 80, 30)) for name in ("lat", "lon")}
+    fields = {"t2m": (("time", "cell"), values, {"units": "K"})}
+    with pytest.raises(ValueError, match=r"no latitude axis \(its axes are time, cell\)"):
+        stored(xr.Dataset(fields, {"time": times(), **places}), tmp_path, "t2m")
+
+
+def test_a_scaled_field_without_any_value_is_missing(tmp_path: Path) -> None:
+    dataset = field("t2m", "K", 280.0, 5.0)
+    right = dataset["t2m"].values - np.float32(273.15)
+    right[1] = np.nan
+    dataset["t2m"].values[:] = right
+    path = tmp_path / "raw.nc"
+    dataset.to_netcdf(path, engine="h5netcdf")
+    with h5py.File(path, "a") as file:
+        file["t2m"].attrs["add_offset"] = 273.15
+    found = prepared(path, tmp_path / "s.zarr", "t2m", allow_missing=True)
+    np.testing.assert_allclose(found, right + 273.15, rtol=1e-6)
+
+
 def absolute(dtype: str = "f8", first: float = 20200228.75) -> xr.Dataset:
     """Times as CDO writes them: 28 February 18 h, 29 February 0 h and 6 h, 1 March 0 h."""
     days = np.array([first, 20200229.0, 20200229.25, 20200301.0]).astype(dtype)

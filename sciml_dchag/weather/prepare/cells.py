@@ -133,12 +133,13 @@ class Believable:
         for c, name in enumerate(names):
             low, high = self.bounds[name]
             stored = (block[:, c].astype(np.float64) / field.factor - offset) / scale * field.factor
-            inside = (stored >= low) & (stored <= high)
-            if inside[np.isfinite(stored)].all() and np.isfinite([low, high]).all():
+            known = stored[np.isfinite(stored)]
+            inside = bool(((known >= low) & (known <= high)).all())
+            if known.size and inside and np.isfinite([low, high]).all():
                 raise ValueError(
                     f"{field.source} has {name} as floating-point numbers with scale_factor "
                     f"{scale:g} and add_offset {offset:g}, which make "
-                    f"{np.nanmean(block[:, c]):.4g} of {np.nanmean(stored):.4g} on the mean, both "
+                    f"{np.nanmean(block[:, c]):.4g} of {known.mean():.4g} on the mean, both "
                     f"believable: if it is unpacked already, remove these attributes, else write "
                     f"the values that are meant."
                 )

@@ -93,11 +93,16 @@ def _with_places(dataset: xr.Dataset) -> xr.Dataset:
     """
     for dim in [dim for dim in dataset.dims if dim not in dataset.variables]:
         along = [(str(n), v) for n, v in dataset.variables.items() if v.dims == (dim,)]
-        for ours, names in HORIZONTAL.items():
-            found = [v for n, v in along if n.lower() in names or says_place(v, ours)]
-            if len(found) == 1:
-                attrs = {**found[0].attrs, "standard_name": ours}
-                dataset = dataset.assign_coords({dim: (dim, found[0].values, attrs)})
+        found = [
+            (v, ours)
+            for ours, names in HORIZONTAL.items()
+            for n, v in along
+            if n.lower() in names or says_place(v, ours)
+        ]
+        if len(found) == 1:  # cells of an unstructured grid have both along one dimension
+            place, ours = found[0]
+            attrs = {**place.attrs, "standard_name": ours}
+            dataset = dataset.assign_coords({dim: (dim, place.values, attrs)})
     return dataset
 
 

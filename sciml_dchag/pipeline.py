@@ -56,10 +56,13 @@ def run_recipe(
     """
     task = task_of(recipe)
     require_writable(run / "recipe.yaml")
+    if not Path(recipe.data.store).exists():
+        task.check_scored()
     try:
         task.prepare(progress, console)
     except FileNotFoundError as error:
         raise FileNotFoundError(recipe.with_command(str(error))) from error
+    task.check_scored()
     _train_unless_done(task, run, progress, console)
     newest = (find_checkpoint(run) / RECORD).stat().st_mtime
     same = _same_evaluation(recipe, run)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 MOST_BYTES = 2**28
 """A packed table unfolds to no more."""
@@ -98,6 +99,36 @@ def _typed(column: pd.Series, decimal: bool) -> pd.Series:
     whole = len(known) == len(cells) and all(re.fullmatch(r"[-+]?\d{1,18}", c) for c in known)
     values = np.array([int(cell) for cell in cells]) if whole else numbers
     return pd.Series(values, index=column.index, name=column.name)
+
+
+MARKS = (-99.0, -999.0, -9999.0, -99999.0, 999.0, 9999.0, 99999.0)
+"""Numbers that stand for what was not measured in many tables."""
+
+
+def refuse_marks(numbers: NDArray[np.float64], name: str, where: str) -> None:
+    """Refuse a usual mark of missing values that is far from all other numbers of a column.
+
+    Args:
+        numbers: of the column, NaN where there is none, (rows,).
+        name: what messages call the column.
+        where: what they call the table.
+
+    Raises:
+        ValueError: which mark, and in how many rows.
+    """
+    known = numbers[np.isfinite(numbers)]
+    for mark in MARKS:
+        others = known[known != mark]
+        if len(others) == len(known) or not len(others):
+            continue
+        gap, spread = np.abs(others - mark).min(), np.ptp(others)
+        impossible = mark < 0 and others.min() >= 0
+        if gap > abs(mark) / 5 and (impossible or gap > 2 * spread):
+            raise ValueError(
+                f"{where} has {mark:g} as {name} in {len(known) - len(others)} row(s), and "
+                f"{others.min():g} to {others.max():g} in the others: leave the cell empty where "
+                f"nothing was measured."
+            )
 
 
 def _text(column: pd.Series) -> pd.Series:

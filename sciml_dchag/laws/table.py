@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sciml_dchag.files.tables import read_text_table, with_numbers
+from sciml_dchag.files.tables import read_text_table, refuse_marks, with_numbers
 from sciml_dchag.laws.units import Unit, can_be_made
 
 Array = NDArray[np.float64]
@@ -185,4 +185,5 @@ def _numbers(values: pd.Series, column: Column, where: str) -> Array:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
     if not np.isfinite(numbers).any():
         raise ValueError(f"{where} has no numbers in {column.name}: choose another column.")
+    refuse_marks(numbers, column.name, where)
     return numbers * column.unit.scale

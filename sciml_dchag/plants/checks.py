@@ -25,7 +25,7 @@ from sciml_dchag.plants.prepare.opening import (
 from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
 from sciml_dchag.plants.prepare.splits import Split, known_images, name_images
 from sciml_dchag.plants.recipe import PlantRecipe
-from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.store.cubes import SPLITS, CubeStore
 from sciml_dchag.plants.store.statistics import add_plants, spectral_statistics
 from sciml_dchag.plants.store.writing import block_lines
 from sciml_dchag.training.task import Attempt
@@ -90,6 +90,24 @@ def check_before_store(
             f"{what}"
         )
 
+    def purposes() -> str:
+        given = Split.parse(recipe.prepare.split)
+        counts = {
+            part: (part_of_all > 0) * len(images)
+            for part, part_of_all in zip(SPLITS, given.fractions, strict=True)
+        }
+        if given.guard is None:
+            counts = {part: list(tables[0]["split"]).count(part) for part in SPLITS}
+        said = ", ".join(f"{number} for {part}" for part, number in counts.items())
+        fix = "choose another prepare.split, or complete the column split of prepare.table"
+        if recipe.training.validate_every and not counts["validation"]:
+            raise ValueError(
+                f"training.validate_every is {recipe.training.validate_every}, but the images are "
+                f"{said}: set it to 0, or {fix}."
+            )
+        alone = "" if counts["test"] else ": `evaluate` and `run` need a test image, `train` none"
+        return f"images: {said}{alone}"
+
     def sizes() -> str:
         split = Split.parse(recipe.prepare.split)
         for name, image in images.items():
@@ -124,6 +142,7 @@ def check_before_store(
         return f"bands: {len(nm)} from {nm[0]:g} to {nm[-1]:g} nm"
 
     if attempt(sources):
+        attempt(purposes)
         attempt(sizes)
         attempt(plants)
         if labels is not None:

@@ -73,12 +73,14 @@ def _numbers(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return np.asarray(image)
+                if getattr(image, "n_frames", 1) > 1:
+                    raise ValueError("several pictures")
+                return np.asarray(ImageOps.exif_transpose(image))  # upright, as pictures are
     except (ValueError, OSError, SyntaxError, EOFError) as error:
         raise ValueError(
             f"The label image {path} cannot be read ({error}): give a PNG, TIFF or NPY file."

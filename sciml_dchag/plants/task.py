@@ -18,7 +18,8 @@ from sciml_dchag.models.summary import in_words
 from sciml_dchag.plants.recipe import PlantRecipe, WholeImagesRecipe
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.summary import changes, in_short
-from sciml_dchag.training.task import Attempt, Task
+from sciml_dchag.plants.training_store import require_test_images
+from sciml_dchag.training.task import Attempt, Task, attempt_scored
 
 AnyPlantRecipe = TypeVar("AnyPlantRecipe", bound=PlantRecipe)
 AnyWholeImagesRecipe = TypeVar("AnyWholeImagesRecipe", bound=WholeImagesRecipe)
@@ -45,6 +46,24 @@ class PlantTask(Task[AnyPlantRecipe]):
         )
         for line in changes(CubeStore.open(store)):
             console(f"prepare: {line}")
+
+    def test_images(self) -> list[str]:
+        """Names of the images of the store that are scored.
+
+        Raises:
+            NothingToScoreError: there is none.
+        """
+        return require_test_images(CubeStore.open(self.recipe.data.store))
+
+    def check_scored(self) -> str:
+        """Say how many images are scored; before there is a store, what they will be chosen by.
+
+        Raises:
+            NothingToScoreError: none is.
+        """
+        if not Path(self.recipe.data.store).exists():
+            return f"test images by prepare.split {self.recipe.prepare.split}"
+        return f"{len(self.test_images())} test image(s)"
 
 
 class WholeImageTask(PlantTask[AnyWholeImagesRecipe]):
@@ -86,6 +105,7 @@ class WholeImageTask(PlantTask[AnyWholeImagesRecipe]):
             self.check_store
         ):
             attempt(lambda: in_words(self.expected_model()))
+            attempt_scored(self.check_scored, attempt, note)
 
     def _size(self) -> str:
         return "images are brought to {} x {} pixels".format(*self.recipe.data.image_size)

@@ -17,7 +17,12 @@ from sciml_dchag.parallel.runtime import Ranks
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.plants.store.statistics import require_normalisable
 from sciml_dchag.training.checkpoint import Checkpoint
-from sciml_dchag.training.task import Fingerprint, TrainingData, short_hash
+from sciml_dchag.training.task import (
+    Fingerprint,
+    NothingToScoreError,
+    TrainingData,
+    short_hash,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,20 @@ class PlantRecord:
                 f"{path} was trained on {self.quantity}, and {store.path} holds the "
                 f"{store.quantity}: prepare a store with the same `snv`."
             )
+
+
+def require_test_images(store: CubeStore) -> list[str]:
+    """Names of a store's test images.
+
+    Raises:
+        NothingToScoreError: there is none.
+    """
+    if not (images := store.split("test")):
+        raise NothingToScoreError(
+            f"None of the {len(store.names)} images in {store.path} is for testing, which "
+            f"`evaluate` and `run` score: prepare it with another split."
+        )
+    return images
 
 
 class PlantTrainingStore(abc.ABC):

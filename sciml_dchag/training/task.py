@@ -38,6 +38,10 @@ PlannedLoss = Callable[[ChannelTransformer, tuple[range, range], int, torch.dtyp
 of samples whose values do not matter."""
 
 
+class NothingToScoreError(ValueError):
+    """A recipe or its store has no test data: training needs none, `evaluate` and `run` do."""
+
+
 class TrainingData(Protocol[AnyBatch]):
     """Samples of a store and their errors, for the channels that this rank works on."""
 
@@ -122,6 +126,17 @@ class Task(abc.ABC, Generic[AnyRecipe]):
             note: called with a sentence that is worth knowing and no failure.
         """
 
+    @abc.abstractmethod
+    def check_scored(self) -> str:
+        """Say what `evaluate` will score: as much as the recipe says, and its store if it is there.
+
+        `run` asks before it begins and again before it trains, as `evaluate` comes last.
+
+        Raises:
+            NothingToScoreError: there are no test data.
+            ValueError: there are, and none of them can be scored.
+        """
+
     def predictions(self, run: Path) -> Path | None:
         """Where `predict` keeps what the model makes of the test data; None if it keeps nothing."""
         return None
@@ -149,6 +164,25 @@ class Task(abc.ABC, Generic[AnyRecipe]):
     @abc.abstractmethod
     def describe(cls, checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
         """What `inspect` shows of a checkpoint beside what all have."""
+
+
+def attempt_scored(
+    scored: Callable[[], str], attempt: Attempt, note: Callable[[str], None]
+) -> None:
+    """Attempt what `evaluate` asks of test data; note that there are none, as training needs none.
+
+    Args:
+        scored: `Task.check_scored`.
+        attempt, note: as of `Task.check`.
+    """
+    try:
+        scored()
+    except NothingToScoreError as error:
+        note(f"{error} `train` goes without.")
+        return
+    except (ValueError, OSError):
+        pass  # recorded below
+    attempt(scored)
 
 
 def short_hash(*parts: bytes) -> str:

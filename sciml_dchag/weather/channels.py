@@ -21,37 +21,41 @@ VARIABLES: dict[str, Variable] = {
         Variable(
             short="t", long="temperature", units="K", kind="level",
             plausible=(170.0, 330.0), standard_name="air_temperature",
-            aliases=("ta", "air", "air_temperature"),
+            aliases=("ta", "air", "air_temperature", "tmp", "tmpprs", "temperature_isobaric"),
             cell_bounds=(100.0, 350.0),
         ),
         Variable(
             short="u", long="u_component_of_wind", units="m s-1", kind="level",
             plausible=(-80.0, 80.0), standard_name="eastward_wind",
-            aliases=("ua", "uwnd", "eastward_wind"),
+            aliases=(
+                "ua", "uwnd", "eastward_wind", "ugrd", "ugrdprs", "u-component_of_wind_isobaric",
+            ),
             cell_bounds=(-250.0, 250.0),
         ),
         Variable(
             short="v", long="v_component_of_wind", units="m s-1", kind="level",
             plausible=(-50.0, 50.0), standard_name="northward_wind",
-            aliases=("va", "vwnd", "northward_wind"),
+            aliases=(
+                "va", "vwnd", "northward_wind", "vgrd", "vgrdprs", "v-component_of_wind_isobaric",
+            ),
             cell_bounds=(-250.0, 250.0),
         ),
         Variable(
             short="q", long="specific_humidity", units="kg kg-1", kind="level",
             plausible=(-1e-4, 0.03), standard_name="specific_humidity",
-            aliases=("hus", "shum", "qv"),
+            aliases=("hus", "shum", "qv", "spfh", "spfhprs", "specific_humidity_isobaric"),
             cell_bounds=(-0.01, 0.07),
         ),
         Variable(
             short="r", long="relative_humidity", units="%", kind="level",
             plausible=(-5.0, 130.0), standard_name="relative_humidity",
-            aliases=("rhum", "hur", "rh"),
+            aliases=("rhum", "hur", "rh", "rhprs", "relative_humidity_isobaric"),
             cell_bounds=(-50.0, 300.0),
         ),
         Variable(
             short="w", long="vertical_velocity", units="Pa s-1", kind="level",
             plausible=(-2.0, 2.0), standard_name="lagrangian_tendency_of_air_pressure",
-            aliases=("omega", "wap"),
+            aliases=("omega", "wap", "vvel", "vvelprs", "vertical_velocity_pressure_isobaric"),
             cell_bounds=(-100.0, 100.0),
         ),
         Variable(
@@ -62,31 +66,43 @@ VARIABLES: dict[str, Variable] = {
         Variable(
             short="t2m", long="2m_temperature", units="K", kind="surface",
             plausible=(200.0, 320.0), standard_name="air_temperature",
-            aliases=("2t", "tas", "var_2t"),
+            aliases=(
+                "2t", "tas", "var_2t", "tmp2m", "tmp_2maboveground",
+                "temperature_height_above_ground",
+            ),
             cell_bounds=(150.0, 350.0),
         ),
         Variable(
             short="u10", long="10m_u_component_of_wind", units="m s-1", kind="surface",
             plausible=(-30.0, 30.0), standard_name="eastward_wind",
-            aliases=("10u", "uas", "u10m", "var_10u"),
+            aliases=(
+                "10u", "uas", "u10m", "var_10u", "ugrd10m", "ugrd_10maboveground",
+                "u-component_of_wind_height_above_ground",
+            ),
             cell_bounds=(-98.0, 98.0),
         ),
         Variable(
             short="v10", long="10m_v_component_of_wind", units="m s-1", kind="surface",
             plausible=(-30.0, 30.0), standard_name="northward_wind",
-            aliases=("10v", "vas", "v10m", "var_10v"),
+            aliases=(
+                "10v", "vas", "v10m", "var_10v", "vgrd10m", "vgrd_10maboveground",
+                "v-component_of_wind_height_above_ground",
+            ),
             cell_bounds=(-98.0, 98.0),
         ),
         Variable(
             short="msl", long="mean_sea_level_pressure", units="Pa", kind="surface",
             plausible=(9.0e4, 1.08e5), standard_name="air_pressure_at_mean_sea_level",
-            aliases=("psl", "slp", "prmsl", "mslp"),
+            aliases=(
+                "psl", "slp", "prmsl", "mslp", "prmslmsl", "prmsl_meansealevel",
+                "pressure_reduced_to_msl_msl",
+            ),
             cell_bounds=(84000.0, 111000.0),
         ),
         Variable(
             short="sp", long="surface_pressure", units="Pa", kind="surface",
             plausible=(4.5e4, 1.1e5), standard_name="surface_air_pressure",
-            aliases=("ps", "pressfc"),
+            aliases=("ps", "pressfc", "pres_surface", "pressure_surface"),
             cell_bounds=(25000.0, 112000.0),
         ),
         Variable(
@@ -109,7 +125,7 @@ VARIABLES: dict[str, Variable] = {
         Variable(
             short="lsm", long="land_sea_mask", units="1", kind="static",
             plausible=(-1e-6, 1.0 + 1e-6), standard_name="land_binary_mask",
-            aliases=("sftlf",),
+            aliases=("sftlf", "landsfc", "land_surface"),
             cell_bounds=(-0.05, 1.05),
         ),
         Variable(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.training.checkpoint import Checkpoint
-from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.training.task import Fingerprint, NothingToScoreError, short_hash
 from sciml_dchag.weather.area import goes_around
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.statistics import Statistics, require_normalisable
@@ -203,6 +203,20 @@ class Timed(Protocol):
 
     def time_indices(self, period: Period) -> NDArray[np.int64]:
         """Positions of the times within a period."""
+
+
+def require_test(data: Periods) -> Period:
+    """Return the test period.
+
+    Raises:
+        NothingToScoreError: the recipe has none.
+    """
+    if data.test is None:
+        raise NothingToScoreError(
+            "The recipe has no data.test, which `evaluate` and `run` score: name the first and "
+            "last time to score, as in data.test=[2019-01-01,2019-12-31]."
+        )
+    return data.test
 
 
 def check_periods(store: Timed, data: Periods) -> None:

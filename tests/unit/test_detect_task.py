@@ -257,6 +257,7 @@ def test_check_and_plan_know_the_task(folder: Path, tmp_path: Path) -> None:
     [
         ({"latitude": 95.0}, "'95.0' as latitude in row 2: it must be from -90 to 90"),
         ({"time": "yesterday noon"}, "has a time that cannot be read"),
+        ({"depth (hPa)": -9999}, "has -9999 as depth (hPa) in 1 row(s)"),
         ({"depth (hPa)": "deep"}, "'deep' as depth (hPa) in row 2: it must be a number"),
     ],
 )

@@ -8,8 +8,10 @@ import pytest
 from plant_files import BANDS, SAMPLES, camera, counts, scene, write_envi
 
 from sciml_dchag.plants.prepare.calibration import calibrate
+from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.plants.read.cube_files import open_cube
 from sciml_dchag.plants.read.raw_cube import RawCube
+from sciml_dchag.plants.store.cubes import CubeStore
 
 
 @pytest.mark.parametrize(
@@ -146,3 +148,56 @@ def test_widths_of_some_bands_that_cannot_be(tmp_path: Path, widths: tuple[float
     listed = "{" + ", ".join([f"{widths[0]}"] * 30 + [f"{widths[1]}"] * 30) + "}"
     cube = open_cube(write_envi(tmp_path / "x", counts(scene()), fwhm=listed))
     assert cube.fwhm_nm is None and "left aside" in cube.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("data ignore value", f"{{{', '.join(['0'] * BANDS)}}}", 0.0),
+        ("data ignore value", "-9999 ; no data", -9999.0),
+        ("data ignore value", "nan", None),
+        ("data ignore value", "-1.#IND", None),
+        ("data ignore value", "none", None),
+        ("nodata", "-9999.0", -9999.0),
+    ],
+)
+def test_what_stands_for_no_data(
+    name: str, value: str, missing: float | None, tmp_path: Path
+) -> None:
+    write_envi(tmp_path / "x", scene().astype(np.float32), **{name: value})
+    assert open_cube(tmp_path / "x.raw").missing == missing
+
+
+@pytest.mark.parametrize("value", ["{0, 1, 0}", "zero"])
+def test_no_number_that_stands_for_no_data(value: str, tmp_path: Path) -> None:
+    write_envi(tmp_path / "x", scene().astype(np.float32), **{"data ignore value": value})
+    with pytest.raises(ValueError, match="where one number is needed: correct it, or remove it"):
+        open_cube(tmp_path / "x.raw")
+
+
+def test_zeros_that_a_list_says_are_no_data_are_missing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.002, scene().shape)
+    values = (scene() + noise).astype(np.float32)
+    values[:3] = 0
+    zeros = f"{{{', '.join(['0'] * BANDS)}}}"
+    header = write_envi(tmp_path / "x", values, **{"data ignore value": zeros})
+    prepare_plants([header], tmp_path / "s.zarr", bands="native", split="1", quicklooks=False)
+    found = CubeStore.open(tmp_path / "s.zarr").reflectance("x")
+    assert np.isnan(found[:, :3]).all() and np.isfinite(found[:, 3:]).all()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"z plot titles": "{Wavelength, Absorbance}"},
+        {"description": "{log(1/R) of leaf 3}"},
+        {"description": "{continuum removed reflectance}"},
+        {"data units": "first derivative of reflectance"},
+    ],
+)
+def test_headers_that_say_what_is_made_from_reflectance(
+    field: dict[str, str], tmp_path: Path
+) -> None:
+    write_envi(tmp_path / "x", scene().astype(np.float32), **field)
+    with pytest.raises(ValueError, match="which is no reflectance: name the image that it was"):
+        open_cube(tmp_path / "x.raw")

@@ -135,6 +135,10 @@ def test_tables_without_numbers_are_refused(tmp_path: Path) -> None:
         from_frame(frame[:10], "v", ["f"])
     with pytest.raises(ValueError, match="no numbers in f"):
         from_frame(frame.assign(**{"f [s-1]": "x"}), "v", ["f"])
+    marked = frame["f [s-1]"].to_numpy(np.float64).copy()
+    marked[3] = -9999
+    with pytest.raises(ValueError, match=r"the table has -9999 as f in 1 row\(s\)"):
+        from_frame(frame.assign(**{"f [s-1]": marked}), "v", ["f"])
     for text in ("c", "2c:m", "c=x:m"):
         with pytest.raises(ValueError, match="the constant"):
             Constant.parse(text)

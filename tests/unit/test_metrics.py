@@ -340,6 +340,15 @@ def test_first_difference_is_named(data, case):
         score(*spoil(*data))
 
 
+@pytest.mark.parametrize("columns", [np.arange(33) * 11.25, np.arange(33) * 11.25 - 180])
+def test_a_column_that_is_there_twice_would_count_twice(data, columns):
+    repeated = [
+        each.isel(longitude=[*range(32), 0]).assign_coords(longitude=columns) for each in data
+    ]
+    with pytest.raises(ValueError, match=r"longitude (0|180) is there twice \(modulo 360\)"):
+        score(*repeated)
+
+
 def test_unknown_metric(data):
     with pytest.raises(ValueError, match="unknown metric 'acc'"):
         score(*data, metrics=("acc",))

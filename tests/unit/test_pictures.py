@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sciml_dchag.plants.label_images import LabelImages
+from sciml_dchag.plants.prepare.mask_files import read_mask
 from sciml_dchag.plants.read.cube_files import find_images, open_cube
 from sciml_dchag.plants.read.raw_cube import read_lines
 
@@ -31,6 +33,26 @@ def test_a_picture_on_its_side_is_turned_upright(tmp_path: Path) -> None:
     raw = open_cube(tmp_path / "a.png")
     assert (raw.lines, raw.samples) == (7, 5)
     np.testing.assert_array_equal(read_lines(raw, slice(0, 7)), np.rot90(PIXELS, -1))
+
+
+def test_masks_and_label_images_are_turned_upright_too(tmp_path: Path) -> None:
+    labels = np.zeros((5, 7), np.uint8)
+    labels[0, :3], labels[3:, 5:] = 1, 2
+    for orientation, right in ((3, np.rot90(labels, 2)), (6, np.rot90(labels, -1))):
+        tag = Image.Exif()
+        tag[0x0112] = orientation
+        Image.fromarray(labels).save(tmp_path / "a.png", exif=tag)
+        found = LabelImages(tmp_path, ["a"], "data.lesions").numbers("a", right.shape)
+        np.testing.assert_array_equal(found, right)
+        found = read_mask(tmp_path / "a.png", right.shape, [])
+        np.testing.assert_array_equal(found, right)
+
+
+def test_a_label_image_of_several_pages_is_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((5, 7), number, np.uint8)) for number in (1, 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match=r"a\.tif cannot be read \(several pictures\)"):
+        LabelImages(tmp_path, ["a"], "data.lesions").numbers("a", (5, 7))
 
 
 def test_what_is_no_picture_of_three_colours_is_refused(tmp_path: Path) -> None:

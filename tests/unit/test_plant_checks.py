@@ -11,16 +11,20 @@ from sciml_dchag.checking import check_recipe
 from sciml_dchag.inspecting import describe
 from sciml_dchag.plants.masked.config import MaskedRecipe
 from sciml_dchag.plants.masked.scores import number_of_components
+from sciml_dchag.plants.prepare.images import prepare_plants
 from sciml_dchag.tasks import recipe_from_mapping
 
 MODEL = {"embed_dim": 16, "depth": 1, "heads": 2, "decoder_dim": 16, "patch": 4}
 
 
-def findings(folder: Path, size: tuple[int, int] = (16, 16), **prepare: Any) -> dict[str, str]:
+def findings(
+    folder: Path, size: tuple[int, int] = (16, 16), training: Any = None, **prepare: Any
+) -> dict[str, str]:
     settings = {"sources": [str(folder / "scan.hdr")], "bands": "400-900x80", **prepare}
     recipe = recipe_from_mapping(
         {"name": "x", "task": {"kind": "masked"}, "prepare": settings, "model": MODEL,
-         "data": {"store": str(folder / "s.zarr"), "image_size": list(size)}}
+         "data": {"store": str(folder / "s.zarr"), "image_size": list(size)},
+         "training": training or {}}
     )  # fmt: skip
     assert isinstance(recipe, MaskedRecipe)
     found = check_recipe(recipe, folder / "runs")
@@ -55,6 +59,28 @@ def test_images_that_would_be_left_out(tmp_path: Path) -> None:
     write_envi(tmp_path / "other", counts(scene()), **{"gain": 4})
     (said,) = failing(findings(tmp_path, sources=[str(tmp_path)]))
     assert "1 image(s) would be left out" in said and "other.raw" in said and "gain 4" in said
+
+
+def test_what_images_are_for(tmp_path: Path) -> None:
+    write_scan(tmp_path)
+    found = findings(tmp_path, split="1")
+    counted = "images: 1 for train, 0 for validation, 0 for test"
+    assert f"{counted}: `evaluate` and `run` need a test image, `train` none" in found
+    assert not failing(found)
+    training = {"validate_every": 10, "steps": 20, "warmup_steps": 1}
+    (said,) = failing(findings(tmp_path, training=training, split="1"))
+    assert "training.validate_every is 10, but the images are 1 for train" in said
+    cut = findings(tmp_path, (8, 8), training, split="spatial:0.4/0.3/0.3,guard=2")
+    assert "images: 1 for train, 1 for validation, 1 for test" in cut and not failing(cut)
+
+
+def test_a_store_without_a_test_image(tmp_path: Path) -> None:
+    write_scan(tmp_path)
+    settings = {"bands": "400-900x80", "split": "1", "quicklooks": False}
+    prepare_plants([str(tmp_path / "scan.hdr")], tmp_path / "s.zarr", **settings)
+    found = findings(tmp_path)
+    (note,) = (what for what, verdict in found.items() if verdict == "note")
+    assert not failing(found) and "is for testing, which `evaluate` and `run` score" in note
 
 
 def test_the_pca_has_fewer_components_than_bands() -> None:

@@ -3,10 +3,11 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from sciml_dchag.files.tables import read_text_table, with_numbers
+from sciml_dchag.files.tables import read_text_table, refuse_marks, with_numbers
 from sciml_dchag.plants.prepare.splits import Split, assign, read_table
 from sciml_dchag.plants.traits.plant_source import PlantSource
 from sciml_dchag.plants.traits.probe import _groups
@@ -213,3 +214,39 @@ def test_a_packed_table_is_read_and_what_is_damaged_or_vast_is_refused(tmp_path:
             file.write(bytes(2**20))
     with pytest.raises(ValueError, match="more than 268,435,456 bytes"):
         read_text_table(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "mark"),
+    [
+        ("1.5,-9999,2.5,1,-9999", "-9999"),
+        ("55,61,-99,48", "-99"),
+        ("-3,2,-999,0.5", "-999"),
+        ("12,15,9999,11", "9999"),
+    ],
+)
+def test_marks_of_what_was_not_measured(cells: str, mark: str, tmp_path: Path) -> None:
+    numbers = cells.split(",")
+    names = [f"p{number}" for number in range(len(numbers))]
+    plants = pd.DataFrame({"cube": names, "plant": [1] * len(names)})
+    rows = "".join(f"{name},{number}\n" for name, number in zip(names, numbers, strict=True))
+    (tmp_path / "t.csv").write_text(f"cube,LMA\n{rows}")
+    found = read_traits(tmp_path / "t.csv", plants)
+    times = numbers.count(mark)
+    with pytest.raises(ValueError, match=rf"has {mark} as the trait 'LMA' in {times} row\(s\)"):
+        found.values("LMA")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-99.0, -80.0, -120.0, 10.0],
+        [999.0, 870.0, 1020.0],
+        [9999.0, 2000.0, 5000.0],
+        [-999.0],
+        [np.nan, 1.0],
+        [999.0, 0.0, 500.0],
+    ],
+)
+def test_numbers_like_the_others_are_no_marks(values: list[float]) -> None:
+    refuse_marks(np.array(values), "x", "t.csv")

@@ -53,12 +53,7 @@ def evaluate(
     """
     evaluated_on_one_process("Detectors")
     opened = BoxStore(recipe)
-    truth = opened.known("test")
-    if not truth:
-        raise ValueError(
-            f"None of the test images in {opened.store.path} has a label image in "
-            f"{opened.labels.folder}: prepare it with another split, or draw some."
-        )
+    truth = {cube: opened.boxes(cube) for cube in opened.labelled_test()}
     detector = PlantDetector(run, opened.store, recipe.parallel.device)
     if difference := opened.difference(detector.checkpoint):
         raise ValueError(

@@ -46,12 +46,15 @@ class DetectPlantsTask(WholeImageTask[DetectPlantsRecipe]):
         opened = self.open()
         for split in ("train", *(["validation"] if self.recipe.training.validate_every else [])):
             opened.samples(split)
-        opened.known("test")
         training = opened.store.split("train")
         return (
             f"{opened.objects:,} objects in {len(opened.known('train'))} of {len(training)} "
             f"training images"
         )
+
+    def test_images(self) -> list[str]:
+        """Test images that have a label image."""
+        return self.open().labelled_test()
 
     def check_labels(self, known: pd.DataFrame) -> str:
         """Say how many images have a label."""

@@ -23,7 +23,7 @@ from sciml_dchag.plants.training_store import PlantRecord, PlantTrainingStore
 from sciml_dchag.plants.whole_images import WholeImages
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.detection import DetectionData
-from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.training.task import Fingerprint, NothingToScoreError, short_hash
 
 ONE_KIND = "object"
 """Name of the class of all objects."""
@@ -94,6 +94,19 @@ class BoxStore(PlantTrainingStore):
         """Boxes of the images of a split that have a label image."""
         cubes = [cube for cube in self.store.split(split) if cube in self.labels.files]
         return {cube: self.boxes(cube) for cube in cubes}
+
+    def labelled_test(self) -> list[str]:
+        """Names of the test images that have a label image.
+
+        Raises:
+            NothingToScoreError: there is none.
+        """
+        if not (found := list(self.known("test"))):
+            raise NothingToScoreError(
+                f"None of the test images in {self.store.path} has a label image in "
+                f"{self.labels.folder}: prepare it with another split, or draw some."
+            )
+        return found
 
     def model_config(self) -> ModelConfig:
         """Fill in bands, the class and size."""

@@ -51,14 +51,8 @@ def evaluate(run: Path, recipe: GradeRecipe, *, progress: Progress | None = None
     """
     evaluated_on_one_process("Graders")
     opened = GradeStore(recipe)
-    test = opened.store.split("test")
+    test = opened.labelled_test()
     drawn = opened.drawn(test)
-    test = [cube for cube in test if opened.grades[cube] != UNKNOWN or cube in drawn]
-    if not test:
-        raise ValueError(
-            f"None of the test images in {opened.store.path} has a grade or drawn lesions: prepare "
-            f"it with another split, or complete its table."
-        )
     grader = Grader(run, opened.store, recipe.parallel.device)
     if difference := opened.difference(grader.checkpoint):
         raise ValueError(

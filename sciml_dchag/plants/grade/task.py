@@ -50,6 +50,10 @@ class GradeTask(WholeImageTask[GradeRecipe]):
             f"{len(opened.drawn(training))} drawn lesions"
         )
 
+    def test_images(self) -> list[str]:
+        """Test images that have a grade or drawn lesions."""
+        return self.open().labelled_test()
+
     def check_labels(self, known: pd.DataFrame) -> str:
         """Say how many images have a label."""
         recipe = self.recipe

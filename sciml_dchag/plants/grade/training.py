@@ -23,7 +23,7 @@ from sciml_dchag.plants.grade.labels import UNKNOWN, LesionImages, grades_of
 from sciml_dchag.plants.training_store import PlantRecord, PlantTrainingStore
 from sciml_dchag.plants.whole_images import WholeImages
 from sciml_dchag.training.checkpoint import Checkpoint
-from sciml_dchag.training.task import Fingerprint, short_hash
+from sciml_dchag.training.task import Fingerprint, NothingToScoreError, short_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,21 @@ class GradeStore(PlantTrainingStore):
         """Those of some images whose lesions are drawn."""
         files = {} if self.lesions is None else self.lesions.files
         return [cube for cube in cubes if cube in files]
+
+    def labelled_test(self) -> list[str]:
+        """Names of the test images that have a grade or drawn lesions.
+
+        Raises:
+            NothingToScoreError: there is none.
+        """
+        test = self.store.split("test")
+        known = {*self.graded(test), *self.drawn(test)}
+        if not known:
+            raise NothingToScoreError(
+                f"None of the test images in {self.store.path} has a grade or drawn lesions: "
+                f"prepare it with another split, or complete its table."
+            )
+        return [cube for cube in test if cube in known]
 
     def lesion_percent(self, cube: str) -> float:
         """Fraction of the plant that is lesion as it is drawn, in percent.

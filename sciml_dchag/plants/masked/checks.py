@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,14 @@ from sciml_dchag.training.masked import masked_objective
 from sciml_dchag.training.task import Attempt
 
 
-def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
-    """Attempt what preparing and training ask of a recipe."""
+def check(recipe: MaskedRecipe, attempt: Attempt, scored: Callable[[], None]) -> None:
+    """Attempt what preparing, training and evaluating ask of a recipe.
+
+    Args:
+        recipe: what is checked.
+        attempt: as of `Task.check`.
+        scored: attempts `PlantTask.check_scored`.
+    """
     path, image_size = Path(recipe.data.store), recipe.data.image_size
     if not path.exists():
         check_before_store(
@@ -35,6 +42,7 @@ def check(recipe: MaskedRecipe, attempt: Attempt) -> None:
         )
     elif attempt(lambda: f"store {path}: {in_short(CubeStore.open(path))}"):
         _check_with_store(recipe, attempt)
+        scored()
 
 
 def _check_with_store(recipe: MaskedRecipe, attempt: Attempt) -> None:

@@ -32,6 +32,7 @@ from sciml_dchag.plants.masked.scores import (
     without_undefined,
 )
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.plants.training_store import require_test_images
 from sciml_dchag.training.checkpoint import RECORD
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.logbook import read_log
@@ -59,7 +60,7 @@ def evaluate(
     evaluated_on_one_process("Masked autoencoders")
     store = CubeStore.open(recipe.data.store)
     reconstructor = Reconstructor(run, store, recipe.parallel.device)
-    images, options = store.split("test"), recipe.evaluation
+    images, options = require_test_images(store), recipe.evaluation
     scorer = score_images(
         reconstructor, images, components=options.components, batch=options.batch, progress=progress
     )

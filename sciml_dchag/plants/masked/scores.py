@@ -279,15 +279,10 @@ def score_images(
         progress: called for crops.
 
     Raises:
-        ValueError: there is no image, or one smaller than a crop; as many components as bands.
+        ValueError: an image that is smaller than a crop; as many components as bands.
     """
     store = reconstructor.store
     number = number_of_components(components, len(store.channels))
-    if not images:
-        raise ValueError(
-            f"None of the {len(store.names)} images in {store.path} is for testing: prepare it "
-            f"with another split."
-        )
     tiles = [(image, tile) for image in images for tile in reconstructor.tiles(image)]
     scorer = ReconstructionScorer(
         reconstructor, fit_components(store, store.statistics().cubes, number)

@@ -15,7 +15,7 @@ from sciml_dchag.plants.task import PlantTask
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import planned_loss
-from sciml_dchag.training.task import Attempt, PlannedLoss
+from sciml_dchag.training.task import Attempt, PlannedLoss, attempt_scored
 
 
 class MaskedTask(PlantTask[MaskedRecipe]):
@@ -39,7 +39,7 @@ class MaskedTask(PlantTask[MaskedRecipe]):
         """Check images or store, model and masks."""
         from sciml_dchag.plants.masked.checks import check
 
-        check(self.recipe, attempt)
+        check(self.recipe, attempt, lambda: attempt_scored(self.check_scored, attempt, note))
 
     def evaluate(
         self,

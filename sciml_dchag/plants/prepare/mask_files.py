@@ -109,14 +109,14 @@ def _read(path: Path) -> tuple[NDArray[Any], Literal["numbers", "grey", "lossy"]
     """Read numbers, and whether they are greys of 8 bits or were compressed with losses."""
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False), "numbers"
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
                 raise ValueError("several pictures")
-            kind, found = image.mode, np.array(image)
+            kind, found = image.mode, np.array(ImageOps.exif_transpose(image))  # as it is shown
             if image.format in ("JPEG", "WEBP"):
                 return found, "lossy"
     if kind in ("RGB", "RGBA", "LA", "La") and found.ndim == 3:

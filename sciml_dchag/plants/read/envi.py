@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.read.envi_fields import Header, optional_fields
+from sciml_dchag.plants.read.envi_words import missing_number, refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 DATA_SUFFIXES = ("raw", "dat", "bin", "img", "bil", "bip", "bsq", "hyspex")
@@ -61,6 +62,8 @@ def open_envi(path: Path, wavelengths: NDArray[np.float64] | None = None) -> Raw
     header = read_header(header_path)
     layout, remarks = _layout(header, header_path, data)
     fields, more = optional_fields(header, header_path, layout.bands, layout.dtype, wavelengths)
+    refuse_other_quantity(header, header_path)
+    fields["missing"] = missing_number(header, header_path)
     return RawCube(
         path=data,
         lines=layout.lines,

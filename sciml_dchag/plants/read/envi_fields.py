@@ -113,7 +113,6 @@ def optional_fields(
         "scale": _scale(header, path, remarks),
         "saturation": (ceiling := _saturation(header, dtype)) or largest(dtype),
         "ceiling_said": ceiling is not None,
-        "missing": _finite(header.get("data ignore value")),
         "radiance": to_radiance or _says(header, "radiance"),
         "simulated": str(header.get("simulated", "0")).strip().lower() in ("1", "true", "yes"),
     }

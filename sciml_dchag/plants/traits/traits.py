@@ -21,6 +21,7 @@ import pandas as pd
 from sciml_dchag.files.tables import (
     columns_called,
     read_text_table,
+    refuse_marks,
     with_numbers,
 )
 from sciml_dchag.plants.prepare.splits import safe_name
@@ -77,6 +78,7 @@ class Traits:
     def values(self, name: str) -> pd.Series:
         """Return a trait as float64 by row of the table, NaN where it was not measured."""
         numbers = _numbers(self.path, self.table[name])
+        refuse_marks(numbers.to_numpy(), f"the trait {name!r}", str(self.path))
         return numbers.where(np.isfinite(numbers))
 
 

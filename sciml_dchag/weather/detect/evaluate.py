@@ -34,9 +34,9 @@ from sciml_dchag.weather.detect.scorer import (
     ObjectSums,
     scores_table,
 )
-from sciml_dchag.weather.detect.training import DetectStore
+from sciml_dchag.weather.detect.training import DetectStore, times_with_history
 from sciml_dchag.weather.store.layout import iso
-from sciml_dchag.weather.store.store import Period
+from sciml_dchag.weather.training_store import require_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +48,7 @@ class _Scorer:
     """A checkpoint on the test period."""
 
     def __init__(self, run: Path, recipe: DetectRecipe) -> None:
-        if recipe.data.test is None:
-            raise ValueError("The recipe has no data.test: name the first and last time to score.")
+        test = require_test(recipe.data)
         self.recipe, self.opened = recipe, DetectStore(recipe)
         self.store = self.opened.store
         self.detector = Detector(run, self.store, recipe.parallel.device)
@@ -63,13 +62,8 @@ class _Scorer:
             self.baselines = FinderBaselines(
                 self.store, channel, self.detector.kinds, self.detector.attributes
             )
-        self.indices = self._indices(recipe.data.test)
+        self.indices = times_with_history(recipe, self.store, test)
         self.score, self.chosen_on = recipe.evaluation.score, "the recipe"
-
-    def _indices(self, period: Period) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        inside = self.store.time_indices(period)
-        before = max((-hours for hours in self.recipe.data.history_hours), default=0)
-        return inside[inside >= before // (self.store.step_hours or 1)]
 
     def sums(self) -> ObjectSums:
         """Sums over no time."""
@@ -84,7 +78,7 @@ class _Scorer:
             return
         data = self.recipe.data
         self.chosen_on = "the validation period" if data.validation else "the training period"
-        indices = self._indices(data.validation or data.train)
+        indices = times_with_history(self.recipe, self.store, data.validation or data.train)
         found = self._find(indices, progress)
         truth = [self.opened.objects(time) for time in self.store.times[indices]]
         best = -1.0

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sciml_dchag.files.samples import resolve_samples
-from sciml_dchag.files.tables import read_text_table, with_numbers
+from sciml_dchag.files.tables import read_text_table, refuse_marks, with_numbers
 from sciml_dchag.weather.area import goes_around
 from sciml_dchag.weather.objects.sphere import EARTH_KM
 from sciml_dchag.weather.store.layout import iso
@@ -218,4 +218,6 @@ def _numbers(
         raise ValueError(
             f"data.objects {path} has {value!r} as {name} in row {row + 2}: it must be {allowed}."
         )
+    if within is None:
+        refuse_marks(numbers, name, f"data.objects {path}")
     return numbers

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
@@ -13,13 +16,18 @@ from sciml_dchag.objectives.detection import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss
+from sciml_dchag.training.task import Attempt, PlannedLoss, attempt_scored
 from sciml_dchag.weather.detect.config import DetectRecipe
 from sciml_dchag.weather.detect.labels import ObjectTable
-from sciml_dchag.weather.detect.training import DetectRecord, DetectStore, complete_model_config
+from sciml_dchag.weather.detect.training import (
+    DetectRecord,
+    DetectStore,
+    complete_model_config,
+    times_with_history,
+)
 from sciml_dchag.weather.grid import Grid
-from sciml_dchag.weather.task import WeatherTask
-from sciml_dchag.weather.training_store import check_periods, check_rotation
+from sciml_dchag.weather.task import Scorable, WeatherTask
+from sciml_dchag.weather.training_store import check_periods, check_rotation, require_test
 
 if TYPE_CHECKING:
     from sciml_dchag.weather.prepare.preview import Announced
@@ -55,8 +63,13 @@ class DetectTask(WeatherTask[DetectRecipe]):
         if Path(self.recipe.data.store).exists():
             if attempt(self._with_store):
                 attempt(lambda: in_words(self.expected_model()))
+                attempt_scored(self.check_scored, attempt, note)
         elif attempt(self._objects):
             self.check_before_store(attempt, note, self._periods, self._model)
+
+    def scored_times(self, store: Scorable) -> NDArray[np.int64]:
+        """Times of the test period that have their history."""
+        return times_with_history(self.recipe, store, require_test(self.recipe.data))
 
     def _with_store(self) -> str:
         opened = self.open()

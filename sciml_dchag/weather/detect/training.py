@@ -25,6 +25,7 @@ from sciml_dchag.weather.detect.labels import BoxGrid, Located, ObjectTable
 from sciml_dchag.weather.store.states import States
 from sciml_dchag.weather.store.store import Period
 from sciml_dchag.weather.training_store import (
+    Timed,
     WeatherRecord,
     WeatherTrainingStore,
     check_rotation,
@@ -219,6 +220,23 @@ def input_windows(
         history_hours=data.history_hours, static=data.static, forcings=data.forcings,
         memory_mebibytes=data.memory_mebibytes, inputs=inputs,
     )  # fmt: skip
+
+
+def times_with_history(recipe: DetectRecipe, store: Timed, period: Period) -> NDArray[np.int64]:
+    """Positions of the times of a period that have the history that is an input.
+
+    Raises:
+        ValueError: there is none.
+    """
+    inside = store.time_indices(period)
+    before = max((-hours for hours in recipe.data.history_hours), default=0)
+    found = inside[store.times[inside] - np.timedelta64(before, "h") >= store.times[0]]
+    if not len(found):
+        raise ValueError(
+            f"No time of the period {period[0]} to {period[1]} has the {before} h of history "
+            f"that data.history_hours asks for: choose a later period, or prepare earlier times."
+        )
+    return found
 
 
 def complete_model_config(

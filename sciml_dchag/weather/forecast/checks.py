@@ -10,7 +10,7 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
 from sciml_dchag.objectives.forecast import can_roll_out
-from sciml_dchag.training.task import Attempt
+from sciml_dchag.training.task import Attempt, attempt_scored
 from sciml_dchag.weather.forecast.base import read_base_data
 from sciml_dchag.weather.forecast.chain import fitted_times
 from sciml_dchag.weather.forecast.config import ForecastRecipe
@@ -28,6 +28,7 @@ from sciml_dchag.weather.prepare.sources import ALL
 from sciml_dchag.weather.scores.metrics import check_metrics
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.task import Scorable
 from sciml_dchag.weather.training_store import (
     Timed,
     check_periods,
@@ -38,14 +39,26 @@ from sciml_dchag.weather.training_store import (
 from sciml_dchag.weather.windows import require_even_steps
 
 
-def check(recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None]) -> None:
-    """Attempt what preparing, training and evaluating ask of a recipe."""
+def check(
+    recipe: ForecastRecipe,
+    attempt: Attempt,
+    note: Callable[[str], None],
+    scored: Callable[[Scorable | None], str],
+) -> None:
+    """Attempt what preparing, training and evaluating ask of a recipe.
+
+    Args:
+        recipe: what is checked.
+        attempt, note: as of `Task.check`.
+        scored: `ForecastTask.check_scored`.
+    """
     path = Path(recipe.data.store)
     if path.exists():
         if attempt(lambda: f"store {path}: {in_short(Store.open(path))}"):
             _check_with_store(recipe, Store.open(path), attempt)
+            attempt_scored(lambda: scored(Store.open(path)), attempt, note)
     else:
-        _check_before_store(recipe, attempt, note)
+        _check_before_store(recipe, attempt, note, scored)
     if recipe.model.control.base:
         attempt(lambda: _base(recipe, Store.open(path) if path.exists() else None))
     attempt(lambda: _metrics(recipe))
@@ -98,7 +111,10 @@ def _members(recipe: ForecastRecipe, store: Timed) -> str:
 
 
 def _check_before_store(
-    recipe: ForecastRecipe, attempt: Attempt, note: Callable[[str], None]
+    recipe: ForecastRecipe,
+    attempt: Attempt,
+    note: Callable[[str], None],
+    scored: Callable[[Scorable | None], str],
 ) -> None:
     prepare = recipe.prepare
     channels: list[ChannelSet] = []
@@ -142,6 +158,7 @@ def _check_before_store(
         attempt(lambda: periods(store))
         if recipe.evaluation.members:
             attempt(lambda: _members(recipe, store))
+    attempt_scored(lambda: scored(announced), attempt, note)
     if attempt(chosen) and channels:
         attempt(model)
         step = (announced.step_hours if announced else None) or prepare.step_hours or 1

@@ -51,7 +51,7 @@ from sciml_dchag.weather.scores.table import (
 )
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import Store
-from sciml_dchag.weather.training_store import check_periods
+from sciml_dchag.weather.training_store import check_periods, require_test
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,8 +81,7 @@ def evaluate(
             that do not fit the ranks or the model.
     """
     store = Store.open(recipe.data.store)
-    if recipe.data.test is None:
-        raise ValueError("The recipe has no data.test: name the first and last time to score.")
+    require_test(recipe.data)
     check_periods(store, recipe.data)
     degrees = (parallel or recipe.parallel.elsewhere()).forecasting(started_ranks())
     with joined(degrees) as ranks:

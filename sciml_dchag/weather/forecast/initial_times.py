@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.store.states import States
-from sciml_dchag.weather.store.store import Period, Store, taken_every
+from sciml_dchag.weather.store.store import Period, taken_every
+from sciml_dchag.weather.training_store import Timed, require_test
 
 
 def initial_positions(
@@ -35,21 +36,21 @@ def initial_positions(
     return inside[taken_every(states.times[inside], every_hours, "`every_hours`")]
 
 
-def scored_positions(store: Store, recipe: ForecastRecipe) -> NDArray[np.int64]:
+def scored_positions(store: Timed, recipe: ForecastRecipe) -> NDArray[np.int64]:
     """Positions of the initial times from which every lead time ends in the test period.
 
     Raises:
-        ValueError: the test period is shorter than the longest lead time.
+        ValueError: there is no test period, or it is shorter than the longest lead time.
     """
-    assert recipe.data.test is not None
-    inside = store.time_indices(recipe.data.test)
+    test = require_test(recipe.data)
+    inside = store.time_indices(test)
     longest = np.timedelta64(max(recipe.evaluation.lead_hours), "h")
     fits = inside[store.times[inside] + longest <= store.times[inside[-1]]]
     fits = fits[store.times[fits] + np.timedelta64(min(recipe.data.history_hours, default=0), "h")
                 >= store.times[0]]  # fmt: skip
     if not len(fits):
         raise ValueError(
-            f"The test period {recipe.data.test[0]} to {recipe.data.test[1]} is shorter than the "
+            f"The test period {test[0]} to {test[1]} is shorter than the "
             f"longest lead time of {max(recipe.evaluation.lead_hours)} h: lengthen it or lower "
             f"evaluation.lead_hours."
         )

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.objectives.forecast import planned_loss
@@ -19,7 +22,7 @@ from sciml_dchag.training.task import Attempt, PlannedLoss
 from sciml_dchag.weather.forecast.config import ForecastRecipe
 from sciml_dchag.weather.forecast.record import ForecastRecord
 from sciml_dchag.weather.forecast.training import ForecastTrainingStore
-from sciml_dchag.weather.task import WeatherTask
+from sciml_dchag.weather.task import Scorable, WeatherTask
 
 
 class ForecastTask(WeatherTask[ForecastRecipe]):
@@ -43,7 +46,13 @@ class ForecastTask(WeatherTask[ForecastRecipe]):
         """Check sources or store, statistics, model, lead times and metrics."""
         from sciml_dchag.weather.forecast.checks import check
 
-        check(self.recipe, attempt, note)
+        check(self.recipe, attempt, note, self.check_scored)
+
+    def scored_times(self, store: Scorable) -> NDArray[np.int64]:
+        """Initial times from which every lead time ends in the test period."""
+        from sciml_dchag.weather.forecast.initial_times import scored_positions
+
+        return scored_positions(store, self.recipe)
 
     def predictions(self, run: Path) -> Path:
         """A forecast store."""

@@ -23,7 +23,8 @@ from sciml_dchag.weather.interpolate.training import BetweenStore
 from sciml_dchag.weather.interpolate.windows import times_between
 from sciml_dchag.weather.objects.quantity import Quantity, quantity_of
 from sciml_dchag.weather.objects.scores import ObjectScores
-from sciml_dchag.weather.store.store import Store
+from sciml_dchag.weather.store.store import Store, taken_every
+from sciml_dchag.weather.training_store import Timed, require_test
 
 NAMES = ("model", *BASELINES)
 Totals = dict[tuple[str, int, int], NDArray[np.float64]]
@@ -41,6 +42,41 @@ def check_objects(recipe: InterpolateRecipe, store: Store) -> Quantity | None:
     return quantity_of(channel.name, channel.units, channel.long_name, channel.variable)
 
 
+def scored_starts(
+    recipe: InterpolateRecipe, store: Timed, window: int, step: int
+) -> NDArray[np.int64]:
+    """Starts of windows within the test period whose outer times the store has, too.
+
+    Args:
+        recipe: says which times are scored.
+        store: the store, or one that will be.
+        window: its length in hours.
+        step: of the store, in hours.
+
+    Raises:
+        ValueError: no test period, one without such a window, or `evaluation.every_hours` that is
+            no multiple of the step.
+    """
+    test = require_test(recipe.data)
+    inside, steps = store.time_indices(test), window // step
+    every = recipe.evaluation.every_hours
+    fits = inside[
+        (inside + steps <= inside[-1])
+        & (inside >= steps)
+        & (inside + 2 * steps < len(store.times))
+        & taken_every(store.times[inside], every, "evaluation.every_hours")
+    ]
+    if not len(fits):
+        among = (
+            f" at every {every} h since its first time (evaluation.every_hours)" if every else ""
+        )
+        raise ValueError(
+            f"The test period {test[0]} to {test[1]} has no window of {window} h{among} with a "
+            f"time of the store {window} h before and after it, which are used: lengthen it."
+        )
+    return fits
+
+
 class Scorer:
     """A checkpoint on windows of a period, and sums of squared errors.
 
@@ -53,8 +89,7 @@ class Scorer:
     """
 
     def __init__(self, run: Path, recipe: InterpolateRecipe) -> None:
-        if recipe.data.test is None:
-            raise ValueError("The recipe has no data.test: name the first and last time to score.")
+        require_test(recipe.data)
         self.recipe, opened = recipe, BetweenStore(recipe)
         self.store = opened.store
         self.interpolator = Interpolator(run, self.store, recipe.parallel.device)
@@ -64,7 +99,10 @@ class Scorer:
                 f"of the run."
             )
         self.step = self.interpolator.step_hours
-        self.starts = {hours: self._starts(hours) for hours in self.interpolator.window_hours}
+        self.starts = {
+            hours: scored_starts(recipe, self.store, hours, self.step)
+            for hours in self.interpolator.window_hours
+        }
         self.area = latitude_weights(self.store.latitude)[:, None]
         self.squares: Totals = {}
         self.counts: dict[tuple[int, int], NDArray[np.float64]] = {}
@@ -76,26 +114,6 @@ class Scorer:
             )
             for hours in self.starts
         }  # fmt: skip
-
-    def _starts(self, window: int) -> NDArray[np.int64]:
-        """Starts of windows within the test period whose outer times the store has, too."""
-        assert self.recipe.data.test is not None
-        inside, steps = self.store.time_indices(self.recipe.data.test), window // self.step
-        fits = inside[
-            (inside + steps <= inside[-1])
-            & (inside >= steps)
-            & (inside + 2 * steps < len(self.store.times))
-        ]
-        if every := self.recipe.evaluation.every_hours:
-            since = (self.store.times[fits] - self.store.times[inside[0]]) / np.timedelta64(1, "h")
-            fits = fits[since % every == 0]
-        if not len(fits):
-            raise ValueError(
-                f"The test period {self.recipe.data.test[0]} to {self.recipe.data.test[1]} has no "
-                f"window of {window} h with a time of the store {window} h before and after it, "
-                f"which are used: lengthen it."
-            )
-        return fits
 
     def run(self, progress: Progress | None) -> None:
         """Score all windows."""

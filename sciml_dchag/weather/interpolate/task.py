@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
@@ -13,9 +16,9 @@ from sciml_dchag.objectives.between import planned_loss
 from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
-from sciml_dchag.training.task import Attempt, PlannedLoss
+from sciml_dchag.training.task import Attempt, PlannedLoss, attempt_scored
 from sciml_dchag.weather.interpolate.config import InterpolateRecipe
-from sciml_dchag.weather.interpolate.scorer import check_objects
+from sciml_dchag.weather.interpolate.scorer import check_objects, scored_starts
 from sciml_dchag.weather.interpolate.training import (
     BetweenRecord,
     BetweenStore,
@@ -23,8 +26,9 @@ from sciml_dchag.weather.interpolate.training import (
     complete_model_config,
     fits_windows,
 )
-from sciml_dchag.weather.task import WeatherTask
+from sciml_dchag.weather.task import Scorable, WeatherTask
 from sciml_dchag.weather.training_store import check_periods, unused_validation
+from sciml_dchag.weather.windows import require_even_steps
 
 if TYPE_CHECKING:
     from sciml_dchag.weather.prepare.preview import Announced
@@ -54,11 +58,11 @@ class InterpolateTask(WeatherTask[InterpolateRecipe]):
         if unused := unused_validation(recipe.data.validation, recipe.training.validate_every):
             note(unused)
         if Path(recipe.data.store).exists():
-            self._check_with_store(attempt)
+            self._check_with_store(attempt, note)
         else:
             self.check_before_store(attempt, note, self._periods, self._model)
 
-    def _check_with_store(self, attempt: Attempt) -> None:
+    def _check_with_store(self, attempt: Attempt, note: Callable[[str], None]) -> None:
         def store() -> str:
             opened = self.open()
             check_objects(self.recipe, opened.store)
@@ -67,6 +71,14 @@ class InterpolateTask(WeatherTask[InterpolateRecipe]):
         if attempt(store):
             attempt(lambda: fits_windows(self.recipe, self.open().store))
             attempt(lambda: in_words(self.expected_model()))
+            attempt_scored(self.check_scored, attempt, note)
+
+    def scored_times(self, store: Scorable) -> NDArray[np.int64]:
+        """Starts of the windows of the test period, of any length."""
+        step = require_even_steps(store)
+        lengths = self.recipe.task.window_hours
+        starts = [scored_starts(self.recipe, store, hours, step) for hours in lengths]
+        return np.unique(np.concatenate(starts))
 
     def _periods(self, store: Announced) -> str:
         check_periods(store, self.recipe.data)

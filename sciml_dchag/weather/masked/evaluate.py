@@ -36,6 +36,7 @@ from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.training import MaskedWeatherStore, States
 from sciml_dchag.weather.store.layout import iso
 from sciml_dchag.weather.store.store import taken_every
+from sciml_dchag.weather.training_store import require_test
 
 KEYS = ("metric", "channel")
 LABELS = {"loss_masked": "Loss", "rmse_masked": "RMSE of hidden cells"}
@@ -71,8 +72,8 @@ class _Scorer:
         config = self.model.config
         self.objective = masked_objective(recipe.seed, recipe.task, config)
         channels = range(len(config.input_channels))
-        assert recipe.data.test is not None
-        self.states = States(self.opened, recipe.data.test, self.objective, recipe.seed, channels)
+        test = require_test(recipe.data)
+        self.states = States(self.opened, test, self.objective, recipe.seed, channels)
         self.climatology = self.store.climatology()
         self.climatology.require(period=self.store.period(recipe.data.train))
         self.area = latitude_weights(self.store.latitude)[:, None]
@@ -155,8 +156,7 @@ def evaluate(
         ValueError: no test period, a store that does not fit the checkpoint, or several processes.
     """
     evaluated_on_one_process("Masked autoencoders")
-    if recipe.data.test is None:
-        raise ValueError("The recipe has no data.test: name the first and last time to score.")
+    test = require_test(recipe.data)
     scorer = _Scorer(run, recipe)
     times, store = scorer.times, scorer.store
     for number, time in enumerate(times):
@@ -192,7 +192,7 @@ def evaluate(
         ),
         settings={
             "Training period": " to ".join(store.period(recipe.data.train)),
-            "Test period": " to ".join(store.period(recipe.data.test)),
+            "Test period": " to ".join(store.period(test)),
             "Model": shape_in_words(config),
             "Seed": str(recipe.seed),
         },

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.summary import in_words
@@ -13,15 +16,20 @@ from sciml_dchag.parallel.config import ParallelConfig
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.training.masked import masked_objective, planned_loss
-from sciml_dchag.training.task import Attempt, PlannedLoss
+from sciml_dchag.training.task import Attempt, PlannedLoss, attempt_scored
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
 from sciml_dchag.weather.masked.training import (
     MaskedWeatherStore,
     complete_model_config,
 )
 from sciml_dchag.weather.store.store import taken_every
-from sciml_dchag.weather.task import WeatherTask
-from sciml_dchag.weather.training_store import WeatherRecord, check_periods, unused_validation
+from sciml_dchag.weather.task import Scorable, WeatherTask
+from sciml_dchag.weather.training_store import (
+    WeatherRecord,
+    check_periods,
+    require_test,
+    unused_validation,
+)
 
 if TYPE_CHECKING:
     from sciml_dchag.weather.prepare.preview import Announced
@@ -51,8 +59,6 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
 
         def store() -> str:
             opened = self.open()
-            every = self.recipe.evaluation.every_hours
-            taken_every(opened.store.times, every, "evaluation.every_hours")
             return f"statistics of the training period {' to '.join(opened.statistics.period)}"
 
         def model() -> ModelConfig:
@@ -76,6 +82,14 @@ class MaskedWeatherTask(WeatherTask[MaskedWeatherRecipe]):
             fits = announced is not None or cannot_be_opened_here(self.recipe.prepare)
         if fits and attempt(lambda: in_words(model())):
             attempt(masks)
+        if fits:
+            attempt_scored(lambda: self.check_scored(announced), attempt, note)
+
+    def scored_times(self, store: Scorable) -> NDArray[np.int64]:
+        """Times of the test period."""
+        indices = store.time_indices(require_test(self.recipe.data))
+        every = self.recipe.evaluation.every_hours
+        return indices[taken_every(store.times[indices], every, "evaluation.every_hours")]
 
     def _check_sources(self, attempt: Attempt, note: Callable[[str], None]) -> Announced | None:
         from sciml_dchag.weather.prepare.preview import preview

@@ -87,12 +87,12 @@ def horizontal_axis(dataset: xr.Dataset, ours: str, dims: Iterable[Hashable]) ->
             if name.lower() == alias:
                 return name
     for name in names:
-        if name in dataset.coords and _says(dataset[name].variable, ours):
+        if name in dataset.coords and says_place(dataset[name].variable, ours):
             return name
     return None
 
 
-def _says(variable: xr.Variable, ours: str) -> bool:
+def says_place(variable: xr.Variable, ours: str) -> bool:
     """Whether an axis says by standard name or by units (`degrees_north`) which one it is."""
     units = str(variable.attrs.get("units", "")).strip().lower()
     way = {"latitude": "n(orth)?", "longitude": "e(ast)?"}[ours]
@@ -309,9 +309,11 @@ def _other(name: str, variable: xr.Variable | None) -> str | None:
     kind = next((what for pattern, what in OTHER_LEVELS if re.search(pattern, text)), None)
     if "formula_terms" in attrs and vertical:
         return f"{name} ({kind or 'model levels'})"
+    units = str(attrs.get("units", "")).strip()
+    if kind == "heights" and in_one_spelling(units) in IN_HPA:
+        kind = None  # GrADS calls every vertical axis an altitude
     if kind is not None and (vertical or re.search(OTHER_NAMES, lower)):
         return f"{name} ({kind})"
-    units = str(attrs.get("units", "")).strip()
     if vertical and units and in_one_spelling(units) not in IN_HPA:
         return f"{name} (levels in {units!r})"
     if not may_be or variable is None:

@@ -55,6 +55,7 @@ def decode_times(
             f"{source} has times without units: write `units`, such as hours since 1900-01-01."
         )
     units = str(units).split(" (")[0].strip()
+    units = re.sub(r"\s+00?:00$", "", units)  # wgrib2 writes an offset of 0:00 after the time
     calendar = str(time.attrs.get("calendar", "standard")).lower()
     if calendar not in CALENDARS:
         raise ValueError(
@@ -66,6 +67,8 @@ def decode_times(
         missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else values.size
         raise ValueError(f"{source} has {missing} missing times: repair its time coordinate.")
     _refuse_marks(values, source)
+    if re.fullmatch(_ABSOLUTE, units, re.IGNORECASE):
+        return _absolute_days(values, units, source)
     _require_plain_reference(units, source)
     if match := re.match(r"(month|year)s?\s+since\s+(\S+)", units, re.IGNORECASE):
         return _whole_months(values, match[1].lower(), units, source)
@@ -134,6 +137,36 @@ def _decoded(
     if time.dtype.kind == "O":
         return _by_date(np.asarray(time.values), source).reshape(values.shape)
     return _rounded(_in_range(time.values, source), source).reshape(values.shape)
+
+
+_ABSOLUTE = r"days? as %Y%m%d(\.%f)?"
+"""Units of CDO's absolute times: 20190701.25 is 6 h on 1 July."""
+
+
+def _absolute_days(values: NDArray[Any], units: str, source: str) -> NDArray[np.datetime64]:
+    """Decode dates written as numbers, with a fraction of a day.
+
+    Raises:
+        ValueError: numbers of single precision, which hold no such dates, or that are no dates.
+    """
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
+        raise ValueError(
+            f"{source} has times in {units!r} in single precision, which rounds dates to two days: "
+            f"write them anew, as cdo -r copy of the original file does."
+        )
+    days = np.floor(values).astype(np.int64)
+    found = np.empty(values.shape, "datetime64[us]")
+    for place, day in np.ndenumerate(days):
+        year, month, of_month = day // 10_000, day // 100 % 100, day % 100
+        try:
+            date = np.datetime64(f"{year:04d}-{month:02d}-{of_month:02d}", "us")
+        except ValueError as error:
+            raise ValueError(
+                f"{source} has the time {values[place]} in {units!r}, which is no date: correct "
+                f"it, or leave it out."
+            ) from error
+        found[place] = date + np.timedelta64(round((values[place] - day) * 86_400e6), "us")
+    return _rounded(_in_range(found, source), source)
 
 
 def _whole_months(

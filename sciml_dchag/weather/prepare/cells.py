@@ -16,13 +16,11 @@ from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.checks import check_mean, standard_geopotential
 from sciml_dchag.weather.prepare.magnitudes import refuse_deluge, refuse_other_units
 from sciml_dchag.weather.prepare.reading import RawField
+from sciml_dchag.weather.prepare.valid_range import in_words
 from sciml_dchag.weather.store.layout import iso
 
 SMOOTH = ("z", "t", "u", "v", "t2m", "u10", "v10", "msl", "sst")
 """Variables whose neighbouring cells differ little, compared with the range over all cells."""
-
-WIDE_BOUNDS = ("u", "v")
-"""Variables whose bounds let -99 and 99 pass."""
 
 ZERO_BLOCK = 4
 """Rows and columns of a block of zeros that is no weather."""
@@ -93,6 +91,10 @@ class Believable:
     ) -> None:
         """Check a block of a file; see `check_cells` and `refuse_other_units`."""
         try:
+            if field.valid is not None and not self.allow_missing:
+                _refuse_invalid(block, times, names, field, self.cells)
+            if (scaled := field.scaled_floats) is not None:
+                self._refuse_scaled(block, names, field, scaled)
             check_cells(
                 block,
                 times,
@@ -116,6 +118,32 @@ class Believable:
                 raise
             self.refusals.append((times[0], str(error)))
 
+    def _refuse_scaled(
+        self,
+        block: NDArray[np.float32],
+        names: tuple[str, ...],
+        field: RawField,
+        scaled: tuple[float, float],
+    ) -> None:
+        """Refuse floating-point numbers with a scale that are as believable without it.
+
+        Only integers are packed; who unpacks them and keeps `scale_factor` has them scaled again.
+        """
+        scale, offset = scaled
+        for c, name in enumerate(names):
+            low, high = self.bounds[name]
+            stored = (block[:, c].astype(np.float64) / field.factor - offset) / scale * field.factor
+            known = stored[np.isfinite(stored)]
+            inside = bool(((known >= low) & (known <= high)).all())
+            if known.size and inside and np.isfinite([low, high]).all():
+                raise ValueError(
+                    f"{field.source} has {name} as floating-point numbers with scale_factor "
+                    f"{scale:g} and add_offset {offset:g}, which make "
+                    f"{np.nanmean(block[:, c]):.4g} of {known.mean():.4g} on the mean, both "
+                    f"believable: if it is unpacked already, remove these attributes, else write "
+                    f"the values that are meant."
+                )
+
     def raise_first(self) -> None:
         """Raise the refusal of the earliest time, if there is any.
 
@@ -124,6 +152,24 @@ class Believable:
         """
         if self.refusals:
             raise ValueError(min(self.refusals)[1])
+
+
+def _refuse_invalid(
+    block: NDArray[np.float32],
+    times: NDArray[np.datetime64],
+    names: tuple[str, ...],
+    field: RawField,
+    cells: Cells,
+) -> None:
+    """Refuse missing values of a field that says what is valid, where none may be missing."""
+    for c, name in enumerate(names):
+        if (missing := np.isnan(block[:, c])).any() and field.valid is not None:
+            raise ValueError(
+                f"{field.source} has {name} missing, or other than the {in_words(field.valid)} "
+                f"that it says is valid, in {_counted(missing, times, cells)}: complete it, "
+                f"correct its attributes valid_range, valid_min and valid_max, or pass "
+                f"`allow_missing=True`."
+            )
 
 
 def check_cells(
@@ -160,8 +206,7 @@ def check_cells(
             _refuse_outside(fields, times, channel, (low, high), cells, source)
         if channel.variable.split("_")[0] == "tp" and cells.global_:
             refuse_deluge(fields, times, channel, cells.latitude, source)
-        if channel.variable in WIDE_BOUNDS or not np.isfinite([low, high]).any():
-            _refuse_marks(fields, times, channel, cells, source)
+        _refuse_marks(fields, times, channel, cells, source)
         if channel.variable not in SMOOTH:
             continue
         _refuse_zeros(fields, times, channel, cells, source)
@@ -219,9 +264,12 @@ def _refuse_marks(
     source: str,
 ) -> None:
     """Refuse a usual mark of missing values that is far from all other values."""
+    extremes = {float(np.fmin.reduce(fields, axis=None)), float(np.fmax.reduce(fields, axis=None))}
+    marked = sorted(extremes.intersection(np.array(MARKS, np.float32).tolist()))
+    if not marked:
+        return
     known = fields[np.isfinite(fields)]
-    extremes = {float(known.min(initial=np.inf)), float(known.max(initial=-np.inf))}
-    for mark in sorted(extremes.intersection(np.array(MARKS, np.float32).tolist())):
+    for mark in marked:
         others = known[known != np.float32(mark)]
         if not len(others) or np.abs(others - mark).min() < abs(mark) / 5:
             continue

@@ -26,6 +26,7 @@ from sciml_dchag.weather.prepare.axes import (
     horizontal_axis,
     levels_in_hpa,
     not_on_a_grid,
+    says_place,
     vertical_axis,
 )
 from sciml_dchag.weather.prepare.calendars import decode_times
@@ -36,6 +37,7 @@ from sciml_dchag.weather.prepare.names import (
     SURFACE_HEIGHT,
     UNITS_UNTOLD,
     Known,
+    another_height,
     another_quantity,
     known_variables,
 )
@@ -76,11 +78,32 @@ def tidy(dataset: xr.Dataset, source: str) -> list[xr.Dataset]:
         times = decode_times(dataset["time"].variable, source, dataset.attrs)
         dataset = dataset.assign_coords(time=("time", times))
         return [dataset[["state", *(["static"] if "static" in dataset else [])]]]
+    dataset = _with_places(dataset)
     known = known_variables(dataset)
     found = [part for variable in known for part in _tidied(dataset, variable, source)]
     names = {variable.name for variable in known}
     others = [str(n) for n in dataset.data_vars if n not in names and dataset[n].ndim > 1]
     return [*found, xr.Dataset(attrs={**dataset.attrs, UNKNOWN: others})]
+
+
+def _with_places(dataset: xr.Dataset) -> xr.Dataset:
+    """Give dimensions without coordinates the latitudes or longitudes that lie along them.
+
+    Some files have `lat(y)` and `lon(x)`, and no variables called y and x.
+    """
+    for dim in [dim for dim in dataset.dims if dim not in dataset.variables]:
+        along = [(str(n), v) for n, v in dataset.variables.items() if v.dims == (dim,)]
+        found = [
+            (v, ours)
+            for ours, names in HORIZONTAL.items()
+            for n, v in along
+            if n.lower() in names or says_place(v, ours)
+        ]
+        if len(found) == 1:  # cells of an unstructured grid have both along one dimension
+            place, ours = found[0]
+            attrs = {**place.attrs, "standard_name": ours}
+            dataset = dataset.assign_coords({dim: (dim, place.values, attrs)})
+    return dataset
 
 
 def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Dataset]:
@@ -101,7 +124,8 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
     notes = {
         NOT_ON_A_GRID: not_on_a_grid(dataset, name),
         NOT_ON_PRESSURE: vertical.instead,
-        ANOTHER_QUANTITY: another_quantity(dataset[name])
+        ANOTHER_QUANTITY: another_quantity(dataset[name], variable.short)
+        or another_height(dataset[name], variable.short, _height(dataset, vertical))
         or another_statistic(dataset[name], variable.short, is_sum=named is not None)
         or odd,
         **spans,
@@ -134,12 +158,18 @@ def _tidied(dataset: xr.Dataset, variable: Known, source: str) -> list[xr.Datase
 
 def _at_height(short: str, dataset: xr.Dataset, vertical: Vertical) -> str:
     """Name a variable by the one height above the ground that it is on, as 2 m temperature."""
+    height = _height(dataset, vertical)
+    return short if height is None else AT_HEIGHT.get((short, int(height)), short)
+
+
+def _height(dataset: xr.Dataset, vertical: Vertical) -> float | None:
+    """The one height in metres that a field is on; None where there is none, or several."""
     axis, instead = vertical.axis, vertical.instead
     if axis is None or axis not in dataset.coords or dataset[axis].size != 1 or instead is None:
-        return short
-    in_metres = "(heights)" in instead or "'m'" in instead
-    height = dataset[axis].values.reshape(-1)[0]
-    return AT_HEIGHT.get((short, int(height)), short) if in_metres else short
+        return None
+    if "(heights)" not in instead and "'m'" not in instead:
+        return None
+    return float(dataset[axis].values.reshape(-1)[0])
 
 
 def _renamed(dataset: xr.Dataset, names: dict[str, str]) -> xr.Dataset:

@@ -107,6 +107,12 @@ def refuse_heights(field: NDArray[np.float32], name: str, *, whole_globe: bool) 
         ValueError: it is.
     """
     if name == "orography" and whole_globe and field.size >= ENOUGH_CELLS:
+        lowest = float(np.nanmin(field, initial=np.inf))
+        if lowest > 9000:  # there are oceans
+            raise ValueError(
+                f"The static field orography is at least {lowest:.0f} m2 s-2 on all of the globe, "
+                f"which is geopotential of a pressure level: name the file of the ground's."
+            )
         highest = float(np.nanmax(field, initial=0))
         if 500 < highest < 9500:
             raise ValueError(

@@ -11,13 +11,19 @@ from dataclasses import dataclass, replace
 import xarray as xr
 
 from sciml_dchag.channels import variables
+from sciml_dchag.weather.channels import VARIABLES
 from sciml_dchag.weather.prepare.axes import vertical_axis
 from sciml_dchag.weather.units import in_one_spelling
 
-GEOPOTENTIAL_HEIGHT = ("gh", "geopotential_height", "zg", "hgt", "h")
+GEOPOTENTIAL_HEIGHT = (
+    "gh", "geopotential_height", "zg", "hgt", "h", "hgtprs", "geopotential_height_isobaric",
+)  # fmt: skip
 """Names of the height that is geopotential over standard gravity; its units must say so."""
 
-SURFACE_HEIGHT = ("orography", "orog", "hgtsfc", "surface_altitude")
+SURFACE_HEIGHT = (
+    "orography", "orog", "hgtsfc", "surface_altitude", "hgt_surface",
+    "geopotential_height_surface",
+)  # fmt: skip
 """Names of the height of the ground; its units must say so."""
 
 CONVERTIBLE = {
@@ -37,6 +43,9 @@ kg m-2 those of water."""
 
 AT_HEIGHT = {("t", 2): "t2m", ("u", 10): "u10", ("v", 10): "v10"}
 """Our name of a variable at a height above the ground in metres."""
+
+HEIGHTS = {"t2m": (1.0, 3.0), "u10": (8.0, 12.0), "v10": (8.0, 12.0)}
+"""Heights above the ground in metres that a variable of ours may be at; some models have 1.5 m."""
 
 UNITS_UNTOLD = "untold"
 """Stands for the units of a geopotential height that has none: it may not pass for geopotential."""
@@ -62,17 +71,80 @@ OTHER_QUANTITIES = (
 )  # fmt: skip
 """Words of standard and long names of what is none of our variables."""
 
+_SPEED = r"wind[ _]?speed|wind[ _]?direction|wind_(from|to)_direction"
+_NORTHWARD = r"northward|meridional|\bv[ -]?component|y[ -]component|northerly|southerly"
+_EASTWARD = r"eastward|zonal|\bu[ -]?component|x[ -]component|easterly|westerly"
+_TEMPERATURE = (
+    r"\bmaximum\b|\bminimum\b|(skin|soil|brightness)[ _]temperature|^surface_temperature$"
+)
+OTHER_QUANTITIES_OF = {
+    "u": f"{_SPEED}|{_NORTHWARD}", "u10": f"{_SPEED}|{_NORTHWARD}",
+    "v": f"{_SPEED}|{_EASTWARD}", "v10": f"{_SPEED}|{_EASTWARD}",
+    "t": _TEMPERATURE, "t2m": _TEMPERATURE,
+    "q": r"relative[ _]humidity", "r": r"specific[ _]humidity",
+    "vo": r"absolute[ _]vorticity|divergence",
+    "msl": r"^surface[ _](air[ _])?pressure", "sp": r"sea[ _-]?level",
+}  # fmt: skip
+"""Words of standard and long names of what others call by a name of this variable of ours: U10 is
+the wind speed in files of CESM."""
 
-def another_quantity(field: xr.DataArray) -> str | None:
-    """Say what a field says itself to be, where that is another quantity than its name says."""
+_GROUND = {"z", "orography"}
+"""Geopotential of the ground comes under the name of geopotential."""
+
+
+def another_quantity(field: xr.DataArray, short: str) -> str | None:
+    """Say what a field says itself to be, where that is another quantity than its name says.
+
+    Args:
+        field: with the file's attributes.
+        short: our name of the variable that it is taken for.
+    """
+    words = "|".join([*OTHER_QUANTITIES, *filter(None, [OTHER_QUANTITIES_OF.get(short)])])
     for key in ("standard_name", "long_name", "var_desc", "statistic"):
-        text = str(field.attrs.get(key, ""))
-        if re.search("|".join(OTHER_QUANTITIES), text.lower()):
+        text = str(field.attrs.get(key, "")).strip()
+        # A recipe's own channel may be computed, and keep the attributes of what it is made from.
+        named = _named_so(text) if key == "standard_name" and short in VARIABLES else set()
+        ours = not named or short in named or {short, *named} <= _GROUND
+        if re.search(words, text.lower()) or not ours:
             return (
                 f"says by its {key} that it is {text!r}, which is another quantity: name files of "
                 f"the variable itself, or correct that attribute"
             )
     return None
+
+
+def another_height(field: xr.DataArray, short: str, height: float | None) -> str | None:
+    """Say at which height a field is, where its variable is at another one above the ground.
+
+    Args:
+        field: with the file's attributes.
+        short: our name of the variable that it is taken for.
+        height: that its coordinate says, in metres; None where it says none.
+    """
+    if short not in HEIGHTS:
+        return None
+    low, high = HEIGHTS[short]
+    said = [height] if height is not None else []
+    for key in ("long_name", "standard_name", "var_desc"):
+        words = re.findall(
+            r"(?<![\d.])(\d+(?:\.\d+)?)[ _-]?m(?:et(?:er|re)s?)?\b", str(field.attrs.get(key, ""))
+        )
+        said += [float(word) for word in words]
+    if any(low <= one <= high for one in said) or not said:
+        return None
+    return (
+        f"says that it is {said[0]:g} m above the ground, where {short} is at "
+        f"{low:g} to {high:g} m: name files of that height, or correct what it says"
+    )
+
+
+def _named_so(standard_name: str) -> set[str]:
+    """Short names of our variables that have a standard name."""
+    return {
+        short
+        for short, variable in VARIABLES.items()
+        if standard_name and variable.standard_name == standard_name.lower()
+    }
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import xarray as xr
 
 from sciml_dchag.files.checksums import DamagedError
@@ -102,10 +103,13 @@ def open_source(source: str) -> list[xr.Dataset]:
     try:
         if is_remote(source):
             return [_open_url(source)]
-        if directory:
-            return [_open_zarr(source)]
-        return open_grib(source) if engine == "grib" else [_lazily(source, engine)]
-    except (ModuleNotFoundError, DamagedError):
+        if engine == "grib":
+            return open_grib(source)
+        dataset = _open_zarr(source) if directory else _lazily(source, engine)
+        if not dataset.data_vars and (groups := _groups(source, engine)):
+            raise InGroupsError(_in_groups(source, groups, directory=directory))
+        return [dataset]
+    except (ModuleNotFoundError, DamagedError, InGroupsError):
         raise
     except Exception as error:  # every backend has exceptions of its own
         if is_remote(source):
@@ -116,6 +120,32 @@ def open_source(source: str) -> list[xr.Dataset]:
         if directory:
             fix = "it is no whole Zarr store; name the files in it one by one or by a pattern"
         raise ValueError(f"{source} cannot be read ({in_short(error)}): {fix}.") from error
+
+
+class InGroupsError(ValueError):
+    """A file whose variables are in groups."""
+
+
+def _groups(source: str, engine: str | None) -> list[str]:
+    """Names of the groups at the root of a file or Zarr store that hold something."""
+    if engine == "h5netcdf":
+        with h5py.File(source) as file:
+            return [name for name, held in file.items() if isinstance(held, h5py.Group) and held]
+    if engine is None:
+        folders = sorted(path for path in Path(source).iterdir() if path.is_dir())
+        return [path.name for path in folders if any((path / name).exists() for name in _ZARR)]
+    return []
+
+
+def _in_groups(source: str, groups: Sequence[str], *, directory: bool) -> str:
+    """Say that the variables of a source are in groups, and how to name one."""
+    fix = f"name the one that is meant as {source.rstrip('/')}/{groups[0]}"
+    if not directory:
+        fix = (
+            f"copy the one that is meant to a file of its own, as "
+            f"ncks -G : -g {groups[0]} {Path(source).name} {groups[0]}.nc does"
+        )
+    return f"{source} has no variables but groups ({', '.join(groups[:6])}): {fix}."
 
 
 def _expand_url(pattern: str) -> list[str]:

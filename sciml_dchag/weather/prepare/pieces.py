@@ -27,6 +27,7 @@ from sciml_dchag.weather.prepare.axes import (
 )
 from sciml_dchag.weather.prepare.names import units_factor
 from sciml_dchag.weather.prepare.reading import VERTICAL, RawField
+from sciml_dchag.weather.prepare.valid_range import valid_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,10 @@ class Piece:
                 f"{dim}{on}) where one is needed: write one of them to a file of its own."
             )
         factor = units_factor(self.field, self.source) if self.name in variables() else 1.0
-        return RawField(self.field.variable, self.source, factor, self.name, self._copies())
+        return RawField(
+            self.field.variable, self.source, factor, self.name,
+            valid=valid_range(self.field.variable), copies=self._copies(),
+        )  # fmt: skip
 
     def _copies(self) -> tuple[tuple[int, int, int], ...]:
         """First and further places of levels that are there more than once, and the levels."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short, is_remote
 from sciml_dchag.weather.grid import Grid
+from sciml_dchag.weather.prepare.valid_range import within
 
 CHUNK_BYTES = 32 * 2**20
 """Most of what is read at once, where a file stores more than one time together."""
@@ -37,6 +38,8 @@ class RawField:
     """Multiplies the file's values to give ours."""
     name: str = ""
     """Our name of the variable."""
+    valid: tuple[float, float] | None = None
+    """Least and greatest value that is not missing, in the file's units."""
     copies: tuple[tuple[int, int, int], ...] = ()
     """Levels that are there again: the first position, another, and the level in hPa."""
 
@@ -84,6 +87,8 @@ class RawField:
             variable = _merge_expver(variable)
         leading = [dim for dim in ("time", *VERTICAL) if dim in variable.dims]
         values = variable.transpose(*leading, "latitude", "longitude").values
+        if self.valid is not None:
+            values = within(values, self.valid)
         if self.factor != 1:
             values = values * self.factor
         shape = (len(times), max(1, len(levels)), *values.shape[-2:])
@@ -98,6 +103,17 @@ class RawField:
         if dtype.kind not in "iu" or dtype.itemsize > 2 or not scale:
             return None
         return abs(scale * self.factor) * 2.0 ** (8 * dtype.itemsize)
+
+    @property
+    def scaled_floats(self) -> tuple[float, float] | None:
+        """Scale and offset of a field that is stored as floating-point numbers; None without."""
+        encoding = self.variable.encoding
+        scale, offset = (
+            float(np.ravel(encoding.get(key, neutral))[0])
+            for key, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
+        )
+        packed = np.dtype(encoding.get("dtype", np.float32)).kind != "f"
+        return None if packed or (scale, offset) == (1.0, 0.0) else (scale, offset)
 
     @property
     def times_together(self) -> int:

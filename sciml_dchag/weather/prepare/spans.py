@@ -43,7 +43,13 @@ def another_statistic(field: xr.DataArray, short: str, *, is_sum: bool) -> str |
         short: our name of the variable.
         is_sum: whether the variable is summed over time.
     """
-    methods = re.findall(r"\btime\d*:\s*(\w+)", str(field.attrs.get("cell_methods", "")))
+    said = str(field.attrs.get("cell_methods", ""))
+    if "over years" in said or any("climatology" in field[c].attrs for c in field.coords):
+        return (
+            "says by its cell_methods or the attribute climatology of its time that it is a mean "
+            "over many years, whose times are of none of them: name files of single times"
+        )
+    methods = re.findall(r"\btime\d*:\s*(\w+)", said)
     for key, names in (("cell_methods", methods), ("GRIB_stepType", [_step_type(field)])):
         for name in map(str.lower, names):
             what = _STATISTICS.get(name)

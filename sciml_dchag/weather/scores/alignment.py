@@ -77,6 +77,7 @@ def _check_forecast(forecast: xr.Dataset) -> None:
             twice = forecast[dim].values[index.duplicated()][0]
             raise ValueError(f"the forecast's {dim} {text(twice)} occurs twice: drop one of them.")
     _check_degrees(forecast)
+    _check_columns(forecast["longitude"])
     for name, variable in forecast.data_vars.items():
         lacking = [dim for dim in needed if dim not in variable.dims]
         if lacking:
@@ -95,6 +96,18 @@ def _check_degrees(forecast: xr.Dataset) -> None:
         raise ValueError(
             "the forecast's latitude is in radians, and degrees are needed: convert it with "
             "numpy.rad2deg, in the truth too."
+        )
+
+
+def _check_columns(longitude: xr.DataArray) -> None:
+    """Refuse a column that is there twice, as where 360 follows 0: it would count twice."""
+    columns = np.sort(np.mod(longitude.values.astype(np.float64) + SAME_DEGREES / 2, 360.0))
+    twice = np.flatnonzero(np.diff(columns) < SAME_DEGREES)
+    if len(twice):
+        shown = round(abs(float(columns[twice[0]])), 3)
+        raise ValueError(
+            f"the forecast's longitude {shown:g} is there twice "
+            f"(modulo 360): drop the repeated column, in the truth too."
         )
 
 

@@ -11,6 +11,7 @@ from training_runs import recipe
 import sciml_dchag as sd
 from sciml_dchag.cli import main
 from sciml_dchag.pipeline import train
+from sciml_dchag.tasks import task_of
 from sciml_dchag.training.evaluation import Evaluation
 from sciml_dchag.weather.baselines.climatological_ensemble import ClimatologicalEnsemble
 from sciml_dchag.weather.forecast.ensemble import of_hour_and_season
@@ -112,8 +113,6 @@ def test_check_refuses_ensembles_that_cannot_be_made(store: Path) -> None:
     with pytest.raises(ValueError, match=r"evaluation.members is 1: it must be at least 2"):
         recipe(store, evaluation={"members": 1})
     found: list[str] = []
-    from sciml_dchag.weather.forecast.checks import check
-
     def attempt(call):  # type: ignore[no-untyped-def]
         try:
             found.append(call())
@@ -122,11 +121,11 @@ def test_check_refuses_ensembles_that_cannot_be_made(store: Path) -> None:
             return False
         return True
 
-    check(recipe(store, data=short, evaluation={"members": 4}), attempt, found.append)
+    task_of(recipe(store, data=short, evaluation={"members": 4})).check(attempt, found.append)
     assert "4 members, with what is missed on 95 training days" in found
     assert any("data.validation is not: residual fields are added as they are" in f for f in found)
     days = {"train": ["2025-12-01", "2025-12-03"], "validation": None}
-    check(recipe(store, data=days, evaluation={"members": 4}), attempt, found.append)
+    task_of(recipe(store, data=days, evaluation={"members": 4})).check(attempt, found.append)
     assert any("has 11 time(s) with their history and 6 h after them" in text for text in found)
 
 

@@ -160,6 +160,7 @@ def test_check_and_inspect_understand_plants(call: Call, work: Path, tmp_path: P
     assert "locations" in result.output and "500" in result.output
 
 
+@pytest.mark.full
 def test_a_plan_of_the_papers_run_before_there_is_data(call: Call) -> None:
     recipe = recipe_path("demo_plants").resolve().with_name("poplar_masked.yaml")
     result = call("plan", recipe, "--gpus", "1", "--memory", "64GiB")

@@ -113,6 +113,7 @@ def test_check_refuses_ensembles_that_cannot_be_made(store: Path) -> None:
     with pytest.raises(ValueError, match=r"evaluation.members is 1: it must be at least 2"):
         recipe(store, evaluation={"members": 1})
     found: list[str] = []
+
     def attempt(call):  # type: ignore[no-untyped-def]
         try:
             found.append(call())

@@ -23,7 +23,9 @@ HEADINGS = {
 
 def heading(column: str) -> str:
     """What a column of scores is called."""
-    return HEADINGS.get(column, column.replace("_", " ").capitalize())
+    words = column.replace("_", " ")
+    # The rest stays as it is: units in brackets, abbreviations.
+    return HEADINGS.get(column, words[:1].upper() + words[1:])
 
 
 def in_a_sentence(column: str) -> str:

@@ -8,6 +8,7 @@ from evaluations import ATTRIBUTION, evaluation_of, forecast_rows, row
 
 from sciml_dchag.figures.report import write_evaluation, write_report
 from sciml_dchag.figures.saving import save_figure
+from sciml_dchag.figures.tables import heading
 from sciml_dchag.files.atomic import written_beside
 from sciml_dchag.plants.masked import metrics as plants
 from sciml_dchag.training.evaluation import Evaluation
@@ -154,3 +155,8 @@ def test_further_tables_are_shown_as_far_as_a_page_holds_them(tmp_path, rows):
     (again.folder / "regions.csv").unlink()
     with pytest.raises(FileNotFoundError, match="regions.csv is missing"):
         write_report(again)
+
+
+def test_a_heading_leaves_units_and_abbreviations_as_they_are():
+    assert heading("value (hPa)") == "Value (hPa)"
+    assert heading("mean_spectrum") == "Mean spectrum"

@@ -14,6 +14,7 @@ from sciml_dchag.channels import ChannelSet
 from sciml_dchag.weather.prepare.cells import Believable
 from sciml_dchag.weather.prepare.era5 import prepare_era5
 from sciml_dchag.weather.prepare.sources import open_era5
+from sciml_dchag.weather.prepare.valid_range import valid_range
 from sciml_dchag.weather.store.store import Store
 
 LATITUDE = -78.75 + 22.5 * np.arange(8)
@@ -195,6 +196,23 @@ def test_values_that_are_not_valid_are_missing(limits: dict[str, Any], tmp_path:
         ValueError, match=r"other than the 200 .* is valid, in 2 of 128 cells .*valid_range"
     ):
         prepared(tmp_path / "raw.nc", tmp_path / "other.zarr", "t2m")
+
+
+@pytest.mark.parametrize(
+    ("limits", "valid"),
+    [
+        ({"valid_min": np.int16(-10)}, (-np.inf, 285.0)),
+        ({"valid_max": np.int16(20)}, (270.0, np.inf)),
+        ({"valid_range": np.array([-10, 20], np.int16)}, (270.0, 285.0)),
+        ({"valid_min": 270.0}, (270.0, np.inf)),
+    ],
+)
+def test_a_negative_scale_exchanges_packed_limits(
+    limits: dict[str, Any], valid: tuple[float, float]
+) -> None:
+    packed = {"dtype": np.dtype("i2"), "scale_factor": -0.5, "add_offset": 280.0}
+    found = valid_range(xr.Variable("x", [280.0], limits, packed))
+    assert found == pytest.approx(valid, abs=1e-3)
 
 
 @pytest.mark.parametrize("unsigned", [False, True])

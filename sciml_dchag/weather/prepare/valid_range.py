@@ -28,9 +28,16 @@ def valid_range(variable: xr.Variable) -> tuple[float, float] | None:
     most = most if len(most) else _numbers(variable.attrs.get("valid_max"))[:1]
     if not len(least) and not len(most):
         return None
-    stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
-    low = _unpacked(least, stored, variable.encoding) if len(least) else -np.inf
-    high = _unpacked(most, stored, variable.encoding) if len(most) else np.inf
+    encoding = variable.encoding
+    stored = np.dtype(encoding.get("dtype", variable.dtype))
+    low, high = (
+        float(_as_stored(end, stored, encoding)[0]) if len(end) else open_end
+        for end, open_end in ((least, -np.inf), (most, np.inf))
+    )
+    if stored.kind in "iu" and all(end.dtype.kind in "iu" for end in (least, most) if len(end)):
+        scale = float(np.ravel(encoding.get("scale_factor", 1.0))[0])
+        offset = float(np.ravel(encoding.get("add_offset", 0.0))[0])
+        low, high = low * scale + offset, high * scale + offset
     slack = 1e-6 * max((abs(end) for end in (low, high) if np.isfinite(end)), default=0.0)
     return min(low, high) - slack, max(low, high) + slack  # a negative scale exchanges them
 
@@ -56,11 +63,11 @@ def _numbers(limits: Any) -> NDArray[Any]:
     return found if usable else found[:0]
 
 
-def _unpacked(end: NDArray[Any], stored: np.dtype[Any], encoding: Mapping[Any, Any]) -> float:
-    """A limit in the units of unpacked values."""
-    if stored.kind not in "iu" or end.dtype.kind == "f":
-        return float(end[0])
-    if str(encoding.get("_Unsigned", "")).lower() == "true":
-        end = end.astype(f"i{stored.itemsize}").view(f"u{stored.itemsize}")
-    scale = float(np.ravel(encoding.get("scale_factor", 1.0))[0])
-    return float(end[0]) * scale + float(np.ravel(encoding.get("add_offset", 0.0))[0])
+def _as_stored(
+    end: NDArray[Any], stored: np.dtype[Any], encoding: Mapping[Any, Any]
+) -> NDArray[Any]:
+    """A limit of packed integers, which may be unsigned ones that the format has no name for."""
+    unsigned = str(encoding.get("_Unsigned", "")).lower() == "true"
+    if not unsigned or stored.kind not in "iu" or end.dtype.kind not in "iu":
+        return end
+    return end.astype(f"i{stored.itemsize}").view(f"u{stored.itemsize}")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.store.cubes import CubeStore
-from sciml_dchag.training.batches import MaskedBatch
+from sciml_dchag.training.batches import MaskedBatch, drawn
 
 DrawMask = Callable[[int, int], tuple[NDArray[np.int64], NDArray[np.bool_]]]
 """From (epoch, index) to the locations that are seen, (V,), and which bands are hidden, (C,)."""
@@ -89,19 +89,18 @@ class CubePatches:
         """Return the number of crops in an epoch."""
         return len(self.order)
 
-    def _cube_of(self, epoch: int, index: int) -> str:
+    def _cube_of(self, number: int) -> str:
         """The image that a sample is cut from."""
-        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        return self.order[int(shuffled[index])]
+        return self.order[drawn(self.seed, number, len(self))[1]]
 
     def name_of(self, number: int) -> str:
         """Name a sample by its image."""
-        return f"{number} ({self._cube_of(*divmod(number, len(self)))})"
+        return f"{number} ({self._cube_of(number)})"
 
     def __getitem__(self, number: int) -> MaskedBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
         epoch, index = divmod(number, len(self))
-        cube = self._cube_of(epoch, index)
+        cube = self._cube_of(number)
         draws = np.random.default_rng([self.seed, epoch, index])
         if cube not in self._plants:
             self._plants[cube] = self.store.plants(cube)

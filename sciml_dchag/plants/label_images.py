@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.files.samples import resolve_samples
+from sciml_dchag.plants.read.pictures import only_picture
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 """How names of label images end."""
@@ -73,14 +74,12 @@ def _numbers(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                if getattr(image, "n_frames", 1) > 1:
-                    raise ValueError("several pictures")
-                return np.asarray(ImageOps.exif_transpose(image))  # upright, as pictures are
+                return only_picture(image)
     except (ValueError, OSError, SyntaxError, EOFError) as error:
         raise ValueError(
             f"The label image {path} cannot be read ({error}): give a PNG, TIFF or NPY file."

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.training.batches import drawn
 
 Kept = TypeVar("Kept")
 """What is read of an image."""
@@ -110,9 +111,7 @@ class TurnedImages(Generic[Kept]):
 
     def draw(self, number: int) -> Turn:
         """Draw sample `number`, counted on through all epochs."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        index = int(order[position])
+        epoch, index = drawn(self.seed, number, len(self))
         up, left, quarters = np.random.default_rng([self.seed, epoch, index]).integers((2, 2, 4))
         return Turn(
             cube=self.cubes[index], up=self.flip and bool(up), left=self.flip and bool(left),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -22,6 +23,18 @@ from sciml_dchag.parallel import stopping
 
 BATCHES_AHEAD = 2
 """Batches that each loader process makes before they are asked for."""
+
+
+def drawn(seed: int, number: int, size: int) -> tuple[int, int]:
+    """The epoch of a sample, counted on through all epochs, and what that epoch's order puts there.
+
+    Args:
+        seed: of the run.
+        number: of the sample.
+        size: samples of an epoch.
+    """
+    epoch, place = divmod(number, size)
+    return epoch, int(np.random.default_rng([seed, epoch]).permutation(size)[place])
 
 
 @dataclass(frozen=True)

@@ -176,13 +176,18 @@ def attempt_scored(
         attempt, note: as of `Task.check`.
     """
     try:
-        scored()
+        said = scored()
     except NothingToScoreError as error:
         note(f"{error} `train` goes without.")
-        return
-    except (ValueError, OSError):
-        pass  # recorded below
-    attempt(scored)
+    except (ValueError, OSError) as error:
+        failure = error
+
+        def again() -> str:
+            raise failure
+
+        attempt(again)
+    else:
+        attempt(lambda: said)
 
 
 def short_hash(*parts: bytes) -> str:

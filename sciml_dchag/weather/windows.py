@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sciml_dchag.objectives.layout import InputLayout
-from sciml_dchag.training.batches import Batch
+from sciml_dchag.training.batches import Batch, drawn
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forcing import scaled_forcing
 from sciml_dchag.weather.store.cycles import Cycle
@@ -167,9 +167,8 @@ class ForecastWindows(Dataset[ForecastBatch]):
 
     def _drawn(self, number: int) -> tuple[int, int]:
         """The epoch of a sample and the position of its initial time in the store."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        return epoch, int(self.initial_indices[order[position]])
+        epoch, place = drawn(self.seed, number, len(self))
+        return epoch, int(self.initial_indices[place])
 
     def name_of(self, number: int) -> str:
         """Name a sample by its initial time."""

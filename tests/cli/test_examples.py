@@ -18,6 +18,8 @@ SHOWN = {
     "many_ranks": ["kernel-on-2", "step 3"],
 }
 """Part of what each prints."""
+IN_NOTEBOOKS = ("weather_forecast", "plant_embeddings")
+"""Examples whose calls notebooks 01 and 02 make, too."""
 
 
 def run(name: str, folder: Path, *launcher: str) -> str:
@@ -37,12 +39,9 @@ def run(name: str, folder: Path, *launcher: str) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        "score_any_forecast",
-        "regrid",
-        "plant_indices",
-        # Notebooks 01 and 02 call what these call.
-        pytest.param("weather_forecast", marks=pytest.mark.full),
-        pytest.param("plant_embeddings", marks=pytest.mark.full),
+        pytest.param(name, marks=[pytest.mark.full] if name in IN_NOTEBOOKS else [])
+        for name in SHOWN
+        if name != "many_ranks"
     ],
 )
 def test_an_example_runs(name: str, tmp_path: Path) -> None:

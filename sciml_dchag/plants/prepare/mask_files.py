@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sciml_dchag.plants.read.pictures import only_picture
+
 NEARLY_WHITE = 245
 """What the white of a drawing may have become in a picture of 8 bits."""
 WHITE = (255, 65535)
@@ -109,14 +111,12 @@ def _read(path: Path) -> tuple[NDArray[Any], Literal["numbers", "grey", "lossy"]
     """Read numbers, and whether they are greys of 8 bits or were compressed with losses."""
     if path.suffix.lower() == ".npy":
         return np.load(path, allow_pickle=False), "numbers"
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError("several pictures")
-            kind, found = image.mode, np.array(ImageOps.exif_transpose(image))  # as it is shown
+            kind, found = image.mode, only_picture(image)
             if image.format in ("JPEG", "WEBP"):
                 return found, "lossy"
     if kind in ("RGB", "RGBA", "LA", "La") and found.ndim == 3:

@@ -1,17 +1,20 @@
-"""Pictures of three colours, JPEG and PNG, as images of three bands."""
+"""Pictures: of three colours, JPEG and PNG, as images of three bands; and how all are turned."""
 
 from __future__ import annotations
 
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.read.formats import damaged
 from sciml_dchag.plants.read.raw_cube import RawCube
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """How names of pictures end."""
@@ -82,7 +85,25 @@ def _pixels(path: Path, modified: int) -> NDArray[np.uint8]:
 
     Kept, as pictures cannot be read in parts, and lines are asked for one after the other.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image))
+        return upright(image)
+
+
+def upright(image: Image.Image) -> NDArray[Any]:
+    """The pixels of a picture as it is shown, however the camera was held."""
+    from PIL import ImageOps
+
+    return np.array(ImageOps.exif_transpose(image))
+
+
+def only_picture(image: Image.Image) -> NDArray[Any]:
+    """The same of a file that must hold one picture, such as a mask.
+
+    Raises:
+        ValueError: it holds several.
+    """
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError("several pictures")
+    return upright(image)

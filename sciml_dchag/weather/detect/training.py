@@ -16,6 +16,7 @@ from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.layout import InputLayout
 from sciml_dchag.parallel.apply import own_channels
 from sciml_dchag.parallel.runtime import Ranks
+from sciml_dchag.training.batches import drawn
 from sciml_dchag.training.checkpoint import Checkpoint
 from sciml_dchag.training.detection import DetectionBatch, DetectionData
 from sciml_dchag.training.task import Fingerprint, short_hash
@@ -153,9 +154,8 @@ class ObjectSamples:
 
     def __getitem__(self, number: int) -> DetectionBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        index = int(self.indices[order[position]])
+        epoch, place = drawn(self.seed, number, len(self))
+        index = int(self.indices[place])
         columns = 0
         if self.rotate:
             draw = np.random.default_rng([self.seed, epoch, index])

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sciml_dchag.objectives.between import ENDS, FRAMES, OUTER, FramesLayout
-from sciml_dchag.training.batches import Batch
+from sciml_dchag.training.batches import Batch, drawn
 from sciml_dchag.weather.forcing import scaled_forcing
 from sciml_dchag.weather.store.cycles import Cycle
 from sciml_dchag.weather.store.states import States
@@ -171,9 +171,7 @@ class BetweenWindows(Dataset[BetweenBatch]):
 
     def __getitem__(self, number: int) -> BetweenBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        place = int(order[position])
+        epoch, place = drawn(self.seed, number, len(self))
         start, window, elapsed = self.samples[place].tolist()
         draw = np.random.default_rng([self.seed, epoch, place])
         columns, alone = int(draw.integers(len(self.store.longitude))), draw.random()

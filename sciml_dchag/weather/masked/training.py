@@ -13,7 +13,7 @@ from sciml_dchag.models.config import ModelConfig
 from sciml_dchag.models.transformer import ChannelTransformer
 from sciml_dchag.objectives.masked import MaskedObjective
 from sciml_dchag.parallel.runtime import Ranks
-from sciml_dchag.training.batches import MaskedBatch
+from sciml_dchag.training.batches import MaskedBatch, drawn
 from sciml_dchag.training.masked import MaskedData
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.masked.config import MaskedWeatherRecipe
@@ -77,9 +77,7 @@ class States:
 
     def __getitem__(self, number: int) -> MaskedBatch:
         """Return sample `number`, counted on through all epochs, as a batch of one."""
-        epoch, position = divmod(number, len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        index = int(order[position])
+        epoch, index = drawn(self.seed, number, len(self))
         visible, hidden = self.draw_mask(epoch, index)
         fields = (self.state(int(self.indices[index])), visible, hidden, self._weights)
         return MaskedBatch(*(torch.from_numpy(field)[None] for field in fields))

@@ -110,7 +110,7 @@ def _interpolate_store(
     last = times[0] + (gaps[-1].start + gaps[-1].hours) * HOUR
     blocks.append(lazy((1, *cells), partial(_read, store, channels, np.array([last]))))
     state = xr.DataArray(
-        dask.array.concatenate(blocks),  # type: ignore[no-untyped-call]
+        dask.array.concatenate(blocks),
         dims=("time", "channel", "latitude", "longitude"),
         coords={
             "time": np.arange(times[0], last + HOUR, steps.every * HOUR),

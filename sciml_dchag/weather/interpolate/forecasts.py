@@ -82,8 +82,8 @@ def interpolate_forecasts(
             for gap in gaps
         ]
         line.append(lazy((count, 1, *cells), partial(_last, read, rows, last)))
-        lines.append(dask.array.concatenate(line, axis=1))  # type: ignore[no-untyped-call]
-    fields = dask.array.concatenate(lines)  # type: ignore[no-untyped-call]
+        lines.append(dask.array.concatenate(line, axis=1))
+    fields = dask.array.concatenate(lines)
     _write(_labelled(steps, interpolator, forecasts, fields, gaps), out, overwrite)
     return out
 
@@ -129,8 +129,8 @@ def _last(read: Callable[[slice, int], Fields], rows: slice, lead: int) -> Field
 
 def lazy(shape: tuple[int, ...], made: Callable[[], Fields]) -> Any:
     """A block that is computed when it is written."""
-    block = dask.delayed(made, pure=False)()  # type: ignore[attr-defined]
-    return dask.array.from_delayed(block, shape, np.float32)  # type: ignore[no-untyped-call]
+    block = dask.delayed(made, pure=False)()
+    return dask.array.from_delayed(block, shape, np.float32)
 
 
 def _reader(

@@ -273,7 +273,7 @@ def _spilled(values: xr.DataArray, file: Path) -> xr.DataArray:
     """Move values from memory to a file, mapped back where they are read."""
     np.save(file, values.values)
     mapped = np.load(file, mmap_mode="r")
-    return values.copy(data=dask.array.from_array(mapped, chunks=mapped.shape))  # type: ignore[no-untyped-call]
+    return values.copy(data=dask.array.from_array(mapped, chunks=mapped.shape))
 
 
 def _attributes(

@@ -200,7 +200,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"No Dask scheduler answers at {address!r}: start one with `dask scheduler`, or leave "

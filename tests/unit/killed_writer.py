@@ -80,10 +80,13 @@ def main(folder: str, overwrite: bool) -> None:
     place = Path(folder) / "a.zarr"
     values = {name: np.load(Path(folder) / f"{name}.npy") for name in ("old", "new")}
 
-    def write(name: str, **options: bool) -> None:
+    def write(name: str, at: Path = place, **options: bool) -> None:
         state = state_of(values[name])
-        write_store(state, place, attrs=store_attrs(state, title=name), **options)
+        write_store(state, at, attrs=store_attrs(state, title=name), **options)
 
+    warm = Path(folder) / "warm.zarr"
+    write("old", warm)  # what writing imports late is then there for all children
+    shutil.rmtree(warm)
     point = 0
     while True:
         if overwrite:

@@ -139,6 +139,7 @@ def _serve(rank: int, world: int, store: str, calls: Connection) -> None:
     """Answer calls until one fails or the tests end."""
     import torch.distributed as dist
 
+    gc.freeze()  # what is imported is not looked through after each call
     device = os.environ.get("SCIML_DCHAG_TEST_DEVICE", "cpu")
     backend = "gloo" if device == "cpu" else f"cpu:gloo,{device}:gloo"
     dist.init_process_group(

@@ -1,5 +1,6 @@
 """Stores that several tests read: 80 simulated channels, and the embedded ERA5 sample."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of `FIRST` first."""
     places = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: places.get(lane(item.nodeid), len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of each later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

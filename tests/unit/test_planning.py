@@ -144,7 +144,7 @@ def test_fsdp_gathers_in_the_precision_that_is_computed_in() -> None:
 
 
 DEMAND = Demand(
-    model=model(depth=6, channels=64), loss=planned_loss, parallel=ParallelConfig(), batch=32
+    model=model(depth=2, channels=64), loss=planned_loss, parallel=ParallelConfig(), batch=32
 )
 
 

@@ -19,6 +19,7 @@ import argparse
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shlex
 import shutil
@@ -106,7 +107,7 @@ def run(number: int, kind: str, arguments: tuple[str, ...], folder: Path) -> End
 def _verdict(result: Any) -> str:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return "traceback"
-    left_out = result.exit_code == 1 and "\n  Left out: " in result.output
+    left_out = result.exit_code == 1 and re.search(r"^ *Left out: ", result.output, re.M)
     if result.exit_code == 0 or left_out:  # one image of several is left out, and named
         return "result"
     if "The memory is used up" in result.output:

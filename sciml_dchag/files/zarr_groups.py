@@ -75,6 +75,17 @@ def read_attrs(path: Path) -> dict[str, Any]:
             ) from error
 
 
+def open_zarr(path: Path, **options: Any) -> xr.Dataset:
+    """Open a store with xarray, reading nothing yet; options are those of `xarray.open_zarr`.
+
+    Raises:
+        ValueError: its metadata is damaged.
+    """
+    with checksums.damage_named(path):
+        dataset: xr.Dataset = xr.open_zarr(path, **options)
+        return dataset
+
+
 def require_format(
     path: Path, attrs: Mapping[str, Any], store_format: str, kind: str, command: str
 ) -> None:

@@ -14,7 +14,7 @@ from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.facts import Described
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import Sources
-from sciml_dchag.files.zarr_groups import read_attrs
+from sciml_dchag.files.zarr_groups import open_zarr, read_attrs
 from sciml_dchag.training.trained import TrainedModel
 from sciml_dchag.weather.area import latitude_weights
 from sciml_dchag.weather.forecast.config import ForecastRecipe
@@ -227,6 +227,6 @@ def _dataset(data: Fields, group: str | None) -> xr.Dataset:
         store = Store.open(path)
         if group is not None:
             store.climatology()  # says what is to be done where there is none
-        return xr.open_zarr(path, group=group, chunks=None)
+        return open_zarr(path, group=group, chunks=None)
     require_whole(path)
-    return xr.open_zarr(path, chunks=None)
+    return open_zarr(path, chunks=None)

@@ -1,5 +1,6 @@
 """Checksums: what is missing or changed in a store or a list is an error that names the file."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from test_reconstruction import make_store
 from sciml_dchag.files import checksums
 from sciml_dchag.files.checksums import LIST, damages, part_of, read_list, require_whole, seal
 from sciml_dchag.plants.store.cubes import CubeStore
+from sciml_dchag.weather.scores.layouts import open_forecasts
 from sciml_dchag.weather.store.climatology import compute_climatology
-from sciml_dchag.weather.store.statistics import compute_statistics
+from sciml_dchag.weather.store.statistics import compute_statistics, read_statistics
 from sciml_dchag.weather.store.store import Store
 
 
@@ -171,6 +173,27 @@ def test_a_store_without_a_list_is_read(weather: Path) -> None:
     (weather / "state/c/1/0/0/0").unlink()
     with pytest.raises(ValueError, match="state/c/1/0/0/0 is missing"):
         Store.open(weather).read([5])
+
+
+def test_metadata_of_another_form_end_in_a_sentence(weather: Path) -> None:
+    """In a store without a list, which nobody vouches for."""
+    (weather / LIST).unlink()
+    compute_statistics(weather)
+    (weather / LIST).unlink(missing_ok=True)
+    root = weather / "zarr.json"
+    whole = root.read_text()
+    metadata = json.loads(whole)
+    groups = metadata["consolidated_metadata"]["metadata"]
+    del groups["statistics"]["attributes"]["period_start"]
+    root.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"cannot be read \(KeyError: 'period_start'\)"):
+        read_statistics(weather)
+    groups["state"]["codecs"][0]["configuration"] = "x"
+    root.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"cannot be read \(TypeError"):
+        open_forecasts(weather)
+    root.write_text(whole)
+    assert read_statistics(weather).channels
 
 
 def test_a_group_put_into_a_finished_store_is_listed(weather: Path) -> None:

@@ -1,5 +1,6 @@
 """Embeddings: what is written is read back, means are by plant, and bad ones are refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,18 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], w
     with pytest.raises(ValueError, match=why):
         write(tmp_path / "e", **changes)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_damaged_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "e")
+    metadata = path / "embeddings.zarr" / "zarr.json"
+    whole = metadata.read_text()
+    found = json.loads(whole)
+    found["consolidated_metadata"]["metadata"]["embedding"]["codecs"][0]["configuration"] = "x"
+    metadata.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=r"embeddings\.zarr cannot be read \(TypeError"):
+        read_embeddings(path)
+    metadata.write_text(whole)
+    (path / "plants.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=f"{path}/plants.parquet"):
+        read_embeddings(path)

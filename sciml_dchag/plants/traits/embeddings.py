@@ -23,9 +23,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from sciml_dchag._version import __version__
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.places import folder_kind
 from sciml_dchag.files.result_folders import whole_folder
-from sciml_dchag.files.zarr_groups import write_zarr
+from sciml_dchag.files.zarr_groups import open_zarr, write_zarr
 
 FORMAT = "sciml-dchag-embeddings-1"
 """Value of the attribute `format` of `embeddings.zarr`; a reader refuses any other."""
@@ -141,14 +142,15 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
             f"{path} holds no embeddings, as it has no {missing[0]}: write them with "
             f"`sciml-dchag embed`."
         )
-    with xr.open_zarr(path / ARRAYS, chunks=None) as arrays:
+    with open_zarr(path / ARRAYS, chunks=None) as arrays:
         attrs = dict(arrays.attrs)
     if attrs.get("format") != FORMAT:
         raise ValueError(
             f"{path} has format {attrs.get('format', 'unknown')!r} where embeddings ({FORMAT}) are "
             f"needed: write them again with `sciml-dchag embed`."
         )
-    patches, plants = (pd.read_parquet(path / n, engine="pyarrow") for n in (PATCHES, PLANTS))
+    with damage_named(path):
+        patches, plants = (pd.read_parquet(path / n, engine="pyarrow") for n in (PATCHES, PLANTS))
     return Embeddings(path=path, patches=patches, plants=plants, attrs=attrs)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from sciml_dchag.files.checksums import require_whole
 from sciml_dchag.files.samples import resolve_samples
-from sciml_dchag.files.zarr_groups import read_attrs
+from sciml_dchag.files.zarr_groups import open_zarr, read_attrs
 from sciml_dchag.weather.store.layout import FORMAT, iso
 from sciml_dchag.weather.store.store import Store
 
@@ -27,7 +27,7 @@ def describe(path: str) -> dict[str, Any] | None:
         if read_attrs(place).get("format") == FORMAT:
             return describe_store(Store.open(place))
         require_whole(place)
-        if "prediction_timedelta" in (dataset := xr.open_zarr(place, decode_timedelta=True)).coords:
+        if "prediction_timedelta" in (dataset := open_zarr(place, decode_timedelta=True)).coords:
             return _describe_forecasts(dataset)
     return {"kind": "raw files", **list_contents(resolve_samples([path]))}
 

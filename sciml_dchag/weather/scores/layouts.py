@@ -15,6 +15,7 @@ import xarray as xr
 
 from sciml_dchag.channels import Channel, ChannelSet
 from sciml_dchag.files.checksums import require_whole
+from sciml_dchag.files.zarr_groups import open_zarr
 from sciml_dchag.weather.prepare.calendars import decode_times
 from sciml_dchag.weather.variables import split_level
 
@@ -27,7 +28,7 @@ def open_forecasts(path: Path) -> xr.Dataset:
     if path.suffix == ".nc":
         return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=True)
     require_whole(path)
-    return xr.open_zarr(path, decode_timedelta=True)
+    return open_zarr(path, decode_timedelta=True)
 
 
 def standard_times(data: xr.Dataset, what: str) -> xr.Dataset:

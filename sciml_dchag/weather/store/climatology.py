@@ -207,7 +207,10 @@ def open_climatology(store_path: Path) -> Climatology:
         raise FileNotFoundError(
             f"{store_path} has no climatology: prepare it again, or call `compute_climatology`."
         )
-    with xr.open_zarr(store_path, group=GROUP, chunks=None) as dataset:
+    with (
+        damage_named(store_path),
+        xr.open_zarr(store_path, group=GROUP, chunks=None) as dataset,
+    ):
         hourly = "hourly" in dataset
         return Climatology(
             channels=ChannelSet(str(name) for name in dataset["channel"].values),

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.channels import ChannelSet
+from sciml_dchag.files.checksums import damage_named
 from sciml_dchag.files.moments import RunningMoments, cannot_normalise
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.zarr_groups import write_group
@@ -206,7 +207,10 @@ def read_statistics(store_path: Path) -> Statistics:
         raise FileNotFoundError(
             f"{store_path} has no statistics: prepare it again, or call `compute_statistics`."
         )
-    with xr.open_zarr(store_path, group=GROUP, chunks=None) as dataset:
+    with (
+        damage_named(store_path),
+        xr.open_zarr(store_path, group=GROUP, chunks=None) as dataset,
+    ):
         arrays = {name: dataset[name].values.astype(np.float64) for name in _LONG_NAMES}
         return Statistics(
             channels=ChannelSet(str(name) for name in dataset["channel"].values),

@@ -49,7 +49,11 @@ def lost_lines(
         before = line
     found: list[tuple[str, list[tuple[int, int]]]] = []
     seen = len(places) - sum(empty)
-    if seen and (referenced or number_empty <= MOST_EMPTY * seen * image.samples):
+    if (
+        seen
+        and image.missing != 0
+        and (referenced or number_empty <= MOST_EMPTY * seen * image.samples)
+    ):
         found.append(("holds zeros alone", _runs(places, empty, image, zeros=True)))
     repeats = _long_runs(same, places)
     if sum(same) and _others_differ(same, repeats):

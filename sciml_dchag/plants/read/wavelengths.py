@@ -44,7 +44,7 @@ COMMENTS = "#;"
 UNSAID = ("", "unknown", "none")
 
 _NAMED = re.compile(
-    rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(NANOMETRES + MICROMETRES, key=len, reverse=True))})\b",
+    rf"(\d+(?:[.,]\d+)?)\s*({'|'.join(sorted(NANOMETRES + MICROMETRES, key=len, reverse=True))})\b",
     re.IGNORECASE,
 )
 
@@ -128,15 +128,21 @@ def known_units(text: str) -> str | None:
 
 
 def from_names(names: Sequence[str]) -> NDArray[np.float64] | None:
-    """Read wavelengths in nm out of names of bands such as `652.3 nm`; None where one has none."""
+    """Read wavelengths in nm out of names of bands such as `652.3 nm`.
+
+    Returns:
+        None where a name has none, or numbers that are none, such as widths of bands.
+    """
     found = [_NAMED.search(name) for name in names]
     if not names or not all(found):
         return None
     nm = [
-        float(match[1]) * (1.0 if match[2].lower() in NANOMETRES else 1000.0)
+        float(match[1].replace(",", ".")) * (1.0 if match[2].lower() in NANOMETRES else 1000.0)
         for match in found
         if match
     ]
+    if min(nm) < BELIEVABLE_NM[0] or max(nm) > BELIEVABLE_NM[1]:
+        return None
     return np.array(nm, np.float64)
 
 

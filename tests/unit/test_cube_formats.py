@@ -184,6 +184,12 @@ def test_quantities_that_a_geotiff_says(tmp_path: Path) -> None:
             open_cube(path)
 
 
+def test_arrays_called_by_a_quantity_that_is_no_reflectance(tmp_path: Path) -> None:
+    for write in ARCHIVES:
+        with pytest.raises(ValueError, match="says 'Absorbance' in its description, which is no"):
+            open_cube(write(tmp_path / "x.mat", Absorbance=TRUTH, wavelength_nm=NM))
+
+
 def test_vectors_that_are_no_wavelengths(tmp_path: Path) -> None:
     """Widths and numbers of bands look like wavelengths in um."""
     width = np.linspace(5, 6, 6)

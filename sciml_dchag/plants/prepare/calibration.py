@@ -203,6 +203,12 @@ def calibrate(
         dark_values, dark_factor = _values(dark, low)
         dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
         known = bright.known & low.known
+        if dark.dtype.kind == "f" and image.may_be_counts and 0 < low.counts.max() < 1:
+            remarks.append(
+                f"The dark reference {dark.path.name} has no number above {low.counts.max():.2g} "
+                f"and {image.path.name} holds counts, as where dark was divided by the largest "
+                f"count: give the one that was saved as the image was."
+            )
         if image.exposure_ms != dark.exposure_ms and not is_radiance(image, dark):
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short
 from sciml_dchag.plants.read.envi_fields import is_radiance, largest
+from sciml_dchag.plants.read.envi_words import refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube, ReadLines
 from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm, units_in
 
@@ -289,6 +290,7 @@ def _choose(
             f"({', '.join(images) or 'none'}): exactly one is needed, or one that is called "
             f"{', '.join(CUBE_NAMES[:-1])} or {CUBE_NAMES[-1]}."
         )
+    refuse_other_quantity({"description": name.replace("_", " ")}, path)
     if given is not None:
         axis, doubt = _band_axis(path, arrays[name], len(given))
         return name, axis, given, (doubt,)

@@ -114,7 +114,7 @@ _READERS: dict[str, Callable[..., RawCube]] = {_NEON: _neon, _EMIT: _emit}
 def _nm(data: h5py.Dataset, given: NDArray[np.float64] | None, path: Path) -> NDArray[np.float64]:
     if given is not None:
         return given
-    units = data.attrs.get("Units", data.attrs.get("units", "nm"))
+    units = np.ravel(data.attrs.get("Units", data.attrs.get("units", "nm")))[0]
     units = units.decode() if isinstance(units, bytes) else str(units)
     return to_nm(np.asarray(data, np.float64), units, str(path))[0]
 

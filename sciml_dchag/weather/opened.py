@@ -94,7 +94,8 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
             data: a Dataset with the model's channels under any names, units and levels that
                 `prepare` knows, on the model's grid, earlier times included where the model needs
                 history; or a weather store, or the path of either.
-            leads: lead times in hours, or time differences; None takes those of the recipe's evaluation.
+            leads: lead times in hours, or time differences; None takes those of the recipe's
+                evaluation.
             period: first and last initial time, both included.
             every_hours: between initial times; 0 takes all.
             batch: initial times that are forecast at once, or members.

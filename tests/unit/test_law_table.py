@@ -60,7 +60,9 @@ def test_a_gradient_keeps_the_size_of_its_units(tmp_path: Path) -> None:
         given = (pressure / scale).assign_attrs(units=units).to_dataset(name="msl")
         given.to_netcdf(tmp_path / "p.nc", engine="h5netcdf")
         tables.append(
-            write_law_table(tmp_path / "p.nc", tmp_path / "t.csv", ["msl", "dmsl_dx"], overwrite=True)
+            write_law_table(
+                tmp_path / "p.nc", tmp_path / "t.csv", ["msl", "dmsl_dx"], overwrite=True
+            )
         )
     ours, theirs = (table["dmsl_dx [kg m-2 s-2]"] for table in tables)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-12)

@@ -151,6 +151,12 @@ def from_frame(
     for wanted in (*names, *([_split(group)[0]] if group else [])):
         if wanted not in headings:
             raise ValueError(f"{name} has no column {wanted}; it has {', '.join(headings)}.")
+    for wanted in names:
+        same = [str(h) for h in frame.columns if _split(str(h))[0] == wanted]
+        if len(same) > 1:
+            raise ValueError(
+                f"{name} has {' and '.join(same)}, which are {wanted} twice: rename one of them."
+            )
     foreign = set(units or {}) - set(names)
     if foreign:
         raise ValueError(f"units are given of {', '.join(sorted(foreign))}, which is not used.")

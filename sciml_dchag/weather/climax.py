@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a PyTorch Lightning checkpoint ({type(error).__name__}): "
-            f"download it again, or name ClimaX's .ckpt file."
+            f"download it again, or name ClimaX's .ckpt file, saved by PyTorch 1.6 or newer."
         ) from error
     if unsafe:
         raise ValueError(
@@ -159,18 +159,42 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"read: where you trust it, write its state_dict alone with torch.save(dict("
             f"state_dict=...), NEW) and import that."
         )
-    state = found.get("state_dict") if isinstance(found, Mapping) else None
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(
             f"{path} has no state_dict of tensors, so that it is no checkpoint of PyTorch "
             f"Lightning: name ClimaX's .ckpt file."
         )
-    if not any(str(name).startswith("net.") for name in state):
+    plain = {_WRAPPERS.sub("", str(name)): tensor for name, tensor in state.items()}
+    if len(plain) < len(state) or not any(
+        name.startswith("net.") or name in ("var_embed", "channel_embed") for name in plain
+    ):
         raise ValueError(
             f"{path} has no parameters that begin with 'net.', as ClimaX's do: name ClimaX's .ckpt "
             f"file."
         )
-    return {str(name).removeprefix("net."): tensor for name, tensor in state.items()}
+    for name, tensor in plain.items():
+        _require_weights(name, tensor, path)
+    return {name.removeprefix("net."): tensor for name, tensor in plain.items()}
+
+
+_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
+"""What DataParallel and torch.compile put into names."""
+
+
+def _require_weights(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse a parameter that is no array of finite floating-point numbers."""
+    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+        kind = str(tensor.dtype if tensor.layout == torch.strided else tensor.layout)
+        raise ValueError(
+            f"{path} holds {name!r} as {'no values' if tensor.is_meta else kind[6:]}, where "
+            f"floating-point numbers are needed: import the checkpoint that it was made from."
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"{path} holds values in {name!r} that are not finite, as where training diverged or "
+            f"float16 overflowed: import an earlier checkpoint, or one in float32."
+        )
 
 
 class _Given:

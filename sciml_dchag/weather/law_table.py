@@ -28,6 +28,8 @@ EARTH_RADIUS = 6_371_220.0
 EARTH_ROTATION = 7.2921e-5
 """Radians per second."""
 CORIOLIS = "f"
+AT_POLE = 1e-4
+"""Rows within so many degrees of a pole lie on it."""
 SECTOR = 30
 """Degrees of longitude of the column `sector`."""
 
@@ -104,8 +106,9 @@ def _column(source: Path, name: str, period: Period) -> xr.DataArray:
     values = np.asarray(field.values, dtype=np.float64)
     if derivative:
         grid = Grid.of(field)
-        values = _gradient(values, grid, eastward=derivative[2] == "x")
-        units = Unit.parse(f"{units} m-1").text()
+        unit = Unit.parse(f"{units} m-1")
+        values = unit.scale * _gradient(values, grid, eastward=derivative[2] == "x")
+        units = unit.text()
     plain = xr.DataArray(values, {n: field[n].values for n in field.dims}, field.dims)
     return plain.rename(f"{name} [{units}]")
 
@@ -113,7 +116,8 @@ def _column(source: Path, name: str, period: Period) -> xr.DataArray:
 def _gradient(values: Array, grid: Grid, *, eastward: bool) -> Array:
     """Differentiate (time, latitude, longitude) by metres; second-order centred differences.
 
-    (1 / (a cos latitude)) d/d longitude, or (1 / a) d/d latitude, with a the Earth's radius.
+    (1 / (a cos latitude)) d/d longitude, or (1 / a) d/d latitude, with a the Earth's radius. At a
+    pole there is no east, and the value is NaN.
     """
     latitude = np.deg2rad(np.asarray(grid.latitude, dtype=np.float64))
     if not eastward:
@@ -125,4 +129,5 @@ def _gradient(values: Array, grid: Grid, *, eastward: bool) -> Array:
         values = np.concatenate([values[..., -1:], values, values[..., :1]], axis=-1)
     change = np.asarray(np.gradient(values, longitude, axis=2))
     change = change[..., 1:-1] if grid.is_periodic else change
-    return change / (EARTH_RADIUS * np.cos(latitude)[:, None])
+    cosine = np.where(np.abs(grid.latitude) < 90 - AT_POLE, np.cos(latitude), np.nan)
+    return np.asarray(change / (EARTH_RADIUS * cosine[:, None]))

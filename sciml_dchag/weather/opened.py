@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import xarray as xr
 
 from sciml_dchag.channels import Channel
@@ -92,7 +94,8 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
             data: a Dataset with the model's channels under any names, units and levels that
                 `prepare` knows, on the model's grid, earlier times included where the model needs
                 history; or a weather store, or the path of either.
-            leads: lead times in hours; None takes those of the recipe's evaluation.
+            leads: lead times in hours, or time differences; None takes those of the recipe's
+                evaluation.
             period: first and last initial time, both included.
             every_hours: between initial times; 0 takes all.
             batch: initial times that are forecast at once, or members.
@@ -120,7 +123,7 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         Example:
             >>> sd.open("runs/demo-weather").forecast(state, leads=[6, 24])  # doctest: +SKIP
         """
-        hours = list(self.recipe.evaluation.lead_hours if leads is None else leads)
+        hours = _in_hours(self.recipe.evaluation.lead_hours if leads is None else leads)
         if out is not None:
             written = predict_period(
                 self.saved.path, out, store=data, period=period, every_hours=every_hours,
@@ -141,6 +144,28 @@ class ForecastModel(TrainedModel[ForecastRecipe]):
         ensemble = calibrated(forecaster, members, hours, seed=seed, at_once=batch)
         at_once = ensemble.initial_times_at_once
         return forecast_in_memory(forecaster, initial, hours, at_once, ensemble)
+
+
+def _in_hours(leads: Sequence[int]) -> list[int]:
+    """Lead times as whole hours, whether given as numbers or as time differences.
+
+    Raises:
+        ValueError: one that is neither.
+    """
+    hours: list[int] = []
+    for lead in leads:
+        try:
+            # NumPy would take a number for one of nanoseconds.
+            apart = isinstance(lead, (np.timedelta64, timedelta))
+            length = np.timedelta64(lead) / np.timedelta64(1, "h") if apart else float(lead)
+        except (TypeError, ValueError):
+            length = np.nan
+        if not np.isfinite(length) or length != int(length):
+            raise ValueError(
+                f"Lead time {lead!r} is no whole number of hours: give numbers such as 6 and 24."
+            )
+        hours.append(int(length))
+    return hours
 
 
 def prepare(

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,9 @@ def test_a_users_own_state_gives_the_stores_forecast(msl_run: Any, msl_store: Pa
         ),
         (lambda d: d / 100, "mean of 10.* where 90000 to 108000 Pa is believable"),
         (lambda d: d.assign(msl=d.msl.assign_attrs(units="bar")), "has msl in 'bar' where 'Pa'"),
+        (lambda d: d * np.nan, "msl of the dataset has no value at 2025-12-25T12:00"),
+        (lambda d: d.assign_coords(longitude=d.longitude + 2.8125), "trained on another one"),
+        (lambda d: d.msl, "states are a DataArray, where a Dataset or the path of one is needed"),
     ],
 )
 def test_a_state_that_lacks_something_is_refused_in_a_sentence(
@@ -182,6 +186,26 @@ def test_a_state_that_lacks_something_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         msl_run.forecast(change(raw_state()), [6])
+
+
+def test_a_state_that_misses_some_values_is_warned_of(msl_run: Any) -> None:
+    """By its recipe the model has seen none that does, and its forecast is off by kilopascals."""
+    state = raw_state()
+    with pytest.warns(UserWarning, match="msl of the dataset has no value in 320 of 2048 cells at"):
+        msl_run.forecast(state.where(state.latitude > -60), [6])
+
+
+def test_states_and_lead_times_in_other_forms(msl_run: Any) -> None:
+    """Columns that run west, and time differences, as a forecast's own coordinate has them."""
+    state = raw_state()
+    expected = msl_run.forecast(state, [6, 12])
+    west = state.isel(longitude=slice(None, None, -1))
+    given = expected["prediction_timedelta"].values, [timedelta(hours=6), 12.0]
+    for data, leads in ((west, [6, 12]), (state, given[0]), (state, given[1])):
+        xr.testing.assert_allclose(msl_run.forecast(data, leads), expected, rtol=1e-6)
+    for wrong in (6.5, "6 h", None, float("nan")):
+        with pytest.raises(ValueError, match="is no whole number of hours: give numbers such as 6"):
+            msl_run.forecast(state, [wrong])
 
 
 def test_what_cannot_be_asked_of_a_model_is_refused(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -278,3 +280,39 @@ def test_files_that_are_none_of_climax_are_refused(
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         import_climax("good.ckpt", "out.ckpt")
     assert not Path("ran").exists()
+
+
+def test_files_that_wrap_the_same_weights(tmp_path: Path) -> None:
+    """DataParallel, torch.compile and plain state dicts; the file that is written is the same."""
+    state = climax_state(dtype=torch.float32)
+    path, out = tmp_path / "a.ckpt", tmp_path / "a.safetensors"
+    import_climax(lightning(state, path), out, variables=NAMES, heads=HEADS, rows=ROWS)
+    expected = load_file(out)
+    for prefix in ("module.net.", "net.module.", "net._orig_mod.", "_orig_mod.net.", ""):
+        for names in (state, older(state)):
+            kept = {prefix + name: tensor for name, tensor in names.items()}
+            torch.save(kept if prefix else {"state_dict": kept}, path)
+            import_climax(path, out, variables=NAMES, heads=HEADS, rows=ROWS, overwrite=True)
+            found = load_file(out)
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: (10 * t).to(torch.int8), "as int8, where floating-point numbers are needed"),
+        (lambda t: t.to(torch.complex64), "as complex64, where floating-point numbers are"),
+        (lambda t: t.to_sparse(), "as sparse_coo, where floating-point numbers are needed"),
+        (lambda t: t.to("meta"), "as no values, where floating-point numbers are needed"),
+        (lambda t: (t + 1e6).half(), "not finite, as where training diverged or float16 over"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    state = climax_state(dtype=torch.float32)
+    state["norm.bias"] = change(state["norm.bias"])
+    torch.save({"state_dict": {f"net.{name}": t for name, t in state.items()}}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=f"'net.norm.bias' .*{message}|values in .*{message}"):
+        import_climax(tmp_path / "a.ckpt", tmp_path / "o.safetensors", variables=NAMES, heads=HEADS)

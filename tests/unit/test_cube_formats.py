@@ -112,6 +112,84 @@ def test_geotiff(tmp_path: Path, written: dict[str, Any], interleave: str) -> No
     assert not cube.remarks and expand_cubes([tmp_path]) == [path]
 
 
+def masked_tiff(path: Path, how: str, dtype: str) -> tuple[Path, Any]:
+    """A GeoTIFF whose first two lines a mask, or a last band of transparency, leaves out."""
+    rasterio = pytest.importorskip("rasterio", reason="the extra `geotiff` is not installed")
+    there = np.full((5, 4), 255, np.uint8)
+    there[:2] = 0
+    cube, names = TRUTH.astype(dtype), [f"{nm} nm" for nm in NM]
+    if how == "transparency":
+        cube, names = np.dstack([cube, there.astype(dtype)]), [*names, "alpha"]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=how != "beside"):
+        write_tiff(path, cube, names=names)
+        with rasterio.open(path, "r+") as image:
+            if how == "transparency":
+                image.colorinterp = [*image.colorinterp[:-1], rasterio.enums.ColorInterp.alpha]
+            else:
+                image.write_mask(there)
+    return path, np.where(there[..., None] > 0, TRUTH, np.nan)
+
+
+@pytest.mark.parametrize("how", ["within", "beside", "transparency"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_masks_of_a_geotiff(tmp_path: Path, how: str, dtype: str) -> None:
+    path, truth = masked_tiff(tmp_path / "x.tif", how, dtype)
+    cube = open_cube(path)
+    assert (cube.bands, cube.dtype, cube.saturation) == (
+        6,
+        np.float32,
+        65535 if dtype == "uint16" else None,
+    )
+    np.testing.assert_array_equal(cube.read_lines(slice(None)), truth.astype(np.float32))
+    np.testing.assert_array_equal(cube.read_lines(slice(1, 3)), truth[1:3].astype(np.float32))
+
+
+def test_a_second_band_that_gdal_calls_transparency(tmp_path: Path) -> None:
+    """As it marks the first of more bands than it expects."""
+    compare(write_tiff(tmp_path / "x.tif", names=[f"{nm} nm" for nm in NM], alpha="YES"))
+
+
+def test_pages_of_a_tiff_are_no_bands(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("rasterio", reason="the extra `geotiff` is not installed")
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.moveaxis(TRUTH, -1, 0), photometric="minisblack", metadata=None)
+    with pytest.raises(ValueError, match=r"x.tif holds 6 images \(pages\), and not one of several"):
+        open_cube(path, NM)
+    pages = [TRUTH, TRUTH]
+    for size, refused in ((5, True), (3, False)):
+        with tifffile.TiffWriter(path) as file:
+            for page in (pages[0], pages[1][:size]):
+                file.write(page, photometric="minisblack", planarconfig="contig", metadata=None)
+        if refused:
+            with pytest.raises(ValueError, match=r"x.tif holds 2 images \(pages\)"):
+                open_cube(path, NM)
+        else:
+            compare(path, given=NM)
+
+
+def test_names_of_bands_with_a_decimal_comma(tmp_path: Path) -> None:
+    """Of `400,5 nm` the 5 was read."""
+    compare(write_tiff(tmp_path / "x.tif", names=[f"{nm:.2f} nm".replace(".", ",") for nm in NM]))
+    with pytest.raises(ValueError, match="says no wavelengths"):
+        open_cube(write_tiff(tmp_path / "y.tif", names=[f"{i}.5 nm wide" for i in range(6)]))
+
+
+def test_quantities_that_a_geotiff_says(tmp_path: Path) -> None:
+    names = [f"{nm} nm" for nm in NM]
+    for written in ({"tags": {"description": "absorbance"}}, {"tags": {"TIFFTAG_IMAGEDESCRIPTION": "SNV"}},
+                    {"names": [f"first derivative, {name}" for name in names]}):  # fmt: skip
+        path = write_tiff(tmp_path / "x.tif", TRUTH / 65535, **{"names": names, **written})
+        with pytest.raises(ValueError, match="which is no reflectance: name the image that it was"):
+            open_cube(path)
+
+
+def test_arrays_called_by_a_quantity_that_is_no_reflectance(tmp_path: Path) -> None:
+    for write in ARCHIVES:
+        with pytest.raises(ValueError, match="says 'Absorbance' in its description, which is no"):
+            open_cube(write(tmp_path / "x.mat", Absorbance=TRUTH, wavelength_nm=NM))
+
+
 def test_vectors_that_are_no_wavelengths(tmp_path: Path) -> None:
     """Widths and numbers of bands look like wavelengths in um."""
     width = np.linspace(5, 6, 6)

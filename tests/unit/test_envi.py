@@ -302,7 +302,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "text wavelength": ({"wavelength": "{450, red, 550, 500, 650, 600}"}, "hold 'red' where a number"),
     "index": ({"wavelength units": "Index"}, "says no wavelengths: add the field `wavelength`"),
     "a name without": ({"wavelength units": "Index", "band names": "{450 nm, 400.5 nm, 550 nm, 500 nm, 650 nm, 600}"}, "says no wavelengths"),
-    "wavenumber": ({"wavelength units": "Wavenumber"}, "in 'Wavenumber' where nm or um"),
+    "other units": ({"wavelength units": "1/um"}, "are in '1/um', where nm, um, another length"),
     "wrong units": ({"wavelength units": "um"}, r"from 400.5 to 650 in um, which no camera"),
     "no magnitude": ({"wavelength units": "", "wavelength": "{40, 50, 60, 70, 80, 90}"}, "neither nm nor um"),
     "library": ({"file type": "ENVI Spectral Library"}, "is an ENVI Spectral Library and no image"),

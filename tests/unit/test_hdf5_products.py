@@ -51,6 +51,42 @@ def test_emit(tmp_path: Path) -> None:
     assert [path.name for path in find_images([tmp_path]).images] == ["x.nc"]
 
 
+def test_packed_reflectance_of_emit(tmp_path: Path) -> None:
+    path = emit(tmp_path / "x.nc")
+    with h5py.File(path, "r+") as file:
+        del file["reflectance"]
+        data = file.create_dataset("reflectance", data=TRUTH - 1000)
+        data.attrs["scale_factor"], data.attrs["add_offset"] = 1e-4, 0.1
+    cube = open_cube(path)
+    factor, offset = cube.factors()
+    found = cube.read_lines(slice(None)) * factor + offset
+    np.testing.assert_allclose(found, TRUTH / 10000, atol=1e-12)
+
+
+def test_what_a_file_does_not_hold_itself(tmp_path: Path) -> None:
+    """Links lead to any file that the user may read; of two sites the first was taken."""
+    neon(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["link"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/OSBS")
+        reflectance = file.create_group("OSBS/Reflectance")
+        reflectance["Metadata"] = h5py.ExternalLink("other.h5", "/OSBS/Reflectance/Metadata")
+        place = "/OSBS/Reflectance/Reflectance_Data"
+        reflectance["Reflectance_Data"] = h5py.ExternalLink("other.h5", place)
+    with pytest.raises(ValueError, match="x.h5 keeps its reflectance in another file, to which"):
+        open_cube(tmp_path / "x.h5")
+    path = neon(tmp_path / "y.h5")
+    with h5py.File(path, "r+") as file:
+        file["elsewhere"] = h5py.ExternalLink("/etc/hostname", "/x")
+    assert open_cube(path).lines == 5
+    with h5py.File(path, "r+") as file:
+        file.copy("OSBS", "BART")
+    with pytest.raises(ValueError, match=r"NEON surface reflectance of 2 sites \(BART, OSBS\)"):
+        open_cube(path)
+    np.savez(tmp_path / "z.npz", cube=np.zeros((0, 4, 11)), wavelength_nm=NM)
+    with pytest.raises(ValueError, match="z.npz holds an image of 0 lines and 4 samples, which is"):
+        open_cube(tmp_path / "z.npz")
+
+
 @pytest.mark.parametrize(
     ("group", "name"),
     [

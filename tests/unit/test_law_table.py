@@ -51,6 +51,36 @@ def test_derivatives_are_those_of_the_sphere(tmp_path: Path, region: str) -> Non
     assert table["latitude"].abs().between(20, 70).all()
 
 
+def test_a_gradient_keeps_the_size_of_its_units(tmp_path: Path) -> None:
+    """Of pressure in hPa its heading said kg m-2 s-2, and its values were hPa m-1."""
+    latitude, longitude = np.arange(-88.0, 89, 2), np.arange(0.0, 360, 2)
+    pressure = field(latitude, longitude)["geopotential"].isel(level=0, drop=True) + 1e5
+    tables = []
+    for units, scale in (("Pa", 1.0), ("hPa", 100.0)):
+        given = (pressure / scale).assign_attrs(units=units).to_dataset(name="msl")
+        given.to_netcdf(tmp_path / "p.nc", engine="h5netcdf")
+        tables.append(
+            write_law_table(
+                tmp_path / "p.nc", tmp_path / "t.csv", ["msl", "dmsl_dx"], overwrite=True
+            )
+        )
+    ours, theirs = (table["dmsl_dx [kg m-2 s-2]"] for table in tables)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+    assert "msl [hPa]" in tables[1]
+
+
+def test_there_is_no_east_at_a_pole(tmp_path: Path) -> None:
+    """A rounding of 1e-3 there, divided by the cosine, was a gradient of thousands."""
+    latitude, longitude = np.linspace(-90.0, 90, 37), np.arange(0.0, 360, 5)
+    z = field(latitude, longitude)
+    z["geopotential"] += np.random.default_rng(0).normal(0, 1e-3, z["geopotential"].shape)
+    z.to_netcdf(tmp_path / "z.nc", engine="h5netcdf")
+    table = write_law_table(tmp_path / "z.nc", tmp_path / "t.csv", ["dz500_dx", "dz500_dy"])
+    at_pole = table["latitude"].abs() == 90
+    assert table["dz500_dx [m s-2]"].isna().equals(at_pole) and at_pole.sum() == 2 * 72
+    assert table["dz500_dx [m s-2]"].abs().max() < 1e-3 and table["dz500_dy [m s-2]"].notna().all()
+
+
 def test_the_real_state_has_the_geostrophic_wind_outside_the_tropics(tmp_path: Path) -> None:
     table = write_law_table(ERA5, tmp_path / "t.csv", ["v500", "dz500_dx", "f"], band=(30, 75))
     read = pd.read_csv(tmp_path / "t.csv")

@@ -127,6 +127,15 @@ def test_what_a_table_lacks_is_refused(changes: dict[str, object], message: str)
         from_frame(wind_table(), **(WIND | changes))  # type: ignore[arg-type]
 
 
+def test_a_name_in_two_units_is_refused() -> None:
+    """The last of the two was taken."""
+    frame = wind_table()
+    frame["f (h-1)"] = 3600 * frame["f [s-1]"]
+    with pytest.raises(ValueError, match=r"has f \[s-1\] and f \(h-1\), which are f twice"):
+        from_frame(frame, "v", ["slope", "f"])
+    from_frame(frame, "v", ["slope"])
+
+
 def test_tables_without_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="name a CSV file"):
         read_table(tmp_path / "none.csv", "v", ["f"])

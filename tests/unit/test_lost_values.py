@@ -1,14 +1,16 @@
 """Values lost in part are refused: how many, where, in which file."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from raw_files import saved, times, to_zarr
+from raw_files import read, saved, times, to_zarr
 
 from sciml_dchag import channels as core
 from sciml_dchag.channels import OwnChannel, declare
@@ -227,3 +229,26 @@ def test_a_usual_mark_among_values_like_it_is_a_value(tmp_path: Path) -> None:
     field["depth"].values[0, 3, 5] = -999.0
     file = saved(field, tmp_path / "a.nc")
     assert stored(file, tmp_path, "depth")[0, 0, 3, 5] == -999
+
+
+def test_every_one_of_several_marks_is_missing(tmp_path: Path) -> None:
+    """`_FillValue`, and a list of `missing_value`; xarray's warning of it says nothing to do."""
+    values = np.random.default_rng(0).normal(280, 5, (4, 5, 8)).astype(np.float32)
+    marked = values.copy()
+    marked[0, 0, 0], marked[1, 2, 3], marked[3, 4, 5] = 1e20, -9999, -32767
+    path = saved(
+        xr.Dataset(
+            {"t2m": (("time", "latitude", "longitude"), marked, {"units": "K"})},
+            coords={"time": times(), "latitude": np.linspace(-90, 90, 5), "longitude": np.arange(0.0, 360, 45)},
+        ),
+        tmp_path / "a.nc", engine="h5netcdf",
+    )  # fmt: skip
+    with h5py.File(path, "r+") as file:
+        del file["t2m"].attrs["_FillValue"]
+        file["t2m"].attrs["_FillValue"] = np.float32(1e20)
+        file["t2m"].attrs["missing_value"] = np.array([1e20, -9999, -32767])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = read([path], "t2m").values[:, 0]
+    expected = np.where(np.abs(marked) > 5000, np.nan, values)
+    np.testing.assert_array_equal(state, expected)

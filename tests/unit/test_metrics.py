@@ -349,6 +349,16 @@ def test_a_column_that_is_there_twice_would_count_twice(data, columns):
         score(*repeated)
 
 
+@pytest.mark.parametrize("change", [lambda t: t - 273.15, lambda t: t * 100])
+def test_values_in_other_units_than_they_say_are_doubted(data, change):
+    """xarray keeps `units` in arithmetic; only a field that no forecast is near is warned of."""
+    forecast, truth, _ = data
+    wrong = forecast.assign(t2m=change(forecast["t2m"]).assign_attrs(units="K"))
+    with pytest.warns(UserWarning, match="t2m has a mean of .* look whether both are in the units"):
+        score(wrong, truth)
+    score(forecast + 3.0, truth)
+
+
 def test_unknown_metric(data):
     with pytest.raises(ValueError, match="unknown metric 'acc'"):
         score(*data, metrics=("acc",))

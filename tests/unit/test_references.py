@@ -93,6 +93,26 @@ def test_a_panel_in_a_part_of_the_white_scan() -> None:
     assert not calibrate(IMAGE, raw(counts(fading)), DARK).remarks
 
 
+def test_a_panel_in_few_lines_of_a_long_scan() -> None:
+    """Fewer than a twentieth: what lies around it was taken for the panel."""
+    part = 0.06 * np.ones((60, SAMPLES, BANDS))
+    part[20:22] = 1.0
+    calibration = calibrate(IMAGE, raw(counts(part), "white.raw"), DARK)
+    np.testing.assert_allclose(reflectance(calibration), scene()[14], atol=2e-3)
+    assert "shows its panel in lines 20 to 21 of 60" in calibration.remarks[0]
+    part[21] = 0.06
+    lost_frame = calibrate(IMAGE, raw(counts(part), "white.raw"), DARK)
+    assert not any("shows its panel" in said for said in lost_frame.remarks)
+
+
+def test_a_dark_reference_on_another_scale_is_said() -> None:
+    small = raw((counts(0 * ONES) / 65535).astype(np.float32), "dark.raw")
+    (said,) = calibrate(IMAGE, raw(counts(ONES)), small).remarks
+    assert "dark.raw has no number above 0.0018 and scan.raw holds counts" in said
+    mean = raw(counts(0 * ONES).mean(axis=0, keepdims=True).astype(np.float32), "dark.raw")
+    assert not calibrate(IMAGE, raw(counts(ONES)), mean).remarks
+
+
 def test_white_barely_above_dark_is_masked_or_said() -> None:
     rng = np.random.default_rng(0)
     white, dark = (counts(level * ONES).astype(float) for level in (1, 0))

@@ -124,10 +124,12 @@ def _sample(
 ) -> _Values:
     chosen = calibration.select(used, slice(None))
     raw, made = [], []
-    for _, line in sampled(image, most_bytes):
+    for place, line in sampled(image, most_bytes):
         numbers = line.T[used]
         out = np.empty(numbers.shape, np.float32)
         chosen.apply(numbers, out)
+        if place in image.lost_lines:
+            out[:] = np.nan
         raw.append(numbers.astype(np.float64))
         made.append(out)
     return _Values(np.concatenate(raw, axis=1), np.concatenate(made, axis=1))

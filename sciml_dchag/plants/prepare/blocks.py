@@ -88,7 +88,10 @@ class ImageToPrepare:
 
         def prepare(line: int, numbers: NDArray[Any], out: NDArray[np.float32]) -> Counts:
             raw = numbers.T[chosen, self.columns]
-            if products is None:
+            if line in self.raw.lost_lines:
+                out[:] = np.nan
+                counts = Counts(values=raw.size, missing=raw.size)
+            elif products is None:
                 counts = calibration.apply(raw, out)
             else:
                 if not hasattr(kept, "buffer"):

@@ -33,6 +33,7 @@ from sciml_dchag.plants.prepare.references import (
     ceiling_for,
     check_reference,
     is_radiance,
+    scanned,
 )
 from sciml_dchag.plants.read.raw_cube import RawCube
 
@@ -121,6 +122,9 @@ class Calibration:
             What was counted.
         """
         counts = Counts(values=raw.size)
+        if self.referenced and not raw[:, 0].any() and not raw.any():  # no camera counts 0 all over
+            out[:], counts.missing = np.nan, raw.size
+            return counts
         for first in range(0, len(raw), _BANDS_AT_ONCE):  # which fit into a core's cache
             part = slice(first, first + _BANDS_AT_ONCE)
             np.copyto(out[part], raw[part], casting="unsafe")
@@ -180,7 +184,7 @@ def calibrate(
     factor = panel_factor(white_reflectance, image.wavelength_nm)
     found = ceiling_for(image, white)
     ceiling, white_ceiling = found or image.saturation, found or white.saturation
-    level = 0.0 if dark is None else float(brightness(dark).mean())
+    level = 0.0 if dark is None else float(brightness(dark)[scanned(dark)].mean())
     bright = average(white, references, white_ceiling, level)
     remarks = [*bright.remarks, *_saturation_remarks(white, bright, white_ceiling)]
     if references == "column":
@@ -195,9 +199,16 @@ def calibrate(
         known = bright.known.copy()
     else:
         low = average(dark, references, found or dark.saturation)
+        remarks += low.remarks
         dark_values, dark_factor = _values(dark, low)
         dark_noise, dark_error = low.noise * dark_factor, low.error * dark_factor
         known = bright.known & low.known
+        if dark.dtype.kind == "f" and image.may_be_counts and 0 < low.counts.max() < 1:
+            remarks.append(
+                f"The dark reference {dark.path.name} has no number above {low.counts.max():.2g} "
+                f"and {image.path.name} holds counts, as where dark was divided by the largest "
+                f"count: give the one that was saved as the image was."
+            )
         if image.exposure_ms != dark.exposure_ms and not is_radiance(image, dark):
             remarks.append(
                 f"The dark reference {dark.path.name} has an exposure of {dark.exposure_ms:g} ms "

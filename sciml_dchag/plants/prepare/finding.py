@@ -281,6 +281,8 @@ def _colours(image: OpenedImage) -> dict[str, NDArray[np.float32]]:
             calibration.apply(numbers.T[used], line_buffer)
             for name, where in place.items():
                 colours[name][line] = line_buffer[where].mean(axis=0)
+    for colour in colours.values():
+        colour[sorted(raw.lost_lines)] = np.nan
     return colours
 
 

@@ -19,6 +19,7 @@ from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_ban
 from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
+from sciml_dchag.plants.prepare.lost_lines import lost_lines
 from sciml_dchag.plants.prepare.mask_files import of_drawings, read_mask
 from sciml_dchag.plants.prepare.references import ceiling_for, require_counts
 from sciml_dchag.plants.prepare.sampling import SAMPLED_BYTES
@@ -183,6 +184,8 @@ def _open(
                 require_counts(cube, most)
         ceiling = ceiling_for(raw, white, most_bytes) or raw.saturation
         raw = replace(raw, saturation=ceiling, ceiling_said=True)
+    lost, gaps = lost_lines(raw, referenced=white is not None, most_bytes=most_bytes)
+    raw = replace(raw, lost_lines=lost)
 
     def calibration() -> Calibration:
         return calibrate(
@@ -196,7 +199,12 @@ def _open(
         smooth=config.smooth,
     )  # fmt: skip
     remarks = [remark for cube in (raw, white, dark) if cube for remark in cube.remarks]
-    remarks += [*made.remarks, *_lost_bands(raw, made), *made.doubts(maker.used, raw.wavelength_nm)]
+    remarks += [
+        *gaps,
+        *made.remarks,
+        *_lost_bands(raw, made),
+        *made.doubts(maker.used, raw.wavelength_nm),
+    ]
     remarks += require_believable(raw, made, maker.used, most_bytes=most_bytes)
     image = OpenedImage(
         raw=raw, white=white, dark=dark, calibrate=calibration, maker=maker,

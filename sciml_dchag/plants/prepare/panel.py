@@ -21,6 +21,8 @@ PANEL_EVEN, MOST_DIM = 0.93, 0.05
 """Lines below so much of the bright ones are dim, which is said of more of the panel than so."""
 PANEL_EDGE = 1.5
 """Neighbouring columns of one panel do not differ by such a factor."""
+FEW_LINES = 2
+"""A panel may be seen in so few lines of a long scan; in one it would be a lost frame."""
 PANEL_COLUMN = 0.5
 """Columns darker than so much of the median one, beyond such an edge, do not show the panel."""
 MOST_COLUMNS_BESIDE = 0.02
@@ -72,6 +74,10 @@ def find_panel(
     shows = f"The white reference {white.path.name} shows its panel in"
     shown = np.maximum(brightness(white) - dark_level, 0)
     bright = np.quantile(shown, 0.95, axis=0, method="lower")
+    if len(shown) > FEW_LINES:
+        least = np.partition(shown, -FEW_LINES, axis=0)[-FEW_LINES]
+        if np.median(least) > PANEL_EDGE * np.median(bright):  # a panel of few lines
+            bright = least
     panel = shown >= PANEL_LEAST * bright
     beside = _beside_panel(bright)
     if references == "band":

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.prepare.config import References
-from sciml_dchag.plants.prepare.panel import find_panel
+from sciml_dchag.plants.prepare.panel import brightness, find_panel
 from sciml_dchag.plants.prepare.sampling import (
     LINES_AT_ONCE,
     SAMPLED_BYTES,
@@ -245,6 +245,12 @@ def require_counts(cube: RawCube, most_bytes: int = SAMPLED_BYTES) -> None:
     )
 
 
+def scanned(reference: RawCube) -> NDArray[np.bool_]:
+    """Lines of a reference that are not zeros all over, as no camera counts; all if none is."""
+    there = np.asarray((brightness(reference) != 0).any(axis=1))
+    return there if there.any() else ~there
+
+
 @lru_cache(maxsize=64)  # white and dark are those of many images
 def average(
     reference: RawCube,
@@ -268,6 +274,12 @@ def average(
     remarks: tuple[str, ...] = ()
     if dark_level is not None:
         panel, remarks = find_panel(reference, dark_level, references)
+    elif not (there := scanned(reference)).all():
+        panel = np.broadcast_to(there[:, None], (reference.lines, reference.samples))
+        remarks = (
+            f"The reference {reference.path.name} holds zeros alone in {int((~there).sum())} of "
+            f"its {reference.lines} lines, as where its scan was aborted: they are left out.",
+        )
     shape = (reference.bands, reference.samples)
     total, count, squares, pairs = (np.zeros(shape) for _ in range(4))
     saturated = np.zeros(shape, bool)

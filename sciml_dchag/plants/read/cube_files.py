@@ -62,6 +62,11 @@ def open_cube(path: str | Path, wavelengths: str | Path | ArrayLike | None = Non
         raise ValueError(f"{path} is empty: copy it again from the camera.")
     given, remark = _given(wavelengths)
     cube = OPENERS.get(path.suffix.lower(), open_envi)(path, given)
+    if not cube.lines or not cube.samples:
+        raise ValueError(
+            f"{path} holds an image of {cube.lines} lines and {cube.samples} samples, which is "
+            f"nothing: copy it again from the camera."
+        )
     return replace(cube, remarks=(*cube.remarks, remark)) if remark else cube
 
 

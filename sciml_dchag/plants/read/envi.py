@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.plants.read.envi_fields import Header, optional_fields
 from sciml_dchag.plants.read.envi_words import missing_number, refuse_other_quantity
+from sciml_dchag.plants.read.jumbled import require_in_order
 from sciml_dchag.plants.read.raw_cube import RawCube
 
 DATA_SUFFIXES = ("raw", "dat", "bin", "img", "bil", "bip", "bsq", "hyspex")
@@ -63,6 +64,10 @@ def open_envi(path: Path, wavelengths: NDArray[np.float64] | None = None) -> Raw
     layout, remarks = _layout(header, header_path, data)
     fields, more = optional_fields(header, header_path, layout.bands, layout.dtype, wavelengths)
     refuse_other_quantity(header, header_path)
+    require_in_order(
+        data, header_path, layout.interleave, (layout.lines, layout.samples, layout.bands),
+        layout.dtype, layout.offset, fields["wavelength_nm"],
+    )  # fmt: skip
     fields["missing"] = missing_number(header, header_path)
     return RawCube(
         path=data,

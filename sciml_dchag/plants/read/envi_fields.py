@@ -90,7 +90,7 @@ def optional_fields(
         ValueError: wavelengths are missing, of another number than the bands, or no numbers.
     """
     remarks: list[str] = []
-    factor = 1.0
+    factor: NDArray[np.float64] | float = 1.0
     if wavelengths is None:
         wavelengths, factor, remark = _wavelengths(header, path, bands)
         remarks += [remark] if remark else []
@@ -145,8 +145,8 @@ def largest(dtype: np.dtype[Any]) -> float | None:
 
 def _wavelengths(
     header: Header, path: Path, bands: int
-) -> tuple[NDArray[np.float64], float, str | None]:
-    """Return wavelengths in nm, what turns the header's units into nm, and a remark."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | float, str | None]:
+    """Return wavelengths in nm, what turns widths in the header's units into nm, and a remark."""
     units = str(header.get("wavelength units", ""))
     if "wavelength" in header and units.strip().lower() != "index":
         listed = _items(header["wavelength"])
@@ -156,7 +156,8 @@ def _wavelengths(
                 f"the list, or give one with `wavelengths=FILE`."
             )
         nm, remark = to_nm(listed, units, str(path))
-        return nm, 1.0 if nm[0] == float(listed[0]) else 1000.0, remark
+        # Of wavenumbers too, whose derivative is that of 1 / x but for its sign.
+        return nm, nm / np.array([float(item) for item in listed]), remark
     named = from_names(_items(header.get("band names", [])))
     if named is not None and len(named) == bands:
         return named, 1.0, f"{path.name} lists no wavelengths: they are from its band names."

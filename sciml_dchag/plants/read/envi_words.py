@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from sciml_dchag.plants.read.envi_fields import QUANTITY_NAMES, Header
+from sciml_dchag.plants.read.envi_fields import QUANTITY_NAMES
 
 MISSING_NAMES = ("data ignore value", "ignore value", "no data value", "nodata value", "nodata")
 """What headers call the number that stands for no data."""
@@ -16,7 +17,7 @@ _NO_NUMBER = re.compile(r"|none|n/a|unknown|.*(nan|#ind).*", re.IGNORECASE)
 """Nothing, or NaN as some systems print it, which needs no mark."""
 
 
-def missing_number(header: Header, path: Path) -> float | None:
+def missing_number(header: Mapping[str, str | list[str]], path: Path) -> float | None:
     """The number that stands for no data, given once or for each band; None without one, or NaN.
 
     Raises:
@@ -49,7 +50,7 @@ OTHER_QUANTITIES = re.compile(
 """Words for what is made from reflectance and is none."""
 
 
-def refuse_other_quantity(header: Header, path: Path) -> None:
+def refuse_other_quantity(header: Mapping[str, str | list[str]], path: Path) -> None:
     """Refuse an image whose header says that its numbers are another quantity.
 
     Raises:
@@ -60,6 +61,6 @@ def refuse_other_quantity(header: Header, path: Path) -> None:
         text = " ".join(given) if isinstance(given, list) else given
         if found := OTHER_QUANTITIES.search(text):
             raise ValueError(
-                f"The header {path} says {found[0]!r} in its {name}, which is no reflectance: name "
+                f"{path} says {found[0]!r} in its {name}, which is no reflectance: name "
                 f"the image that it was made from, or correct that field."
             )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short
 from sciml_dchag.plants.read.envi_fields import is_radiance, largest
+from sciml_dchag.plants.read.envi_words import refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube, ReadLines
-from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm
+from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm, units_in
 
 Shape = tuple[int, ...]
 Given = NDArray[np.float64] | None
@@ -289,6 +290,7 @@ def _choose(
             f"({', '.join(images) or 'none'}): exactly one is needed, or one that is called "
             f"{', '.join(CUBE_NAMES[:-1])} or {CUBE_NAMES[-1]}."
         )
+    refuse_other_quantity({"description": name.replace("_", " ")}, path)
     if given is not None:
         axis, doubt = _band_axis(path, arrays[name], len(given))
         return name, axis, given, (doubt,)
@@ -310,7 +312,8 @@ def _choose(
             f"give wavelengths with `wavelengths=FILE`."
         )
     axis, doubt = _band_axis(path, arrays[name], lengths[vector])
-    units = next((unit for unit in ("nm", "um") if vector.lower().endswith(unit)), None)
+    ends = next((unit for unit in ("nm", "um") if vector.lower().endswith(unit)), None)
+    units = units_in(vector) or ends
     nm, remark = to_nm(load(vector).ravel(), units, str(path))
     return name, axis, nm, (remark, doubt)
 

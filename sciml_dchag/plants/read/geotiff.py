@@ -22,6 +22,7 @@ from sciml_dchag.plants.read.envi_fields import (
     is_radiance,
     largest,
 )
+from sciml_dchag.plants.read.envi_words import refuse_other_quantity
 from sciml_dchag.plants.read.formats import damaged, plain_type
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import from_names, to_nm
@@ -50,15 +51,21 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
 
     try:
         with _opened(path) as image:
-            lines, samples, bands = image.height, image.width, image.count
-            dtypes, missing = set(image.dtypes), image.nodata
-            scales, offsets = (np.array(v, np.float64) for v in (image.scales, image.offsets))
+            _refuse_pages(path, image)
+            own = _bands_of(image)
+            lines, samples, bands = image.height, image.width, len(own)
+            dtypes, missing = {image.dtypes[band - 1] for band in own}, image.nodata
+            masked = _masked(image)
+            scales, offsets = (
+                np.array(v, np.float64)[:bands] for v in (image.scales, image.offsets)
+            )
             tags = image.tags()
-            each = [{**image.tags(i), **image.tags(i, ns="IMAGERY")} for i in range(1, bands + 1)]
-            names = [description or "" for description in image.descriptions]
+            each = [{**image.tags(i), **image.tags(i, ns="IMAGERY")} for i in own]
+            names = [image.descriptions[band - 1] or "" for band in own]
             units = " ".join(unit or "" for unit in image.units)
     except rasterio.errors.RasterioError as error:
         raise damaged(path, "GeoTIFF", error) from error
+    refuse_other_quantity(_quantities(tags, [*names, units]), path)
     remarks: list[str] = []
     if wavelengths is None:
         wavelengths = _wavelengths(path, tags, each, names, remarks)
@@ -69,13 +76,18 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
             f"{scales.max():g}: write them anew, or save the numbers as reflectance."
         )
     one_scale = bool((scales == scales[0]).all()) and not offsets.any()
-    dtype = np.result_type(*dtypes)
+    stored = np.result_type(*dtypes)
+    # What a mask leaves out has no number of its own.
+    dtype = stored if masked is None else np.result_type(stored, np.float32)
 
     def read(wanted: slice) -> NDArray[Any]:
         start, stop, _ = wanted.indices(lines)
         with _opened(path) as image:
-            block = image.read(window=Window(0, start, samples, max(stop - start, 0)))
-        return np.moveaxis(block.astype(dtype, copy=False), 0, -1)
+            block = image.read(own, window=Window(0, start, samples, max(stop - start, 0)))
+        numbers = np.moveaxis(block.astype(dtype, copy=False), 0, -1)
+        if masked is not None:
+            numbers[masked[start:stop]] = np.nan
+        return numbers
 
     return RawCube(
         path=path,
@@ -89,7 +101,7 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
         scale=1 / float(scales[0]) if one_scale else 1.0,
         band_gain=None if one_scale else scales,
         band_offset=None if one_scale else offsets,
-        saturation=largest(dtype),
+        saturation=largest(stored),
         missing=None if missing is None or np.isnan(missing) else float(missing),
         radiance=_says_radiance(tags, [*names, units]),
         simulated=str(tags.get("simulated", "0")) == "1",
@@ -99,13 +111,59 @@ def open_geotiff(path: Path, wavelengths: NDArray[np.float64] | None = None) -> 
 
 def _says_radiance(tags: Mapping[str, str], words: Sequence[str]) -> bool:
     """Whether tags of the file, descriptions of bands or their units say radiance."""
+    return is_radiance(" ".join(_quantities(tags, words).values()))
+
+
+def _quantities(tags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+    """What a file says of its quantity, as fields of a header."""
     small = {name.lower().replace("_", " "): value for name, value in tags.items()}
-    tagged = [small.get(name, "") for name in (*QUANTITY_NAMES, "tifftag imagedescription")]
-    return is_radiance(" ".join([*words, *tagged]))
+    said = {name: small[name] for name in QUANTITY_NAMES if name in small}
+    description = [said.get("description", ""), small.get("tifftag imagedescription", "")]
+    return {**said, "description": " ".join([*description, *words])}
+
+
+def _refuse_pages(path: Path, image: Any) -> None:
+    """Refuse a file of several images as large as the first, which alone would be read."""
+    pages = image.subdatasets
+    if not pages:
+        return
+    for page in pages[1:] if image.count > 1 else []:
+        with _opened(page) as other:
+            if other.shape == image.shape:
+                break
+    else:
+        if image.count > 1:  # the others are previews
+            return
+    raise ValueError(
+        f"{path} holds {len(pages)} images (pages), and not one of several bands: save it as one "
+        f"image whose bands are the pages, or as a NumPy array (lines, samples, bands)."
+    )
+
+
+def _bands_of(image: Any) -> list[int]:
+    """Numbers of the bands, from 1 on, but for a last one that says what is transparent."""
+    return list(image.indexes)[: -1 if _ends_in_alpha(image) else None]
+
+
+def _ends_in_alpha(image: Any) -> bool:
+    return image.count > 1 and image.colorinterp[-1].name == "alpha"
+
+
+def _masked(image: Any) -> NDArray[np.bool_] | None:
+    """What a mask or a band of transparency leaves out, (lines, samples); None for nothing."""
+    if _ends_in_alpha(image):
+        out = np.asarray(image.read(image.count) == 0)
+    else:
+        flags = [flag.name for flag in image.mask_flag_enums[0]]
+        # Among other bands GDAL may call the second transparency, whatever it is.
+        if "per_dataset" not in flags or "alpha" in flags:
+            return None
+        out = np.asarray(image.read_masks(1) == 0)
+    return out if out.any() else None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path | str) -> Iterator[Any]:
     import rasterio
 
     with warnings.catch_warnings():

@@ -7,6 +7,7 @@ nothing has to be guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,11 @@ _UNKNOWN = "HDF5 of no known product (NEON and EMIT reflectance are)"
 
 def _product(file: h5py.File) -> tuple[str, str | None]:
     """Recognise a product by its layout, and where its reflectance is."""
+    sites = [s for s in _groups(file) if "Reflectance/Reflectance_Data" in file[s]]
+    if len(sites) > 1:
+        return f"NEON surface reflectance of {len(sites)} sites ({', '.join(sites[:3])})", None
     for site in _groups(file):
-        if "Reflectance/Reflectance_Data" in file[site]:
+        if site in sites:
             return _NEON, site
         if "Radiance" in file[site]:
             return "NEON at-sensor radiance", None
@@ -71,13 +75,18 @@ def _product(file: h5py.File) -> tuple[str, str | None]:
     for mark, product in (("enmap", "an EnMAP image"), ("desis", "a DESIS image")):
         if mark in names or any(mark in str(value).lower() for value in file.attrs.values()):
             return product, None
-    if "#refs#" in file or any("MATLAB_class" in file[name].attrs for name in file):
+    if "#refs#" in file or any("MATLAB_class" in file[name].attrs for name in _own(file)):
         return "a MATLAB file (call it .mat)", None
     return _UNKNOWN, None
 
 
 def _groups(file: h5py.File) -> Iterator[str]:
-    yield from (name for name in file if isinstance(file[name], h5py.Group))
+    yield from (name for name in _own(file) if isinstance(file[name], h5py.Group))
+
+
+def _own(file: h5py.File) -> list[str]:
+    """What a file holds itself: links may lead to any file of the system."""
+    return [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
 
 
 def _neon(path: Path, file: h5py.File, site: str, given: NDArray[np.float64] | None) -> RawCube:
@@ -97,7 +106,8 @@ def _neon(path: Path, file: h5py.File, site: str, given: NDArray[np.float64] | N
 
 def _emit(path: Path, file: h5py.File, place: str, given: NDArray[np.float64] | None) -> RawCube:
     data, bands = file[place], file["sensor_band_parameters"]
-    return _cube(
+    packed = _attribute(data, "scale_factor"), _attribute(data, "add_offset")
+    cube = _cube(
         path,
         data,
         _nm(bands["wavelengths"], given, path),
@@ -105,6 +115,12 @@ def _emit(path: Path, file: h5py.File, place: str, given: NDArray[np.float64] | 
         scale=1.0,
         missing=_attribute(data, "_FillValue"),
         good=np.asarray(bands["good_wavelengths"]) > 0 if "good_wavelengths" in bands else None,
+    )
+    if packed == (None, None):
+        return cube
+    factor, offset = 1.0 if packed[0] is None else packed[0], packed[1] or 0.0
+    return replace(
+        cube, band_gain=np.full(cube.bands, factor), band_offset=np.full(cube.bands, offset)
     )
 
 
@@ -114,7 +130,7 @@ _READERS: dict[str, Callable[..., RawCube]] = {_NEON: _neon, _EMIT: _emit}
 def _nm(data: h5py.Dataset, given: NDArray[np.float64] | None, path: Path) -> NDArray[np.float64]:
     if given is not None:
         return given
-    units = data.attrs.get("Units", data.attrs.get("units", "nm"))
+    units = np.ravel(data.attrs.get("Units", data.attrs.get("units", "nm")))[0]
     units = units.decode() if isinstance(units, bytes) else str(units)
     return to_nm(np.asarray(data, np.float64), units, str(path))[0]
 
@@ -136,6 +152,11 @@ def _cube(
 ) -> RawCube:
     """An image (lines, samples, bands) of an open file, which is opened anew to read lines."""
     name, shape = data.name, data.shape
+    if data.file.filename != str(path) or data.external:
+        raise ValueError(
+            f"{path} keeps its reflectance in another file, to which it has a link: name the file "
+            f"that holds it, or copy the values into one."
+        )
     if len(shape) != 3 or shape[2] != len(nm):
         raise ValueError(
             f"{path} has reflectance of {' x '.join(map(str, shape))} values for {len(nm)} "

@@ -56,6 +56,8 @@ class RawCube:
     """Whether the file says so, and it is not merely the largest number of its type."""
     missing: float | None = None
     """The number that stands for no data; None where there is none."""
+    lost_lines: frozenset[int] = frozenset()
+    """Lines that were not scanned and have no value, whatever their numbers."""
     radiance: bool = False
     """Whether the file says that its numbers stand for radiance."""
     simulated: bool = False

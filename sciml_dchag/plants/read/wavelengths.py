@@ -23,12 +23,28 @@ NANOMETRES = ("nm", "nanometer", "nanometers", "nanometre", "nanometres")
 MICROMETRES = (
     "um", "µm", "μm", "micrometer", "micrometers", "micrometre", "micrometres", "micron", "microns",
 )  # fmt: skip
+LENGTHS = {
+    **dict.fromkeys(NANOMETRES, 1.0),
+    **dict.fromkeys(MICROMETRES, 1e3),
+    **dict.fromkeys(("angstrom", "angstroms", "ångström", "ångströms", "å"), 0.1),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1e6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 1e7),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e9),
+}
+"""Units of wavelengths in nm."""
+RECIPROCALS = {
+    **dict.fromkeys(("wavenumber", "wavenumbers", "cm-1", "1/cm"), 1e7),
+    "mhz": 299_792_458e3,
+    "ghz": 299_792_458.0,
+    "thz": 299_792.458,
+}
+"""Of wavenumbers and frequencies: which number, divided by them, gives nm (the speed of light)."""
 COMMENTS = "#;"
 """With which lines of a file of wavelengths begin that say nothing."""
 UNSAID = ("", "unknown", "none")
 
 _NAMED = re.compile(
-    rf"(\d+(?:\.\d+)?)\s*({'|'.join(sorted(NANOMETRES + MICROMETRES, key=len, reverse=True))})\b",
+    rf"(\d+(?:[.,]\d+)?)\s*({'|'.join(sorted(NANOMETRES + MICROMETRES, key=len, reverse=True))})\b",
     re.IGNORECASE,
 )
 
@@ -40,11 +56,13 @@ def to_nm(
 
     Args:
         values: numbers, or text that holds them.
-        units: units as the file says them; None where it does not.
+        units: units as the file says them, also wavenumbers and frequencies; None where it does
+            not.
         where: the file, for messages.
 
     Returns:
-        Wavelengths in nm, float64, and a sentence where the units were taken from the magnitude.
+        Wavelengths in nm, float64, in the order of the file, and a sentence where the units were
+        taken from the magnitude, or are no length.
 
     Raises:
         ValueError: what is no finite number, units that are no length, or numbers that are not
@@ -65,19 +83,32 @@ def to_nm(
             f"give one with `wavelengths=FILE`."
         )
     remark = None
-    said = (units or "").strip().lower()
+    said = known_units(units or "") or (units or "").strip().lower()
     if said in UNSAID:
         said = _units_by_magnitude(numbers, where)
         remark = (
             f"{where} does not say the units of its wavelengths, {numbers.min():g} to "
             f"{numbers.max():g}: taken as {said}."
         )
-    if said not in NANOMETRES + MICROMETRES:
+    if said in LENGTHS:
+        nm = numbers if LENGTHS[said] == 1 else np.round(numbers * LENGTHS[said], 6)
+    elif said in RECIPROCALS:
+        if not (numbers > 0).all():
+            raise ValueError(
+                f"The bands of {where} hold {numbers.min():g} {units}, where a number above 0 is "
+                f"needed: give wavelengths with `wavelengths=FILE`."
+            )
+        nm = np.round(RECIPROCALS[said] / numbers, 6)
+        remark = (
+            f"{where} gives its bands in {units}, {numbers.min():g} to {numbers.max():g}: they are "
+            f"the wavelengths {nm.min():g} to {nm.max():g} nm."
+        )
+    else:
         raise ValueError(
-            f"The wavelengths of {where} are in {units!r} where nm or um is needed: give them with "
+            f"The wavelengths of {where} are in {units!r}, where nm, um, another length, "
+            f"wavenumbers (cm-1) or a frequency (GHz) are known: give them with "
             f"`wavelengths=FILE`."
         )
-    nm = numbers if said in NANOMETRES else np.round(numbers * 1000.0, 6)
     if nm.min() < BELIEVABLE_NM[0] or nm.max() > BELIEVABLE_NM[1]:
         raise ValueError(
             f"The wavelengths of {where} run from {numbers.min():g} to {numbers.max():g} in "
@@ -87,16 +118,31 @@ def to_nm(
     return nm, remark
 
 
+def known_units(text: str) -> str | None:
+    """Units as `LENGTHS` and `RECIPROCALS` have them, also in brackets; None where it is none."""
+    plain = text.lower().replace("^", "").translate(str.maketrans("{}\u2212⁻¹", "  --1"))
+    words = ["".join(word.split()) for word in re.split(r"[()\[\]_]", plain)]
+    words = [word for word in words if word and not word.startswith("wavelength")]
+    factors = {LENGTHS.get(word, RECIPROCALS.get(word)) for word in words}
+    return words[-1] if len(factors) == 1 and factors != {None} else None
+
+
 def from_names(names: Sequence[str]) -> NDArray[np.float64] | None:
-    """Read wavelengths in nm out of names of bands such as `652.3 nm`; None where one has none."""
+    """Read wavelengths in nm out of names of bands such as `652.3 nm`.
+
+    Returns:
+        None where a name has none, or numbers that are none, such as widths of bands.
+    """
     found = [_NAMED.search(name) for name in names]
     if not names or not all(found):
         return None
     nm = [
-        float(match[1]) * (1.0 if match[2].lower() in NANOMETRES else 1000.0)
+        float(match[1].replace(",", ".")) * (1.0 if match[2].lower() in NANOMETRES else 1000.0)
         for match in found
         if match
     ]
+    if min(nm) < BELIEVABLE_NM[0] or max(nm) > BELIEVABLE_NM[1]:
+        return None
     return np.array(nm, np.float64)
 
 
@@ -135,12 +181,20 @@ def read_wavelengths(path: str | Path) -> tuple[NDArray[np.float64], str | None]
             f"{path} has the columns {', '.join(names)}: one of them has to be `wavelength_nm`, "
             f"with a number in each row."
         )
-    said = re.findall(r"[a-zµμ]+", names[chosen[0]])
-    units = next((word for word in said if word in NANOMETRES + MICROMETRES), None)
+    units = units_in(names[chosen[0]])
     cells = [row[chosen[0]] for row in rows[1:]]
     if separator != ",":
         cells = [cell.replace(",", ".") for cell in cells]
     return to_nm(cells, units, str(path))
+
+
+def units_in(name: str) -> str | None:
+    """Units that a name of a column or array says; all of it, where it is an unknown wavenumber."""
+    name = name.lower()
+    if (units := known_units(name)) is not None or "wavenumber" in name:
+        return units or name
+    words = re.findall(r"[a-zµμå]+", name)
+    return next((word for word in words if word in LENGTHS), None)
 
 
 def _plain_numbers(path: Path, lines: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ Shapes: T times, C channels, H x W grid.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class OwnStates:
         self.grid_sha256 = record.grid_sha256
         _require_grid(state, record, where)
         self._state = state
+        prepared = recipe.prepare  # a store that was prepared by hand may miss values
+        self._say_missing = bool(prepared.sources) and not prepared.allow_missing
         self._static = join_static(raw, recipe.data.static) if recipe.data.static else None
         if self._static is not None:
             _require_grid(self._static, record, where)
@@ -123,7 +126,36 @@ class OwnStates:
             block, self.times[time_indices], names, allow_missing=True, constant=self._constant
         )
         self._constant.warn()
+        self._require_values(block, self.times[time_indices], names)
         return np.array(block, np.float32)
+
+    def _require_values(
+        self, block: NDArray[np.float32], times: NDArray[np.datetime64], names: ChannelSet
+    ) -> None:
+        """Refuse fields without any value, which a model would fill from the other channels.
+
+        Fields without some values are warned of, where the model's data had them all.
+        """
+        lost = np.isnan(block)
+        if not lost.any():
+            return
+        time, channel = np.argwhere(lost.any(axis=(2, 3)))[0]
+        whole = lost.all(axis=(2, 3))
+        if whole.any():
+            time, channel = np.argwhere(whole)[0]
+            raise ValueError(
+                f"{names.names[channel]} of {self.path} has no value at {iso(times[time])}, "
+                f"which the model needs: add its values, or leave that time out."
+            )
+        if self._say_missing:
+            self._say_missing = False
+            warnings.warn(
+                f"{names.names[channel]} of {self.path} has no value in "
+                f"{int(lost[time, channel].sum())} of {lost[0, 0].size} cells at "
+                f"{iso(times[time])}, and by its recipe the model was trained on data that miss "
+                f"nothing: forecasts near such cells may be far off.",
+                stacklevel=2,
+            )
 
     def static(self, names: Iterable[str]) -> NDArray[np.float32]:
         """Read static fields, (S, H, W)."""

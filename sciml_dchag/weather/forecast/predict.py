@@ -326,6 +326,11 @@ def initial_states(saved: SavedModel, source: Source) -> States:
     """
     if isinstance(source, Store):
         return source
+    if not isinstance(source, (xr.Dataset, str, os.PathLike)):
+        raise ValueError(
+            f"The states are a {type(source).__name__}, where a Dataset or the path of one is "
+            f"needed: make one of a DataArray with its to_dataset(name=...)."
+        )
     if not isinstance(source, xr.Dataset):
         path = Path(source)
         if not path.exists() or path.suffix == ".partial":

@@ -23,6 +23,15 @@ FINAL, PRELIMINARY = "0001", "0005"
 ON_PRESSURE = {"isobaricInhPa": "hPa", "isobaricInPa": "Pa"}
 """Kinds of level that are pressures, and their units."""
 
+_MISSING = -1e34
+_HOURS = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0}
+"""Units of steps as ecCodes gives them; longer ones it turns into hours."""
+_PROBABILITIES, _PERCENTILES = (5, 9), (6, 10)
+"""Templates of GRIB 2 whose fields are no states but what an ensemble says of them."""
+_OF_ENSEMBLES = {2: "spread", 3: "spread", 4: "spread", 5: "anomaly_index", 7: "spread",
+                 8: "least", 9: "largest"}  # fmt: skip
+"""What is derived from an ensemble by table 4.7 of GRIB 2 and is no mean of it."""
+
 ACCUMULATED_HOURS = "accumulated_hours"
 """Attribute of a field: over how many hours it is summed, where its messages say so."""
 
@@ -81,6 +90,7 @@ class _Rows:
     shape: tuple[int, ...]
     by_column: bool
     alternating: bool
+    westward: bool
     latitude: NDArray[np.float64] | None
     longitude: NDArray[np.float64] | None
 
@@ -90,33 +100,42 @@ class _Rows:
         kind = str(message.message_get("gridType"))
         if kind not in ("regular_ll", "regular_gg"):
             size = int(message.message_get("numberOfPoints", int, 1))
-            return cls(kind, (size,), False, False, None, None)
+            return cls(kind, (size,), False, False, False, None, None)
         shape = int(message.message_get("Nj", int)), int(message.message_get("Ni", int))
         by_column = bool(message.message_get("jPointsAreConsecutive", int, 0))
         alternating = bool(message.message_get("alternativeRowScanning", int, 0))
-        bare = cls(kind, shape, by_column, alternating, None, None)
-        latitude = bare._in_rows(np.asarray(message.message_get("latitudes", float)))[:, 0]
-        longitude = bare._in_rows(np.asarray(message.message_get("longitudes", float)))[0]
-        return cls(kind, shape, by_column, alternating, latitude, longitude)
+        westward = bool(message.message_get("iScansNegatively", int, 0))
+        # The first line of a file is as it says, and places on other lines may be turned or not.
+        y, x = (np.asarray(message.message_get(n, float)) for n in ("latitudes", "longitudes"))
+        lines = shape[::-1] if by_column else shape
+        along, across = (y, x) if by_column else (x, y)
+        along, across = along.reshape(lines)[0], across.reshape(lines)[:, 0]
+        latitude, longitude = (along, across) if by_column else (across, along)
+        longitude = longitude[::-1] if westward else longitude
+        return cls(kind, shape, by_column, alternating, westward, latitude, longitude)
 
     def arranged(self, message: Any) -> NDArray[np.float32]:
         """Read a message's values in rows, NaN where they are missing."""
+        marked = message.message_get("bitmapPresent", int, 0) or message.message_get(
+            "missingValueManagementUsed", int, 0
+        )
+        if marked:  # a mark that no field has as a value
+            message.message_set("missingValue", _MISSING)
         values = np.asarray(message.message_get("values", float), np.float64)
-        if message.message_get("bitmapPresent", int, 0):
-            values[values == float(message.message_get("missingValue", float))] = np.nan
+        if marked:
+            values[values == _MISSING] = np.nan
         return self._in_rows(values).astype(np.float32)
 
     def _in_rows(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         if len(self.shape) == 1:
             return values
         rows, columns = self.shape
-        if self.by_column:
-            return values.reshape(columns, rows).T
-        field = values.reshape(rows, columns)
+        field = values.reshape((columns, rows) if self.by_column else (rows, columns))
         if self.alternating:
             field = field.copy()
             field[1::2] = field[1::2, ::-1]
-        return field
+        field = field.T if self.by_column else field
+        return field[:, ::-1] if self.westward else field
 
 
 def open_grib(source: str) -> list[xr.Dataset]:
@@ -168,12 +187,16 @@ def _header(message: Any, offset: Any) -> _Message:
         name = str(get("shortName", str, "unknown"))
     if name in ("unknown", "~"):
         name = f"parameter_{get('paramId', int, 0)}"
-    if str(get("dataType", str, "")) == "es":  # standard deviations of ensembles
-        name = f"spread_of_{name}"
+    if (derived := _derived(get)) is not None:
+        name = f"{derived}_of_{name}"
     kind = str(get("typeOfLevel", str, "unknown"))
     hours = 0
     if str(get("stepType", str, "instant")) == "accum":
-        hours = int(get("endStep", int, 0)) - int(get("startStep", int, 0))
+        steps = int(get("endStep", int, 0)) - int(get("startStep", int, 0))
+        span = steps * _HOURS.get(str(get("stepUnits", str, "h")), 1.0)
+        hours = round(span)
+        if abs(span - hours) > 1e-6:
+            name = f"{name}_over_{span * 60:g}_minutes"
     date, time = int(get("validityDate", int)), int(get("validityTime", int))
     when = f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}:"
     return _Message(
@@ -184,6 +207,18 @@ def _header(message: Any, offset: Any) -> _Message:
         version=str(get("experimentVersionNumber", str, "")),
         offset=offset if isinstance(offset, tuple) else (int(offset), 0),
     )
+
+
+def _derived(get: Any) -> str | None:
+    """What a field is of an ensemble, that is no state; None for a state or a mean of states."""
+    if str(get("dataType", str, "")) == "es":
+        return "spread"
+    template = int(get("productDefinitionTemplateNumber", int, -1))
+    if template in _PROBABILITIES:
+        return "probability"
+    if template in _PERCENTILES:
+        return "percentile"
+    return _OF_ENSEMBLES.get(int(get("derivedForecast", int, -1)))
 
 
 def _attributes(message: Any, key: tuple[str, str, int, str]) -> dict[str, Any]:

@@ -201,11 +201,14 @@ def _engine(source: str) -> Literal["grib", "scipy", "h5netcdf"]:
 def _lazily(source: Any, engine: Any, **options: Any) -> xr.Dataset:
     """Open without Dask, whose graph would have to be built for all times at once.
 
-    Times are left as they are: `calendars` decodes more of them, and names what is wrong.
+    Times are left as they are: `calendars` decodes more of them, and names what is wrong. Of
+    several numbers that stand for no data (`_FillValue`, and a list of `missing_value`) all do.
     """
-    return xr.open_dataset(
-        source, engine=engine, chunks=None, cache=False, decode_times=False, **options
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*has multiple fill values", xr.SerializationWarning)
+        return xr.open_dataset(
+            source, engine=engine, chunks=None, cache=False, decode_times=False, **options
+        )
 
 
 def _open_zarr(source: str, storage_options: dict[str, Any] | None = None) -> xr.Dataset:

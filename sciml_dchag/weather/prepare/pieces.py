@@ -196,6 +196,8 @@ def north_and_east(field: xr.DataArray) -> xr.DataArray:
         return field
     columns = field["longitude"].values.astype(np.float64)
     steps = np.mod(np.diff(columns), 360.0)
+    if 0 < (-steps % 360.0).sum() < 360.0 <= steps.sum():  # columns that run west
+        return north_and_east(field.isel(longitude=slice(None, None, -1)))
     if not 0 < steps.sum() < 360.0:
         return field
     east = np.mod(columns, 360.0)

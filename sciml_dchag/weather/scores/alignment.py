@@ -4,6 +4,7 @@ Everything is checked on coordinates before any field is read, and nothing is re
 in silence: the first difference is an error that names it. The scores are in `metrics`.
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ Index = NDArray[np.intp]
 
 # Coordinates that went through float32 differ by about 1e-5 degrees.
 SAME_DEGREES = 1e-4
+FAR = 10.0
+"""Means that are further apart than so many standard deviations are of other units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,3 +270,31 @@ def _time(value: np.datetime64) -> str:
 
 def _hours(value: np.timedelta64) -> str:
     return f"{value / np.timedelta64(1, 'h'):g} h"
+
+
+def doubt_units(
+    name: str, forecast_BCHW: NDArray[np.floating], truth_BCHW: NDArray[np.floating]
+) -> None:
+    """Warn where fields of the same times are too far from each other for any forecast.
+
+    Arithmetic of xarray keeps the attribute `units`, whatever it was multiplied by.
+
+    Args:
+        name: of the variable.
+        forecast_BCHW: some fields.
+        truth_BCHW: those of the same times.
+    """
+    for channel in range(truth_BCHW.shape[1]):
+        forecast, truth = forecast_BCHW[:, channel], truth_BCHW[:, channel]
+        known = np.isfinite(forecast) & np.isfinite(truth)
+        if not known.any():
+            continue
+        one, other = (float(np.mean(f, where=known, dtype=float)) for f in (forecast, truth))
+        spread = float(np.std(truth, where=known, dtype=float))
+        if abs(one - other) > FAR * spread > 0:
+            warnings.warn(
+                f"{name} has a mean of {one:.4g} in the forecast and of {other:.4g} in the truth "
+                f"of the same times: look whether both are in the units that they say.",
+                stacklevel=5,
+            )
+            return

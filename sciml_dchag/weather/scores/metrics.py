@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciml_dchag.weather.area import latitude_weights
-from sciml_dchag.weather.scores.alignment import Positions, align
+from sciml_dchag.weather.scores.alignment import Positions, align, doubt_units
 from sciml_dchag.weather.scores.formulas import (
     METRICS,
     Floats,
@@ -205,9 +205,12 @@ def _score_variable(
         sums = ScoreSums(prod(shape), latitude, with_climatology=climatology is not None)
         for start in range(0, times, 16):  # bounds what is read at once
             block = slice(start, start + 16)
+            ours, theirs = fields(forecast, positions.forecast), fields(truth, positions.truth)
+            if lead == start == 0:
+                doubt_units(name, ours, theirs)
             sums.update(
-                fields(forecast, positions.forecast),
-                fields(truth, positions.truth),
+                ours,
+                theirs,
                 None if climatology is None else fields(climatology, positions.climatology),
             )
         result = sums.result(metrics)

@@ -15,10 +15,12 @@ import sciml_dchag as sd
 from sciml_dchag.pipeline import train
 from sciml_dchag.plants.detect.boxes import Found, Window, boxes_of
 from sciml_dchag.plants.detect.detector import PlantDetector
+from sciml_dchag.plants.detect.evaluate import choose_score
 from sciml_dchag.plants.detect.scores import BoxSums, count_scores
 from sciml_dchag.plants.detect.training import BoxStore
 from sciml_dchag.plants.store.cubes import CubeStore
 from sciml_dchag.tasks import recipe_from_mapping, task_of
+from sciml_dchag.training.detection import TRIED
 from sciml_dchag.training.evaluation import Evaluation
 
 IMAGES, SIDE = 48, 48
@@ -85,11 +87,28 @@ def test_a_run_finds_what_it_was_not_shown(run: Path) -> None:
     assert scores.loc["ap50", "model"] > 0.5
     assert np.isnan(scores.loc["f1", "mean_number"])
     assert np.isfinite(scores.loc["count_percent", "mean_number"])
-    assert "from the validation images" in " ".join(found.notes)
+    assert "from the highest F1 on the validation images" in " ".join(found.notes)
     boxes = pd.read_csv(run / "evaluation" / "boxes.csv")
     assert (boxes["x1"] > boxes["x0"]).all() and boxes["cube"].nunique() > 5
     assert (run / "evaluation" / "figures" / "objects.png").stat().st_size > 5000
     assert "objects" in command("inspect", run).output
+
+
+def test_the_least_probability_may_be_that_of_the_best_counts(run: Path, folder: Path) -> None:
+    """No other one that is tried counts better on the validation images."""
+    recipe = recipe_from_mapping(mapping(folder, evaluation={"choose_by": "counts"}))
+    opened = BoxStore(recipe)
+    detector = PlantDetector(run, opened.store)
+    score, chosen_on = choose_score(opened, detector)
+    assert chosen_on == "the least absolute error of counts on the validation images"
+    truth = opened.known("validation")
+    number = np.array([len(boxes) for boxes in truth.values()])
+    found = detector.find(list(truth))
+    errors = {
+        tried: float(np.abs([len(one.at_least(tried)) for one in found] - number).mean())
+        for tried in TRIED
+    }
+    assert errors[score] == min(errors.values()) < errors[TRIED[0]]
 
 
 def test_predict_writes_a_table(run: Path, folder: Path, tmp_path: Path) -> None:

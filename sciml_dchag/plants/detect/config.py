@@ -56,8 +56,11 @@ class DetectPlantsEvaluation:
     most_overlap: float = 0.5
     """Of two boxes whose IoU is larger, the less probable one is a duplicate."""
     score: float = 0.0
-    """Least probability of what counts as found; 0 takes that of the highest F1 on the validation
+    """Least probability of what counts as found; 0 chooses it by `choose_by` on the validation
     images, or else on the training images."""
+    choose_by: Literal["f1", "counts"] = "f1"
+    """What the least probability is chosen by: `f1`, the highest F1 of boxes at IoU 0.5, or
+    `counts`, the least mean absolute error of the number of objects in an image."""
 
     def __post_init__(self) -> None:
         require_at_least(1, "evaluation.batch", self.batch, MOST_SAMPLES)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from sciml_dchag.figures.report import write_evaluation
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = ("metric",)
+CHOSEN_BY = {"f1": "the highest F1", "counts": "the least absolute error of counts"}
 DRAWN_IMAGES = 6
 """Test images that are drawn with their boxes."""
 
@@ -90,14 +92,15 @@ def choose_score(
     if not truth:
         truth, chosen_on = opened.known("train"), "the training images"
     found = _find(detector, truth, opened.recipe, progress)
-    best = -1.0
+    choose_by, best = opened.recipe.evaluation.choose_by, -np.inf
     for tried in TRIED:
         sums = BoxSums()
         for cube, boxes in truth.items():
             sums.pair(found[cube].at_least(tried), boxes)
-        if (f1 := sums.f1()) > best:
-            best, score = f1, float(tried)
-    return score, chosen_on
+        good = sums.f1() if choose_by == "f1" else -sums.count_error()
+        if good > best:
+            best, score = good, float(tried)
+    return score, f"{CHOSEN_BY[choose_by]} on {chosen_on}"
 
 
 def _find(

@@ -63,6 +63,10 @@ class BoxSums:
         """2 found / (2 found + missed + false); NaN where there is nothing."""
         return _ratio(2 * self.hits, self.found + self.truth)
 
+    def count_error(self) -> float:
+        """Mean absolute error of the number of objects in an image; NaN where there is no image."""
+        return _ratio(float(np.abs(self.counts).sum()), len(self.counts))
+
     def scores(self) -> dict[str, float]:
         """All scores, by metric."""
         by_overlap = average_precision(self.judged) if self.judged else np.full(len(OVERLAPS), 0.0)

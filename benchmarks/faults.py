@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -193,6 +194,7 @@ def kill_at_moments(
     kills: int, names: list[str], root: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Kill commands as they are started, at moments drawn at random."""
+    each = math.ceil(kills / len(names))
     for name in names:
         case, whole, work = CASES[name], root / f"{name}-0", root / f"{name}-1"
         for place in (whole, work):
@@ -203,8 +205,8 @@ def kill_at_moments(
         status, seconds = run(case, whole)
         assert status == 0, (whole / "said.txt").read_text()
         done, chains, wrong = 0, 0, []
-        while done < kills // len(names):
-            more, what = chain(case, work, whole, seconds, min(kills // len(names) - done, 4))
+        while done < each:
+            more, what = chain(case, work, whole, seconds, min(each - done, 4))
             done, chains = done + more, chains + 1
             wrong += [what] if what else []
             if chains > 2 * kills:

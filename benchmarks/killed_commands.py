@@ -9,6 +9,7 @@ makes it, and leaves what a killed process leaves. `faults.py --at changes` call
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
 import pkgutil
@@ -165,6 +166,7 @@ def kill_commands(
     Yields:
         Of each command its name, kills, chains of it and its repetitions, and what was wrong.
     """
+    each = math.ceil(kills / len(names))
     for module in pkgutil.walk_packages(sciml_dchag.__path__, "sciml_dchag."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)  # once, for all children
@@ -181,11 +183,11 @@ def kill_commands(
             raise RuntimeError(f"{line}: {(folder / 'said.txt').read_text()[-500:]}")
         work.rename(whole)
         done, chains, wrong = 0, 0, []
-        while done < kills // len(names):
+        while done < each:
             shutil.copytree(inputs, work)
             if "--overwrite" in line:
                 shutil.copytree(whole / result, work / result)
-            most = min(4, kills // len(names) - done)
+            most = min(4, each - done)
             killed, what = _chain(line, work, folder / "said.txt", changes, most)
             done, chains = done + killed, chains + 1
             what = what or difference(work / result, whole / result)

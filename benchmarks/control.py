@@ -29,8 +29,10 @@ from sciml_dchag.tasks import recipe_from_mapping
 
 NEW = ["msl@-6h", "vo850", "vo850@-6h"]
 BASE_STEPS, STEPS = 600, 250
-CHOSEN = {"base": 1e-3, "base trained on": 3e-3, "control": 3e-3, "fine-tuned": 3e-3}
+CHOSEN = {"base": 1e-3, "base trained on": 3e-3, "control": 2e-2, "fine-tuned": 3e-3}
 """Learning rate of each kind, the best on validation days."""
+BRANCH = {"channels": NEW, "blocks": 1, "with_base": True}
+"""The best on validation days with the last 60 times."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Bench:
             },
         }  # fmt: skip
         if kind == "control":
-            recipe["model"]["control"] = {"base": str(start), "channels": NEW}
+            recipe["model"]["control"] = {"base": str(start), **BRANCH}
         elif start is not None:
             recipe["training"]["start_from"] = str(start)
         place, started = self.work / f"{kind}-{times}-{seed}-{rate}", time.process_time()

@@ -42,6 +42,9 @@ class ControlConfig:
     """The inputs that the base does not have, by name, such as `vo850` or `msl@-6h`."""
     blocks: int = 0
     """How many of the base's first blocks the branch has copies of; 0 for all of them."""
+    with_base: bool = False
+    """Whether the branch aggregates the base's inputs beside the new ones, and so sees at once in
+    what they differ; its channel stage costs as much more."""
     base_sha256: str = ""
     """Hash of the base's weights; filled in from the data."""
 
@@ -52,6 +55,8 @@ class ControlConfig:
                 f"model.control has base {self.base!r} and {len(self.channels)} channels: give the "
                 f"trained model and the inputs that are new to it, or neither."
             )
+        if self.with_base and not self.base:
+            raise ValueError("model.control.with_base is true and there is no model.control.base.")
         if self.blocks < 0:
             raise ValueError(f"model.control.blocks is {self.blocks}: it must be at least 0.")
 
@@ -184,6 +189,8 @@ class ModelConfig:
     @property
     def control_inputs(self) -> tuple[int, ...]:
         """Positions of the inputs of the control branch."""
+        if self.control.with_base:
+            return tuple(range(len(self.input_channels)))
         return tuple(self.input_channels.index(name) for name in self.control.channels)
 
     def _require_control(self) -> None:

@@ -1,16 +1,17 @@
 """New inputs for a trained model that stays as it is (ControlNet, arXiv 2302.05543).
 
-A branch has a channel stage of its own for the new channels, copies of the base's first blocks,
-and linear layers that start at zero: one on the way in, one from each copy to the base's block (as
-for plain transformers in PixArt-delta, arXiv 2401.05252). Until they have learnt, and for a sample
-that has none of the new inputs, the base's answer is given to the bit.
+A branch has a channel stage of its own for the new channels, and for the base's beside them where
+that is asked for, copies of the base's first blocks, and linear layers that start at zero: one on
+the way in, one from each copy to the base's block (as for plain transformers in PixArt-delta, arXiv
+2401.05252). Until they have learnt, and for a sample that has none of the new inputs, the base's
+answer is given to the bit.
 
-Shapes: B batch, L locations, D embedding, C new channels, P pixels of a patch.
+Shapes: B batch, L locations, D embedding, C channels of the branch, P pixels of a patch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +49,12 @@ class ControlBranch(nn.Module):
     """From new channels to what is added after the base's first blocks.
 
     Args:
-        aggregation: of the new channels alone.
+        aggregation: of the branch's channels.
         embed_dim: D.
         heads: of the blocks.
         blocks: N, copies of the base's first ones.
         dropout: as in the base.
+        new: which of the branch's channels the base does not have.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class ControlBranch(nn.Module):
         heads: int,
         blocks: int,
         dropout: float,
+        new: Sequence[int],
     ) -> None:
         super().__init__()
         self.on = True
+        self.new = list(new)
         self.aggregation = aggregation
         self.enter = ZeroLinear(embed_dim, embed_dim)
         self.blocks = nn.ModuleList(
@@ -81,7 +85,7 @@ class ControlBranch(nn.Module):
         """Take the new channels in, and return what is called after each block of the base.
 
         Args:
-            x_BLCP: pixels of the new channels.
+            x_BLCP: pixels of the branch's channels.
             available_BLC: False where one is missing; None where none is.
 
         Returns:
@@ -91,7 +95,7 @@ class ControlBranch(nn.Module):
         entered_BLD = self.part(self.enter(self.aggregation(x_BLCP, available_BLC)))
         present_B11 = None
         if available_BLC is not None:
-            present_B11 = available_BLC.flatten(1).any(1)[:, None, None]
+            present_B11 = available_BLC[:, :, self.new].flatten(1).any(1)[:, None, None]
         stream: list[Tensor] = []
 
         def after(number: int, x_BLD: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class ChannelTransformer(nn.Module):
         self.control = None
         if config.control.channels:
             # One attention over what is new: few channels need no partitions.
+            new = [config.input_channels.index(name) for name in config.control.channels]
             self.control = ControlBranch(
                 ChannelAggregation(
                     channels=len(config.control_inputs),
@@ -100,6 +101,7 @@ class ChannelTransformer(nn.Module):
                 heads=config.heads,
                 blocks=config.control.blocks or config.depth,
                 dropout=config.dropout,
+                new=[config.control_inputs.index(place) for place in new],
             )
 
     @property

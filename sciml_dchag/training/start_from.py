@@ -187,7 +187,7 @@ def _layouts(model: ChannelTransformer) -> dict[str, tuple[ChannelLayout, tuple[
         if module is model.head:
             names = list(config.output_channels)
         elif module_name.startswith(BRANCH):
-            names = list(config.control.channels)
+            names = [config.input_channels[place] for place in config.control_inputs]
         slots = (layout.partitions, layout.slots)
         for name, parameter in module.named_parameters(recurse=False):
             if tuple(parameter.shape[:2]) == slots and layout.channels == len(names):

@@ -98,4 +98,5 @@ def _control(config: dict[str, Any]) -> dict[str, str]:
     if not control.get("channels"):
         return {}
     base = f"{control['base']} (weights {control['base_sha256'][:8]})"
-    return {"control": f"{', '.join(control['channels'])}, on the base {base}"}
+    beside = ", beside those of the base" if control.get("with_base") else ""
+    return {"control": f"{', '.join(control['channels'])}{beside}, on the base {base}"}

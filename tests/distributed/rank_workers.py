@@ -37,7 +37,7 @@ def config(
     """A model of a kind.
 
     `bands` is a masked autoencoder that knows channels by wavelength, `control` a forecaster with a
-    branch for three further inputs.
+    branch for three further inputs, and of `dchag-l` for all.
     """
     inputs = tuple(f"i{i}" for i in range(channels))
     by_wavelength = head == "bands"
@@ -50,7 +50,10 @@ def config(
     if head == "control":
         head, new = "forecast", ("n0", "n1", "n2")
         inputs = (*new[:1], *inputs[:5], *new[1:2], *inputs[5:], *new[2:])
-        spectral = {"control": ControlConfig(base="runs/base", channels=new[::-1], blocks=1)}
+        control = ControlConfig(
+            base="runs/base", channels=new[::-1], blocks=1, with_base=kind == "dchag-l"
+        )
+        spectral = {"control": control}
     return dataclasses.replace(
         CONFIG, aggregation=kind, tree=tree, implementation=implementation, head=head,
         input_channels=inputs, output_channels=inputs if head == "masked" else outputs, **spectral,
@@ -153,7 +156,7 @@ def control_loss(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same with gaps, and with a sample that has none of the new inputs."""
     available = x < 2
-    new = list(model.config.control_inputs)
+    new = [model.config.input_channels.index(name) for name in model.config.control.channels]
     available[1, new] = False
     out = model(x[samples, inputs], hours[samples], available[samples, inputs])
     return out, (out - target[samples, outputs]).square().sum() / target.numel()

@@ -300,7 +300,9 @@ def test_a_control_branch_is_learnt_on_ranks_as_on_one_process(
     del base["data"]["validation"]
     workers.train_run(base, str(tmp_path / "base"))
     new = [f"{name}@-6h" for name in Store.open(recipe["data"]["store"]).channels.names]
-    control = {"base": str(tmp_path / "base"), "channels": new, "blocks": 1}
+    control = {
+        "base": str(tmp_path / "base"), "channels": new, "blocks": 1, "with_base": True,
+    }  # fmt: skip
     branch = workers.changed(
         recipe, training={**short, "learning_rate": 1e-2, "warmup_steps": 1},
         model={"control": control}, task={"rollout_steps": 2},

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sciml_dchag.models.config import ControlConfig, ModelConfig
+from sciml_dchag.models.tokenizer import patchify
 from sciml_dchag.models.transformer import ChannelTransformer, build_model
 
 BASE = ModelConfig(
@@ -15,17 +16,22 @@ BASE = ModelConfig(
 )  # fmt: skip
 
 
-def with_control(base: ModelConfig, blocks: int = 2) -> ModelConfig:
+def with_control(base: ModelConfig, blocks: int = 2, with_base: bool = False) -> ModelConfig:
     """New inputs between those of the base, in another order than they are named."""
     return dataclasses.replace(
         base, input_channels=("a", "y", "b", "c", "x"),
-        control=ControlConfig(base="runs/base", channels=("x", "y"), blocks=blocks),
+        control=ControlConfig(
+            base="runs/base", channels=("x", "y"), blocks=blocks, with_base=with_base
+        ),
     )  # fmt: skip
 
 
-def pair(base: ModelConfig) -> tuple[ChannelTransformer, ChannelTransformer]:
+def pair(
+    base: ModelConfig, with_base: bool = False
+) -> tuple[ChannelTransformer, ChannelTransformer]:
     """A base, and a model with control that has its weights."""
-    one, other = build_model(base, 1).eval(), build_model(with_control(base), 2).eval()
+    one = build_model(base, 1).eval()
+    other = build_model(with_control(base, with_base=with_base), 2).eval()
     missing, unknown = other.load_state_dict(one.state_dict(), strict=False)
     assert not unknown and all(name.startswith("control.") for name in missing)
     assert other.control is not None
@@ -51,9 +57,13 @@ def learnt(model: ChannelTransformer) -> None:
 
 @pytest.mark.parametrize("kind", ["single", "dchag-c", "dchag-l"])
 @pytest.mark.parametrize("implementation", ["absorbed", "materialised"])
+@pytest.mark.parametrize("with_base", [False, True])
 @torch.no_grad()
-def test_the_base_answers_until_the_branch_has_learnt(kind: str, implementation: str) -> None:
-    base, model = pair(dataclasses.replace(BASE, aggregation=kind, implementation=implementation))
+def test_the_base_answers_until_the_branch_has_learnt(
+    kind: str, implementation: str, with_base: bool
+) -> None:
+    kinds = {"aggregation": kind, "implementation": implementation}
+    base, model = pair(dataclasses.replace(BASE, **kinds), with_base)
     x, own, hours = fields()
     expected = base(own, hours)
     assert torch.equal(model(x, hours), expected)
@@ -63,9 +73,10 @@ def test_the_base_answers_until_the_branch_has_learnt(kind: str, implementation:
     assert torch.equal(model(x, hours), expected)
 
 
+@pytest.mark.parametrize("with_base", [False, True])
 @torch.no_grad()
-def test_a_sample_without_the_new_inputs_gets_the_bases_answer() -> None:
-    base, model = pair(BASE)
+def test_a_sample_without_the_new_inputs_gets_the_bases_answer(with_base: bool) -> None:
+    base, model = pair(BASE, with_base)
     learnt(model)
     x, own, hours = fields()
     available = torch.ones_like(x, dtype=torch.bool)
@@ -96,7 +107,23 @@ def test_the_first_step_reaches_every_zero_layer_that_can_learn() -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
+@torch.no_grad()
+def test_the_branch_sees_the_inputs_of_its_base_where_it_is_told_to() -> None:
+    """What it adds to the base's tokens before the first block."""
+    x_BLCP = patchify(fields()[0], BASE.patch)
+    for with_base in (False, True):
+        _, model = pair(BASE, with_base)
+        branch, places = model.control, list(model.control_places)
+        assert branch is not None and places == ([0, 1, 2, 3, 4] if with_base else [4, 1])
+        changed = x_BLCP.clone()
+        changed[:, :, 2] += 1  # an input of the base
+        found = [branch.aggregation(x[:, :, places], None) for x in (x_BLCP, changed)]
+        assert torch.equal(*found) is not with_base
+
+
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="no model.control.base"):
+        ControlConfig(with_base=True)
     with pytest.raises(ValueError, match="'z', which is no input"):
         dataclasses.replace(BASE, control=ControlConfig(base="r", channels=("z",)))
     with pytest.raises(ValueError, match="has all inputs"):

@@ -63,6 +63,8 @@ OTHERS: dict[str, tuple[tuple[Any, ...], dict[str, str], str]] = {
     "pressure at the ground": (("slp", "Pa", 1e5, 500.0), {"standard_name": "surface_air_pressure"}, "msl"),
     "pressure at the sea": (("ps", "Pa", 1e5, 500.0), {"long_name": "Sea Level Pressure"}, "sp"),
     "relative humidity": (("q", "1", 0.02, 0.001, 1000), {"long_name": "Relative humidity"}, "q1000"),
+    "a standard error": (("u10", "m s-1", 0.0, 2.0), {"standard_name": "eastward_wind standard_error"}, "u10"),
+    "an increment": (("u10", "m s-1", 0.0, 2.0), {"long_name": "Analysis increment of 10 m u wind"}, "u10"),
     "absolute vorticity": (("vo", "s-1", 1e-4, 1e-5, 500), {"standard_name": "atmosphere_absolute_vorticity"}, "vo500"),
 }  # fmt: skip
 

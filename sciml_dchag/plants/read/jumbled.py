@@ -96,6 +96,6 @@ def _differences(
 
     here = value(place)
     steps = np.eye(3, dtype=np.int64)
-    apart = np.array([np.abs(value(place + step[:, None]) - here).mean() for step in steps])
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # infinite numbers
+        apart = np.array([np.abs(value(place + step[:, None]) - here).mean() for step in steps])
         return np.asarray(apart / np.abs(here - np.roll(here, 1)).mean())

@@ -71,6 +71,13 @@ OTHER_QUANTITIES = (
 )  # fmt: skip
 """Words of standard and long names of what is none of our variables."""
 
+ABOUT_A_FIELD = (
+    r"standard[ _]error|status[ _]flag|number[ _]of[ _]observations|detection[ _]minimum|"
+    r"\bincrements?\b|\btendency\b|\buncertainty\b|\bquality[ _](flag|control)\b"
+)
+"""Words for what is said about one of our variables (CF's modifiers of standard names too), or is
+its change; a recipe's own channel may be one."""
+
 _SPEED = r"wind[ _]?speed|wind[ _]?direction|wind_(from|to)_direction"
 _NORTHWARD = r"northward|meridional|\bv[ -]?component|y[ -]component|northerly|southerly"
 _EASTWARD = r"eastward|zonal|\bu[ -]?component|x[ -]component|easterly|westerly"
@@ -99,7 +106,9 @@ def another_quantity(field: xr.DataArray, short: str) -> str | None:
         field: with the file's attributes.
         short: our name of the variable that it is taken for.
     """
-    words = "|".join([*OTHER_QUANTITIES, *filter(None, [OTHER_QUANTITIES_OF.get(short)])])
+    ours_alone = [ABOUT_A_FIELD] if short in VARIABLES else []
+    of_it = filter(None, [OTHER_QUANTITIES_OF.get(short)])
+    words = "|".join([*OTHER_QUANTITIES, *ours_alone, *of_it])
     for key in ("standard_name", "long_name", "var_desc", "statistic"):
         text = str(field.attrs.get(key, "")).strip()
         # A recipe's own channel may be computed, and keep the attributes of what it is made from.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.memory import memory_bytes
 from sciml_dchag.files.samples import resolve_samples
-from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_bands
+from sciml_dchag.plants.prepare.bands import BandMaker, derivative_maker, parse_spans, without_bands
 from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
@@ -195,6 +195,8 @@ def _open(
         raw, target_nm, response=config.response, merge_bands=config.merge_bands,
         smooth=config.smooth,
     )  # fmt: skip
+    if config.derivative is not None:  # what does not fit is refused before plants are looked for
+        derivative_maker(maker.wavelength_nm, config.derivative)
     remarks = [remark for cube in (raw, white, dark) if cube for remark in cube.remarks]
     remarks += [*made.remarks, *_lost_bands(raw, made), *made.doubts(maker.used, raw.wavelength_nm)]
     remarks += require_believable(raw, made, maker.used, most_bytes=most_bytes)

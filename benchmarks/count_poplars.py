@@ -71,10 +71,9 @@ def simulate(work: Path) -> None:
 
 
 def scores(work: Path, seed: int, steps: int, splits: list[str]) -> list[dict[str, Any]]:
-    """Train a detector, unless it is there, and score it."""
+    """Train a detector, unless that is done, and score it."""
     run, settings = work / "runs" / f"{steps}_{seed}", recipe(work, seed, steps)
-    if not (run / "checkpoints").exists():
-        train(recipe_from_mapping(settings), run)
+    train(recipe_from_mapping(settings), run)  # what was interrupted is resumed
     opened = BoxStore(recipe_from_mapping(settings))
     detector, rows = PlantDetector(run, opened.store), []
     score, _ = choose_score(opened, detector)

@@ -244,7 +244,7 @@ def index(name: str, image: xr.Dataset | xr.DataArray) -> xr.DataArray:
     Example:
         >>> sd.plants.index("NDVI", store["kernel"]).mean()  # doctest: +SKIP
     """
-    if "standard normal variate" in str(image.attrs.get("quantity", "")):
+    if "of reflectance" in str(image.attrs.get("quantity", "")):
         raise ValueError(
             f"The image holds the {image.attrs['quantity']}, of which {name} has no meaning: take "
             f"reflectance."

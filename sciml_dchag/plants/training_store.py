@@ -63,7 +63,7 @@ class PlantRecord:
         if self.quantity and self.quantity != store.quantity:
             raise ValueError(
                 f"{path} was trained on {self.quantity}, and {store.path} holds the "
-                f"{store.quantity}: prepare a store with the same `snv`."
+                f"{store.quantity}: prepare a store with the same `snv` and `derivative`."
             )
 
 

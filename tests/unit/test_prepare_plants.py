@@ -129,6 +129,30 @@ def test_standard_normal_variate(tmp_path: Path) -> None:
     assert store.attrs["quantity"].startswith("standard normal variate")
 
 
+def test_derivatives_are_the_change_from_band_to_band(tmp_path: Path) -> None:
+    """Those of a line fitted to the bands around; a dead band is missing within the window alone."""
+    write_scan(tmp_path)
+    white = counts(np.ones((5, SAMPLES, BANDS)))
+    white[:, 7, 30] = 0
+    write_envi(tmp_path / "white", white)
+    settings: dict[str, Any] = {"bands": "native", "quicklooks": False}
+    plain = prepared(tmp_path, **settings).reflectance("scan").astype(np.float64)
+    store = prepared(tmp_path, derivative=(5, 1), overwrite=True, **settings)
+    values = store.reflectance("scan")
+    slopes = sum(step * plain[2 + step : BANDS - 2 + step] for step in (-2, -1, 1, 2)) / 10
+    whole = np.isfinite(values[2:-2])
+    np.testing.assert_allclose(values[2:-2][whole], slopes[whole], atol=1e-6)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(values[:, 0, 7])), range(28, 33))
+    assert np.isnan(values).sum() == 5 * LINES
+    assert store.attrs["quantity"].startswith("first derivative of reflectance")
+    with pytest.raises(ValueError, match="have no meaning: prepare a store without"):
+        store.require_reflectance("indices")
+    with pytest.raises(ValueError, match="choose one of them"):
+        prepared(tmp_path, derivative=(5, 1), snv=True, overwrite=True, **settings)
+    with pytest.raises(ValueError, match="derivative=WINDOW,ORDER"):
+        prepared(tmp_path, derivative=(5, 0), overwrite=True, **settings)
+
+
 def test_a_dead_pixel_of_the_sensor_is_nan_and_counted(tmp_path: Path) -> None:
     write_scan(tmp_path)
     white = counts(np.ones((5, SAMPLES, BANDS)))

@@ -119,7 +119,7 @@ class BandMaker:
     used: NDArray[np.intp]
     """Which of the camera's bands it is made from, in the order of `matrix`, (B,)."""
     matrix: NDArray[np.float64]
-    """Weights, each row summing to one, (C, B)."""
+    """Weights, each row summing to one, of derivatives to zero, (C, B)."""
 
     @classmethod
     def for_camera(
@@ -336,11 +336,40 @@ def _smoothed(
 ) -> NDArray[np.float64]:
     from scipy.signal import savgol_filter
 
-    window, order = smooth
-    if window % 2 == 0 or not 0 <= order < window <= len(target_nm):
+    _check_filter("smooth", smooth, target_nm)
+    return np.asarray(savgol_filter(weights, *smooth, axis=0))
+
+
+def derivative_maker(target_nm: NDArray[np.float64], derivative: tuple[int, int]) -> BandMaker:
+    """Work out how reflectance becomes its first derivative, its change from band to band.
+
+    That of the polynomial that a Savitzky-Golay filter (Savitzky and Golay 1964) fits around each
+    band; at both ends of the spectrum that of the outermost one.
+
+    Args:
+        target_nm: centres of the bands, evenly spaced, ascending.
+        derivative: window (bands) and order of the filter.
+
+    Raises:
+        ValueError: the filter does not fit the bands.
+    """
+    from scipy.signal import savgol_filter
+
+    _check_filter("derivative", derivative, target_nm)
+    weights = savgol_filter(np.eye(len(target_nm)), *derivative, deriv=1, axis=0)
+    return BandMaker(wavelength_nm=target_nm, used=np.arange(len(target_nm)), matrix=weights)
+
+
+def _check_filter(
+    name: str, window_and_order: tuple[int, int], target_nm: NDArray[np.float64]
+) -> None:
+    """Refuse a Savitzky-Golay filter that does not fit the bands."""
+    window, order = window_and_order
+    least = int(name == "derivative")
+    if window % 2 == 0 or not least <= order < window <= len(target_nm):
         raise ValueError(
             f"A Savitzky-Golay filter of {window} bands and order {order} does not fit "
-            f"{len(target_nm)} bands: give `smooth=WINDOW,ORDER` with an odd window above the "
+            f"{len(target_nm)} bands: give `{name}=WINDOW,ORDER` with an odd window above the "
             f"order, such as 11,2."
         )
     steps = np.diff(target_nm)
@@ -349,4 +378,3 @@ def _smoothed(
             f"A Savitzky-Golay filter needs evenly spaced bands, but these are {steps.min():g} to "
             f"{steps.max():g} nm apart: choose a span such as `bands=400-900x500`."
         )
-    return np.asarray(savgol_filter(weights, window, order, axis=0))

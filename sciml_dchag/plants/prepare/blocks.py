@@ -50,6 +50,8 @@ class ImageToPrepare:
     """Bounds of reflectance."""
     snv: bool = False
     """Whether each spectrum loses its mean and is divided by its deviation."""
+    derivative: BandMaker | None = None
+    """Makes derivatives of spectra; None for reflectance itself."""
     sketch: Sketch | None = None
     """What is kept for the picture; filled as blocks are made."""
     draw: bool = False
@@ -84,6 +86,7 @@ class ImageToPrepare:
         calibration = self.calibrate().select(used, self.columns)
         gaps = calibration.unusable > 0
         products = None if self.maker.selects else list(self.maker.products())
+        slopes = None if self.derivative is None else list(self.derivative.products())
         kept = threading.local()  # one buffer a thread: fresh memory costs as much as the work
 
         def prepare(line: int, numbers: NDArray[Any], out: NDArray[np.float32]) -> Counts:
@@ -109,6 +112,8 @@ class ImageToPrepare:
                 self.sketch.add(line, out)
             if self.snv:
                 _standardise(out)
+            if slopes is not None:
+                bands.apply(slopes, out.copy(), out, gaps=True)
             return counts
 
         spans = [

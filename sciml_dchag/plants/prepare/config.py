@@ -60,6 +60,9 @@ class PreparePlants:
     """Average bands of one wavelength instead of refusing them."""
     smooth: tuple[int, int] | None = knob(None, metavar="WINDOW,ORDER")
     """Savitzky-Golay filter over bands, window and order, such as 11,2."""
+    derivative: tuple[int, int] | None = knob(None, metavar="WINDOW,ORDER")
+    """First derivative of each spectrum, the change from band to band, by a Savitzky-Golay filter
+    of this window and order, such as 21,2: bands are then less alike, and light counts less."""
     snv: bool = False
     """Standardise each spectrum (standard normal variate)."""
     clip: tuple[float, float] | None = knob(None, metavar="LOW,HIGH")
@@ -95,6 +98,11 @@ class PreparePlants:
             low, high = self.clip
             raise ValueError(
                 f"prepare.clip {low:g},{high:g} leaves nothing: give the lower bound first."
+            )
+        if self.derivative is not None and self.snv:
+            raise ValueError(
+                "prepare.derivative and prepare.snv are both set: a store holds derivatives or "
+                "standardised spectra, choose one of them."
             )
         if self.plants is not None and self.plants < 1:
             raise ValueError(

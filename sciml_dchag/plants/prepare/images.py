@@ -24,7 +24,7 @@ from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import Sources, attribution_of, resolve_samples, several
-from sciml_dchag.plants.prepare.bands import parse_bands
+from sciml_dchag.plants.prepare.bands import derivative_maker, parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.config import PreparePlants
 from sciml_dchag.plants.prepare.finding import FoundPlants, find_all_plants, require_in_part
@@ -162,7 +162,7 @@ def _write(
         "simulated": int(simulated),
         **({} if config.pixel_mm is None else {"pixel_mm": config.pixel_mm}),
         **({"left_out": opened.reasons()} if opened.left_out else {}),
-        "quantity": "standard normal variate of reflectance" if config.snv else "reflectance",
+        "quantity": _quantity(config),
         "provenance": {
             "sources": [_described(path) for path in [*paths, *given]],
             "package": f"sciml-dchag {__version__}",
@@ -225,6 +225,9 @@ def to_prepare(
             references={kind: cube.path.name for kind, cube in both if cube is not None},
             columns=slice(0, image.raw.samples), found=found[name], clip=config.clip,
             snv=config.snv, draw=config.quicklooks,
+            derivative=None
+            if config.derivative is None
+            else derivative_maker(image.maker.wavelength_nm, config.derivative),
         )  # fmt: skip
         row = {str(key): value for key, value in known.loc[name].items()}
         if parts.guard is None:
@@ -248,6 +251,13 @@ def _new_cube(name: str, image: ImageToPrepare, attribution: str) -> NewCube:
         attrs=image.attrs,
         finish=lambda store: image.draw_into(store, name, attribution),
     )
+
+
+def _quantity(config: PreparePlants) -> str:
+    """What a store's values are."""
+    if config.derivative is not None:
+        return "first derivative of reflectance, its change from band to band"
+    return "standard normal variate of reflectance" if config.snv else "reflectance"
 
 
 def _digests(sources: Sequence[object]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.memory import memory_bytes
 from sciml_dchag.files.samples import resolve_samples
-from sciml_dchag.plants.prepare.bands import BandMaker, parse_spans, without_bands
+from sciml_dchag.plants.prepare.bands import BandMaker, derivative_maker, parse_spans, without_bands
 from sciml_dchag.plants.prepare.believable import require_believable, spans_of
 from sciml_dchag.plants.prepare.calibration import Calibration, calibrate
 from sciml_dchag.plants.prepare.config import NO_MASK, PreparePlants
@@ -198,6 +198,8 @@ def _open(
         raw, target_nm, response=config.response, merge_bands=config.merge_bands,
         smooth=config.smooth,
     )  # fmt: skip
+    if config.derivative is not None:  # what does not fit is refused before plants are looked for
+        derivative_maker(maker.wavelength_nm, config.derivative)
     remarks = [remark for cube in (raw, white, dark) if cube for remark in cube.remarks]
     remarks += [
         *gaps,

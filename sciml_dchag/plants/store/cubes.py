@@ -154,7 +154,7 @@ class CubeStore:
 
     @property
     def quantity(self) -> str:
-        """What the values are: reflectance, unless each spectrum was standardised."""
+        """What the values are: reflectance, unless spectra were standardised or derived."""
         return str(self.attrs.get("quantity", "reflectance"))
 
     @property
@@ -169,12 +169,12 @@ class CubeStore:
             what: what needs it, for the message.
 
         Raises:
-            ValueError: values were standardised (SNV).
+            ValueError: values were standardised (SNV) or are derivatives.
         """
-        if "standard normal variate" in self.quantity:
+        if "of reflectance" in self.quantity:
             raise ValueError(
                 f"{self.path} holds the {self.quantity}, of which {what} have no meaning: prepare "
-                f"a store without `snv`, and use that."
+                f"a store without `snv` and `derivative`, and use that."
             )
 
     def split(self, name: str) -> list[str]:

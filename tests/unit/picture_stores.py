@@ -1,11 +1,14 @@
 """Pictures of leaves made into a store, and commands on it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import zarr
 from click.testing import CliRunner, Result
 
 from sciml_dchag.cli import main
+from sciml_dchag.files.checksums import LIST
 from sciml_dchag.plants.prepare.images import prepare_plants
 
 SPLITS = ("train", "train", "train", "validation", "test", "test")
@@ -25,3 +28,11 @@ def prepared(folder: Path, table: str) -> Path:
             bands="native", mask="none", quicklooks=False, attribution="Drawn.",
         )  # fmt: skip
     return folder
+
+
+def standardised(store: Path, copy: Path) -> Path:
+    """Copy a store and let it say that its spectra were standardised."""
+    shutil.copytree(store, copy)
+    (copy / LIST).unlink()
+    zarr.open_group(copy, mode="r+").attrs["quantity"] = "standard normal variate of reflectance"
+    return copy

@@ -94,7 +94,7 @@ def test_what_members_cannot_be_made_of_is_refused(
         model.forecast(store, members=1)
     result = CliRunner().invoke(main, ["predict", "a", "b", "c.zarr", "--members", "1"])
     assert result.exit_code == 2 and "--members" in result.output
-    state = Store.open(store).dataset()["state"].isel(time=[100]).to_dataset("channel")
+    state = Store.open(store).dataset()["state"].isel(time=[100]).to_dataset("channel").load()
     moved = store.with_name("moved.zarr")
     store.rename(moved)
     try:

@@ -48,16 +48,19 @@ def score_baselines(
         progress: called for images.
 
     Returns:
-        Scores by name of the baseline and metric.
+        Scores by name of the baseline and metric. Values that are no reflectance have no colours,
+        and are counted by the mean number alone.
     """
     training = opened.known("train")
+    truth = [opened.boxes(cube) for cube in cubes]
+    errors = np.array([opened.objects / len(training) - len(boxes) for boxes in truth])
+    mean_number = {"mean_number": count_scores(errors, sum(map(len, truth)))}
+    if not opened.store.is_reflectance:
+        return mean_number
     fitted = list(training)[:FITTED]
     read = _Images(opened, len(fitted) + len(cubes), progress)
     images = [read(cube) for cube in fitted]
     wanted = [read(cube) for cube in cubes]
-    truth = [opened.boxes(cube) for cube in cubes]
-    mean = opened.objects / len(training)
-    errors = np.array([mean - len(boxes) for boxes in truth])
     scores = {}
     ways: tuple[tuple[str, Cut, Sequence[float]], ...] = (
         ("threshold", _redder, REDNESS),
@@ -69,7 +72,7 @@ def score_baselines(
         for image, boxes in zip(wanted, truth, strict=True):
             sums.add(_found(cut(image, setting), pixels), boxes, 0.0)
         scores[name] = sums.scores()
-    return {**scores, "mean_number": count_scores(errors, sum(map(len, truth)))}
+    return {**scores, **mean_number}
 
 
 class _Images:

@@ -135,6 +135,8 @@ def _evaluation(
         f"{data.objects:,} objects.",
         f"What counts as found has a probability of {chosen[0]:.2f} or more, from {chosen[1]}.",
     ]
+    if not store.is_reflectance:
+        notes.append(f"The store holds the {store.quantity}, which has no colours to find by.")
     if store.simulated:
         notes.insert(0, "The images are synthetic: scores say nothing about real plants.")
     return Evaluation(
@@ -147,7 +149,7 @@ def _evaluation(
         headline="f1",
         labels=LABELS,
         definitions=DEFINITIONS,
-        terms=BASELINES,
+        terms={name: text for name, text in BASELINES.items() if name in table},
         provenance=provenance_in_words(
             recipe.data.store, store.attrs, detector.path / RECORD, detector.checkpoint.step
         ),
@@ -168,13 +170,17 @@ def _evaluation(
 
 def _summary(table: pd.DataFrame) -> str:
     """Say how many objects are found, and what the best baselines reach."""
-    scores = table.set_index("metric")[["model", *BASELINES]].astype(float)
+    others = [name for name in BASELINES if name in table]
+    scores = table.set_index("metric")[["model", *others]].astype(float)
     f1, count = scores.loc["f1"], scores.loc["count_percent"]
-    best, nearest = str(f1.iloc[1:].idxmax()), str(count.iloc[1:].idxmin())
+    beside = ""
+    if len(finding := f1.iloc[1:].dropna()):  # a number finds nothing
+        best = str(finding.idxmax())
+        beside = f", of the best baseline ({in_a_sentence(best)}) {f1[best]:.2f}"
+    nearest = str(count.iloc[1:].idxmin())
     return (
-        f"F1 of boxes at IoU 0.5 is {f1['model']:.2f}, of the best baseline "
-        f"({in_a_sentence(best)}) {f1[best]:.2f}; counts are {count['model']:.1f} % off on "
-        f"average, of the best ({in_a_sentence(nearest)}) {count[nearest]:.1f} %."
+        f"F1 of boxes at IoU 0.5 is {f1['model']:.2f}{beside}; counts are {count['model']:.1f} % "
+        f"off on average, of the best baseline ({in_a_sentence(nearest)}) {count[nearest]:.1f} %."
     )
 
 

@@ -33,12 +33,31 @@ def fit_and_apply(
 
     Returns:
         By name of the baseline, one row per image: `grade`, and `lesion_percent` where lesions of
-        training images are drawn.
+        training images are drawn. Values that are no reflectance have no colours.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
     training = opened.store.split("train")
     graded, drawn = opened.graded(training), opened.drawn(training)
+    commonest = pd.DataFrame(index=pd.Index(cubes, name="cube"))
+    if graded:
+        commonest["grade"] = int(np.bincount([opened.grades[cube] for cube in graded]).argmax())
+    if drawn:
+        commonest["lesion_percent"] = np.mean([opened.lesion_percent(cube) for cube in drawn])
+    if not opened.store.is_reflectance:
+        return {"commonest": commonest}
+    colours = _by_colours(opened, graded, drawn, cubes, progress)
+    return {"commonest": commonest, "colours": colours}
+
+
+def _by_colours(
+    opened: GradeStore,
+    graded: Sequence[str],
+    drawn: Sequence[str],
+    cubes: Sequence[str],
+    progress: Progress | None,
+) -> pd.DataFrame:
+    """What boosted trees say that are fitted on images with a grade, or with drawn lesions."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
     samples = opened.samples("train")
     wanted = [*dict.fromkeys([*graded, *drawn, *cubes])]
     counted = {}
@@ -47,22 +66,20 @@ def fit_and_apply(
         if progress is not None:
             progress(done, len(wanted), "counting colours")
     known = np.stack([counted[cube] for cube in cubes])
-    said = {name: pd.DataFrame(index=pd.Index(cubes, name="cube")) for name in BASELINES}
+    said = pd.DataFrame(index=pd.Index(cubes, name="cube"))
     seed = opened.recipe.seed
     if graded:
         grades = np.array([opened.grades[cube] for cube in graded])
-        said["commonest"]["grade"] = int(np.bincount(grades).argmax())
-        said["colours"]["grade"] = grades[0]
+        said["grade"] = grades[0]
         if len(set(grades)) > 1:
             classifier = HistGradientBoostingClassifier(random_state=seed)
             classifier.fit(np.stack([counted[cube] for cube in graded]), grades)
-            said["colours"]["grade"] = classifier.predict(known).astype(np.int64)
+            said["grade"] = classifier.predict(known).astype(np.int64)
     if drawn:
         percent = np.array([opened.lesion_percent(cube) for cube in drawn])
-        said["commonest"]["lesion_percent"] = percent.mean()
         regressor = HistGradientBoostingRegressor(random_state=seed)
         regressor.fit(np.stack([counted[cube] for cube in drawn]), percent)
-        said["colours"]["lesion_percent"] = regressor.predict(known)
+        said["lesion_percent"] = regressor.predict(known)
     return said
 
 

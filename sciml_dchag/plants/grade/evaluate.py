@@ -98,6 +98,8 @@ def _evaluation(
         f"Model and baselines learn from the same {data.graded} graded training images and "
         f"{data.drawn} with drawn lesions.",
     ]
+    if not store.is_reflectance:
+        notes.append(f"The store holds the {store.quantity}, which has no colours to grade by.")
     if store.simulated:
         notes.insert(0, "The images are synthetic: scores say nothing about real plants.")
     return Evaluation(
@@ -110,7 +112,7 @@ def _evaluation(
         headline="accuracy",
         labels=LABELS,
         definitions=DEFINITIONS,
-        terms=BASELINES,
+        terms={name: text for name, text in BASELINES.items() if name in table},
         provenance=provenance_in_words(
             recipe.data.store, store.attrs, grader.path / RECORD, grader.checkpoint.step
         ),
@@ -131,13 +133,15 @@ def _summary(table: pd.DataFrame) -> str:
     """Say how many grades are right, and what the best baseline reaches."""
     scores = table.set_index("metric")
     accuracy, kappa = scores.loc["accuracy"], scores.loc["kappa"]
+    others = [name for name in BASELINES if name in scores]
     if np.isnan(accuracy["model"]):
-        error = scores.loc["ratio_error"]
+        error = scores.loc["ratio_error", others].astype(float)
         return (
-            f"The fraction of lesions is {error['model']:.2f} percentage points off on average, of "
-            f"boosted trees on colours {error['colours']:.2f}."
+            f"The fraction of lesions is {scores.at['ratio_error', 'model']:.2f} percentage points "
+            f"off on average, of the best baseline ({in_a_sentence(str(error.idxmin()))}) "
+            f"{error.min():.2f}."
         )
-    best = str(accuracy[list(BASELINES)].astype(float).idxmax())
+    best = str(accuracy[others].astype(float).idxmax())
     return (
         f"{accuracy['model']:.1%} of grades are right, with a weighted kappa of "
         f"{kappa['model']:.2f}; of the best baseline ({in_a_sentence(best)}) "

@@ -162,6 +162,11 @@ class CubeStore:
         """Side of a pixel on the plants in mm; None where it was not given."""
         return float(self.attrs["pixel_mm"]) if "pixel_mm" in self.attrs else None
 
+    @property
+    def is_reflectance(self) -> bool:
+        """Whether values are reflectance, and have colours and indices."""
+        return "of reflectance" not in self.quantity
+
     def require_reflectance(self, what: str) -> None:
         """Refuse a store whose values are no reflectance.
 
@@ -171,7 +176,7 @@ class CubeStore:
         Raises:
             ValueError: values were standardised (SNV) or are derivatives.
         """
-        if "of reflectance" in self.quantity:
+        if not self.is_reflectance:
             raise ValueError(
                 f"{self.path} holds the {self.quantity}, of which {what} have no meaning: prepare "
                 f"a store without `snv` and `derivative`, and use that."

@@ -120,7 +120,8 @@ def write_cubes(
         reporter = _Lines(progress, cubes, done)
         with nothing_kept_of_refused_data(partial):
             for number, cube in enumerate(cubes[done:], start=done + 1):
-                moments = _write_cube(partial, cube, wavelength_nm, reporter)
+                quantity = str(attrs.get("quantity", "reflectance"))
+                moments = _write_cube(partial, cube, wavelength_nm, quantity, reporter)
                 if cube.finish is not None:
                     cube.finish(partial)
                 np.save(partial / FINISHED_FOLDER / f"{cube.name}.npy", moments.to_array())
@@ -236,7 +237,11 @@ def block_lines(bands: int, columns: int) -> int:
 
 
 def _write_cube(
-    partial: Path, cube: NewCube, wavelength_nm: NDArray[np.float64], reporter: _Lines
+    partial: Path,
+    cube: NewCube,
+    wavelength_nm: NDArray[np.float64],
+    quantity: str,
+    reporter: _Lines,
 ) -> RunningMoments:
     """Write an image and return the moments of its plant pixels."""
     group = partial / "cubes" / cube.name
@@ -255,7 +260,7 @@ def _write_cube(
     whole = tuple(-(-n // tile) * tile for n, tile in zip(mask.shape, tiles, strict=True))
     encoding = {"mask": {"chunks": tiles, "shards": whole, "compressors": None}}
     write_zarr(dataset, group, encoding=encoding, consolidated=False)
-    shards = _Shards.create(group, len(wavelength_nm), cube.rows, cube.columns)
+    shards = _Shards.create(group, (len(wavelength_nm), cube.rows, cube.columns), quantity)
     moments = RunningMoments(len(wavelength_nm))
     first = 0
     # One block is written while the next is computed.
@@ -305,7 +310,8 @@ class _Shards:
     again, as fresh memory costs as much as a copy."""
 
     @classmethod
-    def create(cls, group: Path, bands: int, rows: int, columns: int) -> _Shards:
+    def create(cls, group: Path, shape: tuple[int, int, int], quantity: str) -> _Shards:
+        bands, rows, columns = shape
         lines = even_chunk(rows, block_lines(bands, columns))
         chunk = (even_chunk(bands), lines, even_chunk(columns, TILE_COLUMNS))
         counts = -(-bands // chunk[0]), -(-columns // chunk[2])
@@ -317,14 +323,14 @@ class _Shards:
         zarr.create_array(
             group,
             name="reflectance",
-            shape=(bands, rows, columns),
+            shape=shape,
             chunks=(counts[0] * chunk[0], lines, counts[1] * chunk[2]),
             serializer=sharding,
             compressors=None,
             dtype="float32",
             fill_value=np.nan,
             dimension_names=("wavelength", "y", "x"),
-            attributes={"long_name": "reflectance", "units": "1"},
+            attributes={"long_name": quantity, "units": "1"},
         )
         buffer = np.empty((counts[0] * counts[1], np.prod(chunk) + 1), dtype="<f4")
         folder = group / "reflectance"

@@ -65,6 +65,7 @@ class OwnStates:
         _require_grid(state, record, where)
         self._state = state
         prepared = recipe.prepare  # a store that was prepared by hand may miss values
+        self._new = frozenset(recipe.model.control.channels)
         self._say_missing = bool(prepared.sources) and not prepared.allow_missing
         self._static = join_static(raw, recipe.data.static) if recipe.data.static else None
         if self._static is not None:
@@ -134,13 +135,16 @@ class OwnStates:
     ) -> None:
         """Refuse fields without any value, which a model would fill from the other channels.
 
-        Fields without some values are warned of, where the model's data had them all.
+        A control branch is left out of samples without its channels. Fields without some values are
+        warned of, where the model's data had them all.
         """
         lost = np.isnan(block)
+        whole = lost.all(axis=(2, 3))
+        lost[whole & np.array([name in self._new for name in names.names])] = False
+        whole &= lost.any(axis=(2, 3))
         if not lost.any():
             return
         time, channel = np.argwhere(lost.any(axis=(2, 3)))[0]
-        whole = lost.all(axis=(2, 3))
         if whole.any():
             time, channel = np.argwhere(whole)[0]
             raise ValueError(

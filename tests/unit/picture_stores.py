@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zarr
@@ -9,7 +10,10 @@ from click.testing import CliRunner, Result
 
 from sciml_dchag.cli import main
 from sciml_dchag.files.checksums import LIST
+from sciml_dchag.pipeline import train
 from sciml_dchag.plants.prepare.images import prepare_plants
+from sciml_dchag.tasks import recipe_from_mapping, task_of
+from sciml_dchag.training.evaluation import Evaluation
 
 SPLITS = ("train", "train", "train", "validation", "test", "test")
 """Splits of images, in turn."""
@@ -30,9 +34,14 @@ def prepared(folder: Path, table: str) -> Path:
     return folder
 
 
-def standardised(store: Path, copy: Path) -> Path:
-    """Copy a store and let it say that its spectra were standardised."""
-    shutil.copytree(store, copy)
+def scores_of_standardised_spectra(recipe: dict[str, Any], place: Path) -> Evaluation:
+    """Train two steps on a copy of a recipe's store that says it was standardised, and score."""
+    copy = place / "snv.zarr"
+    shutil.copytree(recipe["data"]["store"], copy)
     (copy / LIST).unlink()
     zarr.open_group(copy, mode="r+").attrs["quantity"] = "standard normal variate of reflectance"
-    return copy
+    data, training = {**recipe["data"], "store": str(copy)}, {**recipe["training"], "steps": 2}
+    short = {**recipe, "data": data, "training": {**training, "warmup_steps": 1}}
+    changed = recipe_from_mapping(short)
+    train(changed, place / "run")
+    return task_of(changed).evaluate(place / "run")

@@ -14,6 +14,16 @@ from sciml_dchag.weather.prepare.contents import list_contents
 ROWS, COLUMNS = np.arange(80.0, -81.0, -20.0), np.arange(0.0, 360.0, 20.0)
 
 
+def encoded(handle: int, settings: dict[str, Any], values: np.ndarray) -> bytes:
+    """Set keys of a message, in their order, and its values."""
+    for key, value in settings.items():
+        eccodes.codes_set(handle, key, value)
+    eccodes.codes_set_values(handle, values.ravel().astype(float))
+    content: bytes = eccodes.codes_get_message(handle)
+    eccodes.codes_release(handle)
+    return content
+
+
 def message(when: np.datetime64, values: np.ndarray, **keys: Any) -> bytes:
     """One field of GRIB 1 on 9 x 18 cells; 2 m temperature unless keys say otherwise."""
     handle = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
@@ -26,12 +36,7 @@ def message(when: np.datetime64, values: np.ndarray, **keys: Any) -> bytes:
         "indicatorOfParameter": 167, "table2Version": 128, "setLocalDefinition": 1,
         "localDefinitionNumber": 1, **keys,
     }  # fmt: skip
-    for key, value in settings.items():
-        eccodes.codes_set(handle, key, value)
-    eccodes.codes_set_values(handle, values.ravel().astype(float))
-    content: bytes = eccodes.codes_get_message(handle)
-    eccodes.codes_release(handle)
-    return content
+    return encoded(handle, settings, values)
 
 
 def fields(count: int, base: float = 280.0, seed: int = 0) -> np.ndarray:
@@ -140,12 +145,7 @@ def message2(values: np.ndarray, columns: np.ndarray = COLUMNS, **keys: Any) -> 
         "iDirectionIncrementInDegrees": 20.0, "jDirectionIncrementInDegrees": 20.0,
         "dataDate": 20010101, "dataTime": 0, "shortName": "t", "level": 500, **keys,
     }  # fmt: skip
-    for key, value in settings.items():
-        eccodes.codes_set(handle, key, value)
-    eccodes.codes_set_values(handle, values.ravel().astype(float))
-    content: bytes = eccodes.codes_get_message(handle)
-    eccodes.codes_release(handle)
-    return content
+    return encoded(handle, settings, values)
 
 
 def snake(field: np.ndarray) -> np.ndarray:

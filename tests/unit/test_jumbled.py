@@ -41,7 +41,7 @@ def test_a_wrong_interleave_is_refused(tmp_path: Path, true: str, said: str) -> 
 @pytest.mark.parametrize("true", AXES)
 def test_lines_and_samples_that_are_exchanged_are_refused(tmp_path: Path, true: str) -> None:
     header = write(tmp_path / "x", scan()[:34], true, lines=50, samples=34)
-    with pytest.raises(ValueError, match="alike with lines = 34 and samples = 50, so correct"):
+    with pytest.raises(ValueError, match="similar with lines = 34 and samples = 50, so correct"):
         open_cube(header)
 
 
@@ -62,5 +62,5 @@ def test_the_embedded_kernel(tmp_path: Path) -> None:
     numbers = kernel.read_lines(slice(None))
     assert kernel.bands == 580
     header = write_envi(tmp_path / "x", numbers, kernel.wavelength_nm, interleave="bip")
-    with pytest.raises(ValueError, match="neighbours are alike with interleave = bil"):
+    with pytest.raises(ValueError, match="neighbours are similar with interleave = bil"):
         open_cube(header)

@@ -62,7 +62,8 @@ class PreparePlants:
     """Savitzky-Golay filter over bands, window and order, such as 11,2."""
     derivative: tuple[int, int] | None = knob(None, metavar="WINDOW,ORDER")
     """First derivative of each spectrum, the change from band to band, by a Savitzky-Golay filter
-    of this window and order, such as 21,2: bands are then less alike, and light counts less."""
+    of this window and order, such as 21,2: neighbouring bands are then less
+    correlated, and light counts less."""
     snv: bool = False
     """Standardise each spectrum (standard normal variate)."""
     clip: tuple[float, float] | None = knob(None, metavar="LOW,HIGH")

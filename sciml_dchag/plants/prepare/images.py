@@ -24,7 +24,7 @@ from sciml_dchag.files.digests import sampled_digest
 from sciml_dchag.files.places import check_place
 from sciml_dchag.files.resumable import Progress
 from sciml_dchag.files.samples import Sources, attribution_of, resolve_samples, several
-from sciml_dchag.plants.prepare.bands import derivative_maker, parse_bands
+from sciml_dchag.plants.prepare.bands import parse_bands
 from sciml_dchag.plants.prepare.blocks import ImageToPrepare
 from sciml_dchag.plants.prepare.config import PreparePlants
 from sciml_dchag.plants.prepare.finding import FoundPlants, find_all_plants, require_in_part
@@ -224,10 +224,7 @@ def to_prepare(
             raw=image.raw, calibrate=image.calibrate, maker=image.maker,
             references={kind: cube.path.name for kind, cube in both if cube is not None},
             columns=slice(0, image.raw.samples), found=found[name], clip=config.clip,
-            snv=config.snv, draw=config.quicklooks,
-            derivative=None
-            if config.derivative is None
-            else derivative_maker(image.maker.wavelength_nm, config.derivative),
+            snv=config.snv, derivative=image.derivative, draw=config.quicklooks,
         )  # fmt: skip
         row = {str(key): value for key, value in known.loc[name].items()}
         if parts.guard is None:

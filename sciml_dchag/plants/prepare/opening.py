@@ -44,6 +44,8 @@ class OpenedImage:
     calibrate: Callable[[], Calibration]
     """Works out its calibration anew."""
     maker: BandMaker
+    derivative: BandMaker | None
+    """Makes derivatives of spectra; None for reflectance itself."""
     mask: Path | None
     """A mask that the user gives."""
 
@@ -198,8 +200,9 @@ def _open(
         raw, target_nm, response=config.response, merge_bands=config.merge_bands,
         smooth=config.smooth,
     )  # fmt: skip
-    if config.derivative is not None:  # what does not fit is refused before plants are looked for
-        derivative_maker(maker.wavelength_nm, config.derivative)
+    derivative = None
+    if config.derivative is not None:
+        derivative = derivative_maker(maker.wavelength_nm, config.derivative)
     remarks = [remark for cube in (raw, white, dark) if cube for remark in cube.remarks]
     remarks += [
         *gaps,
@@ -210,7 +213,7 @@ def _open(
     remarks += require_believable(raw, made, maker.used, most_bytes=most_bytes)
     image = OpenedImage(
         raw=raw, white=white, dark=dark, calibrate=calibration, maker=maker,
-        mask=_mask_of(config.mask, path, name),
+        derivative=derivative, mask=_mask_of(config.mask, path, name),
     )  # fmt: skip
     return image, remarks
 

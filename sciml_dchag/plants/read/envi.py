@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml_dchag.plants.read.envi_fields import Header, optional_fields
-from sciml_dchag.plants.read.envi_words import missing_number, refuse_other_quantity
+from sciml_dchag.plants.read.header_words import missing_number, refuse_other_quantity
 from sciml_dchag.plants.read.jumbled import require_in_order
 from sciml_dchag.plants.read.raw_cube import RawCube
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sciml_dchag.files.remote import in_short
 from sciml_dchag.plants.read.envi_fields import is_radiance, largest
-from sciml_dchag.plants.read.envi_words import refuse_other_quantity
+from sciml_dchag.plants.read.header_words import refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube, ReadLines
 from sciml_dchag.plants.read.wavelengths import read_wavelengths, to_nm, units_in
 

@@ -22,8 +22,8 @@ from sciml_dchag.plants.read.envi_fields import (
     is_radiance,
     largest,
 )
-from sciml_dchag.plants.read.envi_words import refuse_other_quantity
 from sciml_dchag.plants.read.formats import damaged, plain_type
+from sciml_dchag.plants.read.header_words import refuse_other_quantity
 from sciml_dchag.plants.read.raw_cube import RawCube
 from sciml_dchag.plants.read.wavelengths import from_names, to_nm
 
@@ -127,17 +127,18 @@ def _refuse_pages(path: Path, image: Any) -> None:
     pages = image.subdatasets
     if not pages:
         return
-    for page in pages[1:] if image.count > 1 else []:
-        with _opened(page) as other:
-            if other.shape == image.shape:
-                break
-    else:
-        if image.count > 1:  # the others are previews
-            return
+    if image.count > 1 and not any(_shape(page) == image.shape for page in pages[1:]):
+        return  # the others are previews
     raise ValueError(
         f"{path} holds {len(pages)} images (pages), and not one of several bands: save it as one "
         f"image whose bands are the pages, or as a NumPy array (lines, samples, bands)."
     )
+
+
+def _shape(page: str) -> tuple[int, int]:
+    with _opened(page) as image:
+        shape: tuple[int, int] = image.shape
+        return shape
 
 
 def _bands_of(image: Any) -> list[int]:

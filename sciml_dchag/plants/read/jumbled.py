@@ -1,8 +1,8 @@
-"""Whether numbers of an image lie as its header says: neighbours of an image are alike.
+"""Whether numbers of an image lie as its header says: neighbours of an image are similar.
 
 A wrong interleave, or lines and samples exchanged, gives a file of the right size in which bands
 and pixels are mixed up. It is refused where the header's order leaves neighbours nearly as unlike
-as any two numbers of the image, and another order makes them alike in all three directions.
+as any two numbers of the image, and another order makes them similar in all three directions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST_SIDE, LEAST_BANDS = 8, 16
 """Smaller images, and spectra of fewer bands, show too little."""
 PROBED = 400
 """Numbers that are compared with their neighbours, drawn all over the file."""
-UNLIKE, ALIKE = 0.4, 0.2
+DIFFERENT, SIMILAR = 0.4, 0.2
 """Mean difference from a neighbour, as a fraction of that of any two numbers."""
 AXES = {"bil": (0, 2, 1), "bip": (0, 1, 2), "bsq": (2, 0, 1)}
 """Where lines, samples and bands stand in a file, from its slowest side on."""
@@ -57,16 +57,16 @@ def require_in_order(
     numbers = np.memmap(data, dtype, "r", offset, (lines * samples * bands,))
     order = np.argsort(wavelength_nm, kind="stable")
     said = _differences(numbers, interleave, shape, order)
-    if said.max() < UNLIKE or not np.isfinite(said).all():
+    if said.max() < DIFFERENT or not np.isfinite(said).all():
         return
     for other, turned in _others(interleave, shape):
-        if _differences(numbers, other, turned, order).max() <= ALIKE:
+        if _differences(numbers, other, turned, order).max() <= SIMILAR:
             fix = f"interleave = {other}" if other != interleave else ""
             if turned != shape:
                 fix += f"{' and ' if fix else ''}lines = {turned[0]} and samples = {turned[1]}"
             raise ValueError(
                 f"The numbers of {data} are mixed up as {header.name} has them, interleave "
-                f"{interleave} of {lines} lines and {samples} samples: neighbours are alike with "
+                f"{interleave} of {lines} lines and {samples} samples: neighbours are similar with "
                 f"{fix}, so correct the header."
             )
 
